@@ -22,7 +22,6 @@ from confide.errors import (
     ConfideError,
     ConfigError,
     UnforeseenError,
-    report_it,
 )
 from confide.terminal import protect_streams
 from confide.version import __version__
@@ -145,12 +144,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):  # as Hydra does for whoever looks for a fault
             raise
-        print(f"confide {words[0]}: {UnforeseenError(error)}. {_kept(words[0])}", file=sys.stderr)
+        from confide.config.custom import unforeseen
+
+        told = unforeseen(error)
+        print(f"confide {words[0]}: {told}. {_kept(words[0], told)}", file=sys.stderr)
         return EXIT_FAILED
     return status
 
 
-def _kept(command: str) -> str:
+def _kept(command: str, error: UnforeseenError) -> str:
     """Write the traceback of what is being handled to a file of this user's; say where it is."""
     try:
         # Readable by this user alone: an exception may quote a record.
@@ -159,7 +161,7 @@ def _kept(command: str) -> str:
             traceback.print_exc(file=file)
     except OSError:  # a full disk is often what it began with
         return "Its traceback could not be written; set HYDRA_FULL_ERROR=1 to see it."
-    return report_it(path)
+    return error.advice(path)
 
 
 @contextlib.contextmanager

@@ -146,20 +146,24 @@ class UnforeseenError(ConfideError):
 
     Args:
         error: the exception.
+        part: custom part of a run whose code raised it, and where; "" for none.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, *, part: str = "") -> None:
         told = " ".join(str(error).split())[:_MOST_TOLD]
-        super().__init__(f"unforeseen {type(error).__name__}{told and f': {told}'}")
+        what = f"{type(error).__name__}{told and f': {told}'}"
+        super().__init__(f"{part} raises {what}" if part else f"unforeseen {what}")
+        self.part = part
         self.__cause__ = error
 
-
-def report_it(path: Path | str) -> str:
-    """Say where the traceback of an unforeseen error lies, and what to do with it."""
-    return (
-        f"The traceback is in {path}; report it with that file, once you have seen that it quotes"
-        " no record."
-    )
+    def advice(self, path: Path | str) -> str:
+        """Say where its traceback lies, and what to do with it."""
+        if self.part:
+            return f"The traceback is in {path}; correct that part of yours."
+        return (
+            f"The traceback is in {path}; report it with that file, once you have seen that it"
+            " quotes no record."
+        )
 
 
 class UnreadableError(StorageError):
@@ -183,5 +187,4 @@ __all__ = [
     "StorageError",
     "UnforeseenError",
     "UnreadableError",
-    "report_it",
 ]

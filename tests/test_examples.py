@@ -19,7 +19,7 @@ from confide.models.backbones import resolve_package_path
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 FILES = sorted(EXAMPLES.glob("*.py"))
 QUICK = ("server.num_rounds=2", "simulation.baselines=[]", "trainer.num_threads=1", "tracking=none")
-LONGEST = 12
+LONGEST = 20
 Run = Callable[..., confide.Result]
 
 
@@ -30,9 +30,30 @@ def words_of(file: Path) -> list[str]:
     return shlex.split(line)[2:]
 
 
+def write_beside(file: str, folder: Path) -> None:
+    """Write what an example's command reads beside the module: its YAML, and records."""
+    if file != "custom_spans":
+        return
+    told = ast.get_docstring(ast.parse((EXAMPLES / f"{file}.py").read_text())) or ""
+    lines = [line[4:] for line in told.splitlines() if line.startswith("    ")]
+    (folder / "conf" / "task").mkdir(parents=True)
+    (folder / "conf" / "task" / "spans.yaml").write_text("\n".join(lines))
+    spans = {"aspirin": "drug", "asthma": "disease", "Anna": "person", "Lyon": "place"}
+    sentences = [
+        (f"in week {week} [[{span}]] was noted", kind)
+        for week in range(60)
+        for span, kind in spans.items()
+    ]
+    pandas.DataFrame(sentences, columns=["sentence", "kind"]).to_csv(
+        folder / "spans.csv", index=False
+    )
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.syspath_prepend(EXAMPLES)
+    write_beside("custom_spans", tmp_path)
+    monkeypatch.chdir(tmp_path)
     return lambda file, *more: confide.simulate(
         [*words_of(EXAMPLES / f"{file}.py"), *QUICK, *more], run_dir=tmp_path / file
     )
@@ -47,7 +68,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_example_is_ten_lines_of_code_or_so(file: Path) -> None:
+def test_example_is_a_few_lines_of_code(file: Path) -> None:
     body = ast.parse(file.read_text()).body
     statements = [
         n for top in body for n in ast.walk(top) if isinstance(n, ast.stmt) and not _is_frame(n)
@@ -97,6 +118,17 @@ def test_task_trains_predicts_and_is_exported(run: Run, plain: str) -> None:
     assert export(result.run_dir, "hf", check=patients, custom_tasks=result.custom_tasks).exact
 
 
+def test_task_of_texts_trains_privately_predicts_and_is_exported(run: Run) -> None:
+    result = run("custom_spans", "backbone.num_hidden_layers=1", "server.num_rounds=6")
+    sentences = pandas.DataFrame(
+        {"sentence": ["in week 9 [[Anna]] had aspirin", "in week 9 Anna had [[aspirin]]"]}
+    )
+    assert result.summary["privacy"]["unit"] == "record"
+    assert list(result.predict(sentences)["prediction"]) == ["person", "drug"]
+    form = export(result.run_dir, "merged", check=sentences, custom_tasks=result.custom_tasks)
+    assert form.exact
+
+
 def test_records_are_dealt_out_by_the_names_of_the_mapping(run: Run) -> None:
     result = run("custom_data")
     assert list(result.institutions.index) == [
@@ -133,6 +165,7 @@ def test_part_that_is_not_there_is_told_before_records_are_loaded(run: Run, tmp_
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_command_finds_the_example_in_the_current_folder(file: Path, tmp_path: Path) -> None:
     (tmp_path / file.name).write_text(file.read_text())
+    write_beside(file.stem, tmp_path)
     root = EXAMPLES.parents[1]
     # -P: as the installed command, without the current folder on the path.
     command = [

@@ -14,11 +14,11 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import own_configs
-from confide.config.custom import look_in_current_folder
+from confide.config.custom import find_part, look_in_current_folder
 from confide.config.models.table import BACKBONES, without_weights
 from confide.config.run import Config
 from confide.config.tasks.table import TASKS
-from confide.errors import ConfigError, ModelError
+from confide.errors import ConfigError, DataError, ModelError
 from confide.terminal import make_console
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def _check_composed(words: Sequence[str]) -> int:
     # Public: nothing is trained, so that nothing has to be accounted for
     config = _compose(["data.public=true", *(f"data.path={path}" for path in quoted), *overrides])
     look_in_current_folder(config.custom_parts)
+    if config.task._target_ is not None:
+        find_part(config.task._target_, key="task")
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from confide.client.records.report import check_records
 
@@ -183,10 +185,15 @@ def _tokenizer(config: Config) -> "CountTokens":
 
 
 def _looked_up(config: Config, records: "Dataset") -> Sequence[str]:
-    """Return what a task says of records by what lies beside its backbone, if that is here."""
-    kind = TASKS[config.task.kind]
-    is_asked = kind.maker is not None or "record_notes" in kind.members
-    if not is_asked or config.backbone.pretrained is None:
+    """Return what a task says of records by what lies beside its backbone, if that is here.
+
+    Raises:
+        DataError: naming what a task of one's own demands and they lack.
+    """
+    own = config.task._target_ is not None
+    kind, pretrained = TASKS[config.task.kind], config.backbone.pretrained
+    is_asked = own or kind.maker is not None or "record_notes" in kind.members
+    if not is_asked or (kind.assets and pretrained is None):
         return []
     from confide.models.backbones import find_backbone
     from confide.models.encoders.assets import folder_assets
@@ -194,15 +201,15 @@ def _looked_up(config: Config, records: "Dataset") -> Sequence[str]:
     from confide.tasks.tokens import NotesRecords
 
     try:
-        folder = find_backbone(config.backbone.pretrained)
-        task = build_task(config.task, folder_assets(folder), config.task.custom_tasks)
+        assets = {} if pretrained is None else folder_assets(find_backbone(pretrained))
+        task = build_task(config.task, assets, config.task.custom_tasks)
     except ModelError as error:
-        what = (
-            "Texts were not counted"
-            if kind.maker is None
-            else "Items were not looked up in the catalogue"
-        )
+        what = "Texts were not counted" if kind.maker is None else "Items were not looked up"
+        if own:
+            what = "What the task itself demands was not looked up"
         return [f"{what}: {error}"]
+    if own and (problems := task.check(records)):
+        raise DataError(problems)
     return task.record_notes(records) if isinstance(task, NotesRecords) else []
 
 

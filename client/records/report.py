@@ -154,7 +154,8 @@ def check_records(
     Args:
         config: settings of task and data; how a simulation partitions records is ignored.
         count_tokens: function that counts tokens with the backbone's tokenizer.
-        notes_fn: function that tells what only the task knows, once it is built.
+        notes_fn: function that tells what only the task knows, once it is built; raises DataError
+            with what is wrong.
     """
     task, data = config.task, _without_partitioning(config.data)
     try:
@@ -173,6 +174,12 @@ def check_records(
     problems = source_problems(source, parts, data, task)
     if checked is not None and not problems:
         problems = list(too_few(checked.records, data, task))
+    found: Sequence[str] = ()
+    if checked is not None and not problems:
+        try:
+            found = notes_fn(checked.records)
+        except DataError as error:
+            problems = error.problems
     validation, test = round(units * data.validation), round(units * data.test)
     return Report(
         path=data.source,
@@ -181,7 +188,7 @@ def check_records(
             *_drafted(task),
             *source_notes(source, whole, task),
             *(() if checked is None else (*checked.tally.sentences(), *checked.notes)),
-            *(() if checked is None or problems else notes_fn(checked.records)),
+            *found,
             *(() if tokens is None else token_notes(tokens, task.text_limits)),
         ],
         source=_source_report(source.records, whole, task, checked),

@@ -12,11 +12,12 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from confide.config.examples import UNDER_GPL, how_to_install
-from confide.errors import ConfideError, ConfigError
+from confide.errors import ConfideError, ConfigError, UnforeseenError
 from confide.security.redaction import redact_arguments
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ CUSTOM_TASK_HELP = (
     " its files say"
 )
 BACKBONE_HELP = "folder of the pretrained backbone, if it lies elsewhere than when RUN was trained"
+_imported: dict[str, str] = {}
+"""Module of a custom part -> the setting that named it; for messages alone."""
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
@@ -87,6 +90,7 @@ def find_part(path: str, *, key: str) -> Callable[..., Any]:
     """
     module, _, name = path.rpartition(".")
     named = f"{key}._target_={path}"
+    _imported[module] = named
     try:
         part = getattr(importlib.import_module(module), name)
     except ConfideError:
@@ -145,6 +149,20 @@ def blamed(path: str, *, key: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
         ) from error
 
 
+def unforeseen(error: Exception) -> UnforeseenError:
+    """Return what stands for an exception that nobody foresaw.
+
+    It names the custom part of the run that raised it, or that gave other code what it raised at.
+    """
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        named = _imported.get(frame.f_globals.get("__name__", ""))
+        if named is not None:
+            code = frame.f_code
+            where = f"{named}: {code.co_name}, line {line} of {code.co_filename},"
+            return UnforeseenError(error, part=where)
+    return UnforeseenError(error)
+
+
 def require(made: Any, names: Sequence[str], *, path: str, key: str, expected: str) -> None:
     """Check that what a custom part returned has the attributes it needs.
 
@@ -184,4 +202,5 @@ __all__ = [
     "make_part",
     "named_problems",
     "require",
+    "unforeseen",
 ]

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy
 import pandas
 import torch
 from datasets import Dataset
@@ -28,6 +29,7 @@ from confide.models.saved import (
     read_description,
 )
 from confide.tasks.invented import invented_records
+from confide.tasks.labelled import Labelled
 from confide.tasks.task import InventsRecords
 
 _INVENTED = 64
@@ -90,6 +92,8 @@ def export(
 def _invented(own: Predictor) -> Dataset:
     if isinstance(own.task, InventsRecords):
         return own.task.invent(_INVENTED, torch.Generator().manual_seed(0))
+    if isinstance(own.task, Labelled):
+        return Dataset.from_dict(own.task.invent_columns(_INVENTED, numpy.random.default_rng(0)))
     return invented_records(own.plan.task, _INVENTED)
 
 

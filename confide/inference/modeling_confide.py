@@ -75,19 +75,25 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        pooled_tokens: Tensor | None = None,
         **ignored: Any,
     ) -> SequenceClassifierOutput:
-        """Map tokens [b, t] to logits [b, c], and labels [b] of classes to a loss."""
+        """Map tokens [b, t] to logits [b, c], and labels [b] of classes to a loss.
+
+        ``pooled_tokens`` [b, t] is 1 for the tokens whose vectors are averaged, such as a span's,
+        where the model was trained so.
+        """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         inputs = {"input_ids": input_ids, "attention_mask": mask}
         if token_type_ids is not None and getattr(self.config, "confide_pairs", False):
             inputs["token_type_ids"] = token_type_ids
         hidden = self.base_model(**inputs).last_hidden_state
-        if self.config.confide_pooling == "cls":
+        if self.config.confide_pooling == "cls" and pooled_tokens is None:
             pooled = hidden[:, 0]
         else:
-            summed = hidden.masked_fill(mask[:, :, None] == 0, 0.0).sum(dim=1)
-            pooled = summed / mask.sum(dim=1, keepdim=True).clamp(min=1)
+            counted = mask if pooled_tokens is None else mask * pooled_tokens
+            summed = hidden.masked_fill(counted[:, :, None] == 0, 0.0).sum(dim=1)
+            pooled = summed / counted.sum(dim=1, keepdim=True).clamp(min=1)
         if (row_norm := getattr(self.config, "confide_row_norm", None)) is not None:
             lengths = pooled.square().sum(dim=-1, keepdim=True).sqrt()
             pooled = pooled * (row_norm / lengths.clamp_min(1e-6))

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,14 +26,21 @@ _LARGEST_IN_ONE_FILE = 1 << 30
 class _Served(nn.Module):
     """A model that gives the task's scores, such as probabilities, too."""
 
-    def __init__(self, classifier: nn.Module, scores_fn: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        classifier: nn.Module,
+        scores_fn: Callable[[Tensor], Tensor],
+        *,
+        inputs: Sequence[str],
+    ) -> None:
         super().__init__()
         self.classifier = classifier
-        self._scores_fn = scores_fn
+        self._scores_fn, self._inputs = scores_fn, tuple(inputs)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Map inputs to logits [b, k] and scores [b, ...]."""
-        logits: Tensor = self.classifier(*inputs)
+        # By name: a model takes more than every kind of task encodes.
+        logits: Tensor = self.classifier(**dict(zip(self._inputs, inputs, strict=True)))
         return logits, self._scores_fn(logits)
 
 
@@ -49,11 +56,11 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
     exporter = exporter_of(plan)
     classifier = exporter.whole(workload, plan, merge=True)
     exporter.write_beside(folder, plan)
-    served = _Served(classifier, workload.task.scores).eval()
     # Three, since the converter takes a batch of one for a constant.
     batch = workload.task.synthetic(3, torch.Generator().manual_seed(0)).take(torch.arange(3))
     # All that is encoded: pairs of texts have token types beside what every text has.
     example = {name: column for name, column in batch.items() if name != LABELS}
+    served = _Served(classifier, workload.task.scores, inputs=list(example)).eval()
     name = outcome_of(plan.task).score_name
     outside = num_bytes(classifier.state_dict()) > _LARGEST_IN_ONE_FILE
     if not int8:

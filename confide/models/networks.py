@@ -131,23 +131,39 @@ class TextClassifier(nn.Module):
         return self._inputs.types and self._inputs.pair_types
 
     def pooled(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        pooled_tokens: Tensor | None = None,
     ) -> Tensor:
-        """Map tokens [b, t], of pairs with token types [b, t], to text vectors [b, d]."""
+        """Map tokens [b, t], of pairs with token types [b, t], to text vectors [b, d].
+
+        Args:
+            input_ids: tokens.
+            attention_mask: 1 for a token, 0 for padding.
+            token_type_ids: which text of a pair each is of.
+            pooled_tokens: 1 for the tokens whose vectors' mean a text's is, such as a span's; None:
+                as the backbone is pooled.
+        """
         inputs = self._inputs.of(input_ids, attention_mask, token_type_ids)
         hidden: Tensor = self.encoder(**inputs).last_hidden_state
-        if self._pooling == "cls":
+        if self._pooling == "cls" and pooled_tokens is None:
             return hidden[:, 0]
-        padding = attention_mask[:, :, None] == 0
+        counted = attention_mask if pooled_tokens is None else attention_mask * pooled_tokens
         # Filled, not multiplied: 0 * inf is NaN.
-        summed = hidden.masked_fill(padding, 0.0).sum(dim=1)
-        return summed / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
+        summed = hidden.masked_fill(counted[:, :, None] == 0, 0.0).sum(dim=1)
+        return summed / counted.sum(dim=1, keepdim=True).clamp(min=1)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        pooled_tokens: Tensor | None = None,
     ) -> Tensor:
-        """Map tokens [b, t] to logits [b, c]."""
-        features = self.pooled(input_ids, attention_mask, token_type_ids)
+        """Map tokens [b, t], as :meth:`pooled` takes them, to logits [b, c]."""
+        features = self.pooled(input_ids, attention_mask, token_type_ids, pooled_tokens)
         logits: Tensor = self.head(scaled_rows(features, self._row_norm))
         return logits
 

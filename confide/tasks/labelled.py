@@ -57,10 +57,25 @@ class Labelled(ABC):
         read = schema.read(records, self._schema)
         needed = list(dict.fromkeys([*self.content_columns(), *self._schema.target_columns]))
         missing = [name for name in needed if name not in records.column_names]
-        return read, [
+        found = [
             *([schema.missing_columns(missing, records.column_names)] if missing else []),
             *(problem.text for problem in read.problems),
         ]
+        # Looked for in records that fit the schema: a subclass counts on its columns and values.
+        return read, found or self.own_problems(records)
+
+    def own_problems(self, records: Dataset) -> list[str]:
+        """List what a subclass demands of records beyond the schema, one sentence a problem.
+
+        Each begins with ``Column NAME:``, and quotes no record.
+        """
+        return []
+
+    def invent_columns(
+        self, count: int, generator: numpy.random.Generator
+    ) -> dict[str, Sequence[object]]:
+        """Invent columns of records that differ, of unlike lengths; targets may be left out."""
+        return invented_columns(self._schema, count, generator)
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent raw records and encode them, so that what checks them sees encoding too."""
@@ -68,7 +83,7 @@ class Labelled(ABC):
         drawn = numpy.random.default_rng(seed)
         targets = self._outcome.invent(count, drawn)
         # A kind whose targets belong to its inputs, word by word, invents both together.
-        columns = {**targets, **invented_columns(self._schema, count, drawn)}
+        columns = {**targets, **self.invent_columns(count, drawn)}
         return self.encode(Dataset.from_dict(columns))
 
     @abstractmethod

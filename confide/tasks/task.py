@@ -68,6 +68,16 @@ class Examples:
                 batch[name] = batch[name][:, :longest].contiguous()
         return batch
 
+    def with_tokens(self, name: str, column: Tensor, *, fill: int = 0) -> "Examples":
+        """Return the same with one more ragged column, shape [n, t, ...].
+
+        Args:
+            name: of the model's argument that it becomes.
+            column: what it holds of each token.
+            fill: what stands behind a record's own tokens.
+        """
+        return Examples({**self.columns, name: column}, self.lengths, {**self.ragged, name: fill})
+
     def length_buckets(self, indices: Tensor) -> list[Tensor]:
         """Sort records by padded length, so that none is padded on another's account."""
         if self.lengths is None:

@@ -27,6 +27,7 @@ from confide.config.composing.folders import CONF_MODULE, own_configs, searching
 from confide.config.composing.main_job import names_a_job, own_experiments, with_main_job
 from confide.config.composing.own_source import SCHEME
 from confide.config.composing.quoting import quote_texts
+from confide.config.custom import unforeseen
 from confide.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -35,7 +36,6 @@ from confide.errors import (
     DataError,
     UnforeseenError,
     UnreadableError,
-    report_it,
 )
 from confide.security.redaction import holds_password, redact
 from confide.server.new_folders import new_run_folder, refuse_finished
@@ -262,7 +262,7 @@ def log_unforeseen(error: Exception) -> UnforeseenError:
     if os.environ.get("HYDRA_FULL_ERROR"):
         raise error
     log.info("What ended the command:", exc_info=error)
-    return UnforeseenError(error)
+    return unforeseen(error)
 
 
 def print_reason(program: str, error: BaseException, run_dir: Path) -> None:
@@ -277,7 +277,7 @@ def print_reason(program: str, error: BaseException, run_dir: Path) -> None:
     log.info("%s", message)
     print(f"confide {program}: {message}", file=sys.stderr)
     if isinstance(error, UnforeseenError):
-        print(report_it(run_dir / LOG), file=sys.stderr)
+        print(error.advice(run_dir / LOG), file=sys.stderr)
     print_resume_hint(run_dir, error)
 
 

@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from confide.config.custom import unforeseen
 from confide.config.run import Config
-from confide.errors import ConfideError, ConfigError, StorageError, UnforeseenError, UnreadableError
+from confide.errors import ConfideError, ConfigError, StorageError, UnreadableError
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -127,7 +128,7 @@ def _foreseen(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, An
         raise
     except Exception as error:
         log.info("What ended the run:", exc_info=error)
-        raise UnforeseenError(error) from error
+        raise unforeseen(error) from error
 
 
 def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
