@@ -8,7 +8,7 @@ denial names the rule, the value asked for and the value allowed.
 
 import datetime
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ import torch
 from confide.client.schedule import Workplan
 from confide.config.models.table import BACKBONES, without_weights
 from confide.config.privacy import PolicyConfig
+from confide.config.tasks.table import TASKS
 from confide.errors import DeniedError
 from confide.metrics.metric import is_noisy, noise_name
 from confide.protocol.messages import Evaluation
@@ -143,7 +144,7 @@ class Policy:
     def plan_verdicts(self, plan: TrainingPlan) -> Iterator[Verdict]:
         """Check a plan against the rules that need no knowledge of the records."""
         config, privacy = self.config, plan.privacy
-        yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks)
+        yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks, known=TASKS)
         drafted = plan.task.drafted
         yield Verdict(
             rule="allow_drafted",
@@ -156,6 +157,7 @@ class Policy:
             "backbones",
             str(plan.backbone_sha256) if pretrained else plan.backbone.kind,
             _backbones(config, pretrained),
+            known=without_weights(),
         )
         weights = plan.backbone.pretrained
         downloads = weights is not None and weights.allow_download
@@ -323,11 +325,14 @@ def _at_most(rule: str, asked: float, allowed: float) -> Verdict:
     return Verdict(rule=rule, asked=asked, allowed=allowed, holds=asked <= allowed)
 
 
-def _one_of(rule: str, asked: str, allowed: list[str]) -> Verdict:
+def _one_of(rule: str, asked: str, allowed: list[str], *, known: Collection[str]) -> Verdict:
+    named = allowed
+    if all(kind in allowed for kind in known):
+        named = ["every built-in kind", *(name for name in allowed if name not in known)]
     return Verdict(
         rule=rule,
         asked=asked,
-        allowed=", ".join(allowed) or "none",
+        allowed=", ".join(named) or "none",
         holds=asked in allowed or "any" in allowed,
     )
 
