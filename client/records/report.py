@@ -172,15 +172,10 @@ def check_records(
     whole = read_whole(source, parts, task)
     tokens = _tokens(source.records, task, count_tokens)
     problems = source_problems(source, parts, data, task)
-    if checked is not None and not problems:
-        problems = list(too_few(checked.records, data, task))
     found: Sequence[str] = ()
     if checked is not None and not problems:
-        try:
-            found = notes_fn(checked.records)
-        except DataError as error:
-            problems = error.problems
-    validation, test = round(units * data.validation), round(units * data.test)
+        problems = list(too_few(checked.records, data, task))
+        found = () if problems else _asked(notes_fn, checked.records, problems)
     return Report(
         path=data.source,
         problems=problems,
@@ -199,8 +194,7 @@ def check_records(
             for part in parts
             if part.name
         },
-        # Expected sizes: a unit's split is decided by a key, which is not asked for here
-        splits={"train": units - validation - test, "validation": validation, "test": test},
+        splits=_splits(units, data),
         columns={
             name: ColumnReport.of(column, whole.columns[name])
             for name, column in task.table_columns.items()
@@ -208,6 +202,21 @@ def check_records(
         },
         lengths=_length_reports(source.records, task, tokens),
     )
+
+
+def _splits(units: int, data: DataConfig) -> dict[str, int]:
+    """Return expected sizes: a unit's split is decided by a key, which is not asked for here."""
+    validation, test = round(units * data.validation), round(units * data.test)
+    return {"train": units - validation - test, "validation": validation, "test": test}
+
+
+def _asked(notes_fn: NotesFn, records: Dataset, problems: list[str]) -> Sequence[str]:
+    """Return what a task itself says of records; add to the problems what it refuses."""
+    try:
+        return notes_fn(records)
+    except DataError as error:
+        problems += error.problems
+        return ()
 
 
 def _without_partitioning(data: DataConfig) -> DataConfig:

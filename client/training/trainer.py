@@ -202,9 +202,8 @@ class Trainer:
         for indices in gradients:
             if change_gradient is not None:
                 batch = examples.take(indices) if reads_records and indices is not None else None
-                change_gradient(
-                    Step(params=self._params, start=anchors, model=self._model, batch=batch)
-                )
+                step = Step(params=self._params, start=anchors, model=self._model, batch=batch)
+                change_gradient(step)
             optimizer.step()
             if not plan.private:  # else they are the private optimizer's to forget
                 self._forget_gradients()
@@ -308,9 +307,8 @@ class Trainer:
         if self._dp_sgd is None:
             raise PrivacyError(_NOT_PRIVATE)
         step = replace(_shared(schedule), clipping_norm=plan.privacy.clipping_norm)
-        private = self._dp_sgd.optimizer(
-            optimizer, step, KeyedGenerator(derive_key(secret, "noise"))
-        )
+        noise = KeyedGenerator(derive_key(secret, "noise"))
+        private = self._dp_sgd.optimizer(optimizer, step, noise)
         # Two streams, so that neither depends on how much the other has drawn.
         masks = KeyedGenerator(derive_key(secret, "mask"))
         with expect_hook_warning():
