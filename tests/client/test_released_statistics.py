@@ -86,9 +86,10 @@ def test_noise_is_what_the_plan_promises(kit: InstitutionKit) -> None:
     for factor in (1 / 3, 3):
         energy = factor**2 * float(told @ told)
         assert min(squares.cdf(energy), squares.sf(energy)) < 1e-3
-    # Tensors of one release have noise of their own: equal noise would cancel
+    # Rows of one release have noise of their own: equal noise would cancel. Being rounded to
+    # quarters, two of three are equal once in some hundred draws
     counts = noisy[MOMENTS][:, 0] - reply.num_examples * numpy.array([1, 0.75, 1])
-    assert len(set(counts.round(2))) == 3
+    assert len(set(counts.round(2))) > 1
 
 
 def test_values_are_rounded(kit: InstitutionKit) -> None:
