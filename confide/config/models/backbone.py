@@ -1,7 +1,8 @@
 """What every kind of backbone says."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Protocol, Self
 
 from confide.config.fields import STRICT, setting
 from confide.config.models.tuning import TuningConfig
@@ -29,6 +30,41 @@ class Weights:
     name: str
     sha256: str | None = None
     allow_download: bool = False
+
+
+NAME = "A local folder, pkg://PACKAGE/FOLDER inside an installed package, or a hub name."
+SHA256 = "Expected hash of its files; null: taken from the coordinator's copy."
+DOWNLOAD = "Whether a hub name may be downloaded."
+
+
+class OfFolder:
+    """What every backbone does whose config names pretrained weights, in these three fields.
+
+    They are each config's own, since a plan tells fields in the order of its class.
+    """
+
+    name: str
+    sha256: str | None
+    allow_download: bool
+
+    @property
+    def pretrained(self) -> Pretrained:
+        """Its weights are always pretrained."""
+        return self
+
+    @property
+    def short_name(self) -> str:
+        """The package or the last part of its name: the rest is a path of somebody's machine."""
+        path = PurePosixPath(self.name.removeprefix("pkg://"))
+        return path.parts[0] if self.name.startswith("pkg://") else path.name
+
+    def pinned(self, sha256: str | None, *, folder: str | None = None) -> Self:
+        """Return it with the weights that it must have."""
+        config: Any = self
+        # A folder has it already, so that there is nothing to download.
+        moved = {} if folder is None else {"name": folder, "allow_download": False}
+        made: Self = replace(config, sha256=sha256, **moved)
+        return made
 
 
 @dataclass

@@ -1,45 +1,25 @@
 """Pretrained models of pictures."""
 
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 
 from confide.config.fields import setting
-from confide.config.models.backbone import BackboneConfig, Pretrained
+from confide.config.models.backbone import DOWNLOAD, NAME, SHA256, BackboneConfig, OfFolder
 from confide.config.models.tuning import TuningConfig
 from confide.config.models.tunings import TUNINGS
 
 
 @dataclass
-class VisionConfig(BackboneConfig):
+class VisionConfig(OfFolder, BackboneConfig):
     """A pretrained model of pictures in Hugging Face format, with safetensors weights."""
 
     kind: str = setting("vision", "Kind of backbone.", choices=("vision",))
-    name: str = setting(
-        "???", "A local folder, pkg://PACKAGE/FOLDER inside an installed package, or a hub name."
-    )
-    sha256: str | None = setting(
-        None, "Expected hash of its files; null: taken from the coordinator's copy."
-    )
-    allow_download: bool = setting(False, "Whether a hub name may be downloaded.")
-
-    @property
-    def pretrained(self) -> Pretrained:
-        """Its weights are always pretrained."""
-        return self
-
-    def pinned(self, sha256: str | None, *, folder: str | None = None) -> "VisionConfig":
-        """Return it with the weights that it must have."""
-        # A folder has it already, so that there is nothing to download.
-        if folder is None:
-            return replace(self, sha256=sha256)
-        return replace(self, name=folder, sha256=sha256, allow_download=False)
+    name: str = setting("???", NAME)
+    sha256: str | None = setting(None, SHA256)
+    allow_download: bool = setting(False, DOWNLOAD)
 
     def describe(self, tuning: TuningConfig) -> str:
         """Name the model, and what of it is trained."""
-        # By the package or the last part: the rest is a path of somebody's machine.
-        path = PurePosixPath(self.name.removeprefix("pkg://"))
-        name = path.parts[0] if self.name.startswith("pkg://") else path.name
-        return TUNINGS[tuning.kind].describe(tuning, name)
+        return TUNINGS[tuning.kind].describe(tuning, self.short_name)
 
 
 __all__ = ["VisionConfig"]
