@@ -56,6 +56,21 @@ class Exporter(Protocol):
         """Load such a folder by the class that is installed here; code in it is not run."""
 
 
+class OwnExporter:
+    """What exporters do where nothing else is said: the trained model is the whole one."""
+
+    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
+        """Return the model: nothing of it is left out of training."""
+        return workload.model
+
+    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
+        """Return the schema by which records are encoded: the plan's own."""
+        return plan.encoded_task
+
+    def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
+        """Write nothing."""
+
+
 def exporter_of(plan: TrainingPlan) -> Exporter:
     """Return what exports a plan's model."""
     exporter: Exporter = implementation(network_of(plan.task, plan.backbone).exporter)()

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from confide.config.tasks.task import TaskConfig
-from confide.inference.exporter import load_classifier, write_classifier
+from confide.inference.exporter import OwnExporter, load_classifier, write_classifier
 from confide.inference.modeling_confide_tabular import (
     ConfideForTabularClassification,
     ConfideTabularConfig,
@@ -14,19 +13,8 @@ from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 
 
-class FeaturesExporter:
+class FeaturesExporter(OwnExporter):
     """Writes and loads perceptrons; columns are encoded by the schema in ``confide.json``."""
-
-    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
-        """Return the model: nothing of it is left out of training."""
-        return workload.model
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
-
-    def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
-        """Write nothing."""
 
     def write_folder(
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool

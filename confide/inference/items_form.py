@@ -6,8 +6,7 @@ from typing import cast
 from torch import nn
 
 from confide.config.models.items import ItemsConfig
-from confide.config.tasks.task import TaskConfig
-from confide.inference.exporter import load_classifier, write_classifier
+from confide.inference.exporter import OwnExporter, load_classifier, write_classifier
 from confide.inference.modeling_confide_items import ConfideForRecommendation, ConfideItemsConfig
 from confide.models.backbones import find_backbone
 from confide.models.encoders.items import copy_items
@@ -16,16 +15,8 @@ from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 
 
-class ItemsExporter:
+class ItemsExporter(OwnExporter):
     """Writes and loads recommenders; ids and texts of items lie beside them."""
-
-    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
-        """Return the model: nothing of it is left out of training."""
-        return workload.model
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write ids, texts and vectors."""

@@ -19,6 +19,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.encodings.tree_cells import RAW, thresholds
 from confide.errors import ModelError
 from confide.inference import packages
+from confide.inference.exporter import OwnExporter
 from confide.models.trees import depth_of, groups_of, logits_of
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
@@ -33,19 +34,12 @@ _HALF = 0.5
 _ROOT = 2147483647
 
 
-class TreesExporter:
+class TreesExporter(OwnExporter):
     """Writes and loads xgboost's JSON, whose inputs are columns as they are."""
-
-    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
-        """Return the model, which takes cell numbers."""
-        return workload.model
 
     def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
         """Return the schema by which records are encoded for a form."""
         return plan.encoded_task.for_trees(RAW) if form == "xgboost" else plan.encoded_task
-
-    def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
-        """Write nothing: the schema in ``confide.json`` says all."""
 
     def write_folder(
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool

@@ -29,7 +29,7 @@ BACKBONES: dict[str, BackboneKind] = {
         inputs=("input_ids", "attention_mask"),
         network=Network(
             builder="confide.models.encoders.encoder.build_encoder",
-            exporter="confide.inference.tokens_form.TokensExporter",
+            exporter="confide.inference.language.tokens_form.TokensExporter",
         ),
         tunings=TUNINGS.keys(),
         has_weights=True,
@@ -40,7 +40,7 @@ BACKBONES: dict[str, BackboneKind] = {
         inputs=("input_ids", "attention_mask", "answer_at"),
         network=Network(
             builder="confide.models.language.language_model.build_language_model",
-            exporter="confide.models.language.answers_form.AnswersExporter",
+            exporter="confide.inference.language.answers_form.AnswersExporter",
         ),
         tunings=("lora", "lora_ffa"),
         has_weights=True,
@@ -53,7 +53,7 @@ BACKBONES: dict[str, BackboneKind] = {
         inputs=("input_ids", "attention_mask", "decoder_input_ids"),
         network=Network(
             builder="confide.models.language.seq2seq.build_seq2seq",
-            exporter="confide.models.language.texts_form.TextsExporter",
+            exporter="confide.inference.language.texts_form.TextsExporter",
         ),
         tunings=("lora", "lora_ffa", "full"),
         has_weights=True,

@@ -85,7 +85,7 @@ TASKS: dict[str, TaskKind] = {
         networks={
             "transformer": Network(
                 builder="confide.models.encoders.token_encoder.build_token_encoder",
-                exporter="confide.inference.token_tags_form.TokenTagsExporter",
+                exporter="confide.inference.language.token_tags_form.TokenTagsExporter",
             )
         },
         texts="confide.tasks.spans.words.plain_texts",

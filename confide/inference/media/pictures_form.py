@@ -1,8 +1,6 @@
 """Classifiers of pictures, exported: a family's own class where it computes the same."""
 
 import dataclasses
-import json
-import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +14,9 @@ from confide.config.models.vision import VisionConfig
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
-from confide.config.tasks.task import TaskConfig
 from confide.errors import ModelError
-from confide.inference.exporter import load_classifier, write_classifier
+from confide.inference.adapters import without_adapter, write_adapter
+from confide.inference.exporter import OwnExporter, load_classifier, write_classifier
 from confide.inference.media.modeling_confide_image import (
     ConfideCnnConfig,
     ConfideCnnForImageClassification,
@@ -59,19 +57,15 @@ class FromPixels(nn.Module):
         return logits
 
 
-class VisionExporter:
+class VisionExporter(OwnExporter):
     """Writes and loads classifiers on a pretrained model of pictures."""
 
     def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
         """Return backbone and head; they take pixels of 8 bits."""
         classifier = _classifier(workload, plan)
         if merge:
-            _take_adapter_out(classifier, merge=True)
+            classifier.encoder = without_adapter(classifier.encoder, merge=True)
         return classifier
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write what resizes pictures, and scales their values."""
@@ -91,8 +85,8 @@ class VisionExporter:
                 " family has a class that takes an adapter; choose --to merged."
             )
         if keeps:
-            _write_adapter(folder, classifier, plan)
-        _take_adapter_out(classifier, merge=not keep_adapter)
+            write_adapter(folder, classifier.encoder, plan)
+        classifier.encoder = without_adapter(classifier.encoder, merge=not keep_adapter)
         if row_norm is None:
             _write_family(folder, classifier, plan)
         else:
@@ -119,16 +113,8 @@ class VisionExporter:
         return FromPixels(model, load_processor(folder))
 
 
-class CnnExporter:
+class CnnExporter(OwnExporter):
     """Writes and loads convolutional networks."""
-
-    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
-        """Return the model: nothing of it is left out of training."""
-        return workload.model
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write what resizes pictures, and scales their values."""
@@ -164,25 +150,6 @@ def _classifier(workload: Workload, plan: TrainingPlan) -> VisionClassifier:
     made = FrozenVision(backbone, folder, num_outputs=plan.task.num_outputs).load()
     made.head.load_state_dict(cast(Head, workload.model).head.state_dict())
     return made.eval()
-
-
-def _take_adapter_out(classifier: VisionClassifier, *, merge: bool) -> None:
-    """Take a LoRA adapter out of the backbone, merged into its weights or not."""
-    encoder: Any = classifier.encoder
-    if hasattr(encoder, "merge_and_unload"):
-        classifier.encoder = encoder.merge_and_unload() if merge else encoder.unload()
-
-
-def _write_adapter(folder: Path, classifier: VisionClassifier, plan: TrainingPlan) -> None:
-    with warnings.catch_warnings():  # peft asks for what it cannot find offline
-        warnings.simplefilter("ignore")
-        classifier.encoder.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
-    file = folder / "adapter_config.json"
-    config = json.loads(file.read_text())
-    # Not a path of this machine. transformers takes the weights beside the adapter.
-    config["base_model_name_or_path"] = cast(VisionConfig, plan.backbone).name
-    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _write_family(folder: Path, classifier: VisionClassifier, plan: TrainingPlan) -> None:

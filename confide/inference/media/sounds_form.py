@@ -7,8 +7,7 @@ from torch import nn
 
 from confide.config.models.cnn import CnnConfig
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
-from confide.config.tasks.task import TaskConfig
-from confide.inference.exporter import load_classifier, write_classifier
+from confide.inference.exporter import OwnExporter, load_classifier, write_classifier
 from confide.inference.media.modeling_confide_sounds import (
     ConfideForAudioClassification,
     ConfideSoundsConfig,
@@ -17,19 +16,8 @@ from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 
 
-class SoundsExporter:
+class SoundsExporter(OwnExporter):
     """Writes and loads networks; sounds are encoded by the schema in ``confide.json``."""
-
-    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
-        """Return the model: nothing of it is left out of training."""
-        return workload.model
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
-
-    def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
-        """Write nothing."""
 
     def write_folder(
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool

@@ -1,41 +1,34 @@
 """Classifiers of texts, exported: ``AutoModel`` loads the encoder, a class of ours the whole."""
 
-import json
-import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig
 
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tunings import TUNINGS
-from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
-from confide.inference.exporter import load_classifier, write_classifier
-from confide.inference.modeling_confide import ConfideForSequenceClassification
+from confide.inference.adapters import without_adapter, write_adapter
+from confide.inference.exporter import OwnExporter, load_classifier, write_classifier
+from confide.inference.language.modeling_confide import ConfideForSequenceClassification
 from confide.models.backbones import find_backbone, has_pooler, load_encoder, load_tokenizer
-from confide.models.networks import Head, OnEncoder, TextClassifier
+from confide.models.networks import Head, TextClassifier
 from confide.models.tuning.bottleneck import take_bottlenecks_out
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
 
 
-class TokensExporter:
+class TokensExporter(OwnExporter):
     """Writes and loads classifiers of texts."""
 
     def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
         """Return encoder and head."""
         classifier = _classifier(workload, plan)
         if merge:
-            take_adapter_out(classifier, merge=True)
+            classifier.encoder = without_adapter(classifier.encoder, merge=True)
         return classifier
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write the tokenizer, told where the run cut its texts."""
@@ -51,7 +44,7 @@ class TokensExporter:
         classifier = _classifier(workload, plan)
         if keep_adapter:
             write_adapter(folder, classifier.encoder, plan)
-        take_adapter_out(classifier, merge=not keep_adapter)
+        classifier.encoder = without_adapter(classifier.encoder, merge=not keep_adapter)
         _write_weights(folder, classifier, plan)
         self.write_beside(folder, plan)
 
@@ -74,28 +67,6 @@ def _classifier(workload: Workload, plan: TrainingPlan) -> TextClassifier:
     )
     made.head.load_state_dict(cast(Head, workload.model).head.state_dict())
     return made.eval()
-
-
-def write_adapter(folder: Path, encoder: Any, plan: TrainingPlan) -> None:
-    """Write a LoRA adapter into a folder, beside the weights it belongs to; nothing without one."""
-    if TUNINGS[plan.tuning.kind].folder != "adapter":
-        return
-    with warnings.catch_warnings():  # peft asks for what it cannot find offline
-        warnings.simplefilter("ignore")
-        encoder.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
-    file = folder / "adapter_config.json"
-    config = json.loads(file.read_text())
-    # Not a path of this machine. transformers takes the weights beside the adapter.
-    config["base_model_name_or_path"] = cast(TransformerConfig, plan.backbone).name
-    file.write_text(json.dumps(config, indent=2) + "\n")
-
-
-def take_adapter_out(classifier: OnEncoder, *, merge: bool) -> None:
-    """Take a LoRA adapter out of the encoder, merged into its weights or not."""
-    encoder = classifier.encoder
-    if hasattr(encoder, "merge_and_unload"):
-        classifier.encoder = encoder.merge_and_unload() if merge else encoder.unload()
 
 
 def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan) -> None:
@@ -135,4 +106,4 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     write_classifier(folder, config, tensors, plan=plan, classes=classes)
 
 
-__all__ = ["TokensExporter", "take_adapter_out", "write_adapter"]
+__all__ = ["TokensExporter"]

@@ -8,27 +8,24 @@ from transformers import GenerationConfig
 
 from confide.config.models.seq2seq import Seq2SeqConfig
 from confide.config.outcomes.text import TextConfig
-from confide.config.tasks.task import TaskConfig
+from confide.inference.adapters import without_adapter, write_adapter
+from confide.inference.exporter import OwnExporter
+from confide.inference.language.answers_form import load_language_model
 from confide.models.backbones import find_backbone, load_tokenizer, quiet_transformers
-from confide.models.language.answers_form import load_language_model, take_adapter_out
 from confide.models.language.seq2seq import Seq2SeqModel
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 
 
-class TextsExporter:
+class TextsExporter(OwnExporter):
     """Writes and loads models that write texts from others."""
 
     def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
         """Return encoder and decoder."""
         texts = cast(Seq2SeqModel, workload.model)
-        if merge and hasattr(texts.model, "merge_and_unload"):
-            texts.model = texts.model.merge_and_unload()
+        if merge:
+            texts.model = without_adapter(texts.model, merge=True)
         return texts
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write the tokenizer."""
@@ -39,9 +36,11 @@ class TextsExporter:
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
     ) -> None:
         """Fill a folder that transformers loads."""
-        name = cast(Seq2SeqConfig, plan.backbone).name
         texts = cast(Seq2SeqModel, workload.model)
-        model = take_adapter_out(folder, texts.model, name if keep_adapter else None)
+        if keep_adapter:
+            write_adapter(folder, texts.model, plan)
+        model = without_adapter(texts.model, merge=not keep_adapter)
+        model.config.dtype = "float32"
         # The folder's own may search by beams: what was scored is greedy
         model.generation_config = GenerationConfig(
             decoder_start_token_id=model.config.decoder_start_token_id,

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
 from confide.config.models.transformer import TransformerConfig
-from confide.config.tasks.task import TaskConfig
 from confide.errors import ModelError
-from confide.inference.tokens_form import take_adapter_out, write_adapter
+from confide.inference.adapters import without_adapter, write_adapter
+from confide.inference.exporter import OwnExporter
 from confide.models.backbones import (
     find_backbone,
     load_settings,
@@ -32,19 +32,15 @@ _HEADS = ("classifier", "score")
 """What families call the linear layer that makes a token's logits."""
 
 
-class TokenTagsExporter:
+class TokenTagsExporter(OwnExporter):
     """Writes and loads taggers of words."""
 
     def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
         """Return encoder and head."""
         classifier = _classifier(workload, plan)
         if merge:
-            take_adapter_out(classifier, merge=True)
+            classifier.encoder = without_adapter(classifier.encoder, merge=True)
         return classifier
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write the tokenizer, told where the run cut its records."""
@@ -59,7 +55,7 @@ class TokenTagsExporter:
         classifier = _classifier(workload, plan)
         if keep_adapter:
             write_adapter(folder, classifier.encoder, plan)
-        take_adapter_out(classifier, merge=not keep_adapter)
+        classifier.encoder = without_adapter(classifier.encoder, merge=not keep_adapter)
         _of_family(classifier, plan).save_pretrained(folder)
         self.write_beside(folder, plan)
 

@@ -4,8 +4,6 @@ The folder holds the tokenizer with its chat template. The system message that a
 with is in ``confide.json``: whoever uses the folder without confide has to say it.
 """
 
-import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +12,8 @@ from torch import nn
 from transformers import AutoConfig, GenerationConfig
 
 from confide.config.models.language_model import LanguageModelConfig
-from confide.config.tasks.task import TaskConfig
+from confide.inference.adapters import without_adapter, write_adapter
+from confide.inference.exporter import OwnExporter
 from confide.models.backbones import (
     find_backbone,
     load_tokenizer,
@@ -26,22 +25,16 @@ from confide.models.language.answering import ATTENTION, AnswerModel
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 
-_ADAPTER = "adapter_config.json"
 
-
-class AnswersExporter:
+class AnswersExporter(OwnExporter):
     """Writes and loads language models that answer."""
 
     def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
         """Return the model with all its layers."""
         answers = _whole(workload)
         if merge:
-            answers.model = answers.model.merge_and_unload()
+            answers.model = without_adapter(answers.model, merge=True)
         return answers
-
-    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
-        """Return the schema by which records are encoded: the plan's own."""
-        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write the tokenizer and its chat template."""
@@ -52,8 +45,11 @@ class AnswersExporter:
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
     ) -> None:
         """Fill a folder that transformers loads."""
-        name = cast(LanguageModelConfig, plan.backbone).name
-        model = take_adapter_out(folder, _whole(workload).model, name if keep_adapter else None)
+        adapted = _whole(workload).model
+        if keep_adapter:
+            write_adapter(folder, adapted, plan)
+        model = without_adapter(adapted, merge=not keep_adapter)
+        model.config.dtype = "float32"
         # The folder's own may draw, or forbid words to come twice
         model.generation_config = GenerationConfig(
             eos_token_id=model.config.eos_token_id, pad_token_id=model.config.pad_token_id
@@ -67,32 +63,6 @@ class AnswersExporter:
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
         return AnswerModel(load_language_model(folder, MODEL_FOR_CAUSAL_LM_MAPPING))
-
-
-def take_adapter_out(folder: Path, adapted: Any, name: str | None) -> Any:
-    """Take a LoRA adapter out of a language model: into a folder, or merged into its weights.
-
-    Args:
-        folder: to write into.
-        adapted: the model, with an adapter or without.
-        name: of the backbone that the adapter belongs to; None to merge it.
-    """
-    model = adapted
-    if hasattr(adapted, "merge_and_unload") and name is not None:
-        with warnings.catch_warnings():  # peft asks for what it cannot find offline
-            warnings.simplefilter("ignore")
-            adapted.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
-        file = folder / _ADAPTER
-        config = json.loads(file.read_text())
-        # Not a path of this machine
-        config["base_model_name_or_path"] = name
-        file.write_text(json.dumps(config, indent=2) + "\n")
-        model = adapted.unload()
-    elif hasattr(adapted, "merge_and_unload"):
-        model = adapted.merge_and_unload()
-    model.config.dtype = "float32"
-    return model
 
 
 def load_language_model(folder: Path, classes: Mapping[type, Any]) -> Any:
@@ -126,4 +96,4 @@ def _whole(workload: Workload) -> AnswerModel:
     return cast(AnswerModel, workload.whole_fn())
 
 
-__all__ = ["AnswersExporter", "load_language_model", "take_adapter_out"]
+__all__ = ["AnswersExporter", "load_language_model"]

@@ -1,0 +1,1 @@
+"""Models of texts, exported, and the code that goes into their folders."""
