@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +94,13 @@ class Head(nn.Module):
         return logits
 
 
-class TextClassifier(nn.Module):
+class OnEncoder(nn.Module):
+    """A model on a pretrained encoder, which may be replaced by one with adapters."""
+
+    encoder: Any
+
+
+class TextClassifier(OnEncoder):
     """An encoder, pooled, and a linear head.
 
     Args:
@@ -173,13 +179,7 @@ TuneFn = Callable[[Any, Any], Any]
 gradients; what is added starts so that its outputs are the same."""
 
 
-M = TypeVar("M", bound="OnEncoder")
-
-
-class OnEncoder(Protocol):
-    """A model on a pretrained encoder, which may be replaced by one with adapters."""
-
-    encoder: Any
+M = TypeVar("M", bound=OnEncoder)
 
 
 def apply_tuning(model: M, tuning: TuningConfig) -> M:

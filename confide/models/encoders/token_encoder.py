@@ -3,7 +3,6 @@
 import functools
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tunings import TUNINGS
 from confide.errors import DataError
 from confide.models.backbones import (
     find_backbone,
@@ -23,7 +21,8 @@ from confide.models.encoders.assets import folder_assets
 from confide.models.encoders.encoder_inputs import settle_inputs
 from confide.models.encoders.features import features_of
 from confide.models.encoders.frozen import feature_cache
-from confide.models.networks import Head, apply_tuning
+from confide.models.encoders.workloads import tuned_encoder
+from confide.models.networks import Head, OnEncoder
 from confide.models.workload import Order, Workload
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Examples, Task
@@ -67,7 +66,7 @@ class Standardised(nn.Module):
         return hidden * self.weight + self.bias
 
 
-class TokenClassifier(nn.Module):
+class TokenClassifier(OnEncoder):
     """An encoder, and a linear head on each token.
 
     Args:
@@ -84,7 +83,7 @@ class TokenClassifier(nn.Module):
         self, encoder: Any, *, num_outputs: int, longest: int | None, row_norm: float | None
     ) -> None:
         super().__init__()
-        self.encoder: Any = encoder
+        self.encoder = encoder
         width = int(encoder.config.hidden_size)
         self.head: nn.Linear = Head(width, num_outputs).head
         # Now, while it is as it was pretrained, without adapters.
@@ -163,21 +162,7 @@ def build_token_encoder(config: TransformerConfig, order: Order) -> Workload:
     )
     if order.tuning.kind == "head":
         return _head_on_features(task, config, load, order)
-    model = apply_tuning(load(), order.tuning).to(order.compute.device)
-    beside = TUNINGS[order.tuning.kind].folder
-
-    def save_beside(target: Path) -> None:
-        model.encoder.save_pretrained(target / beside)
-
-    return Workload(
-        task,
-        model,
-        task.encode,
-        task.synthetic,
-        order.compute,
-        longest=longest,
-        save_beside=save_beside if beside else None,
-    )
+    return tuned_encoder(task, load(), order, longest=longest)
 
 
 def _head_on_features(

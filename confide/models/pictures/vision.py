@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 
-from confide.config.models.tunings import TUNINGS
 from confide.config.models.vision import VisionConfig
 from confide.errors import ModelError
 from confide.models.backbones import (
@@ -26,21 +23,20 @@ from confide.models.backbones import (
     quiet_transformers,
 )
 from confide.models.compute import Compute
-from confide.models.encoders.features import FeatureCache, features_of
-from confide.models.networks import Head, apply_tuning, scaled_rows
+from confide.models.encoders.features import FeatureCache
+from confide.models.encoders.workloads import head_on_features, tuned_encoder
+from confide.models.networks import Head, OnEncoder, scaled_rows
 from confide.models.workload import Order, Workload
 from confide.pictures.processor import PictureProcessor, load_processor
 from confide.tasks.media.image_classification import PIXELS, scaled
-from confide.tasks.outcomes.build import outcome_of
-from confide.tasks.tabular import FEATURES
-from confide.tasks.task import LABELS, Examples, Task
+from confide.tasks.task import Task
 
 AUTO_CLASS = "AutoModelForImageClassification"
 CLASSIFIER = "classifier"
 """Name of a family's own head, or of what holds it."""
 
 
-class VisionClassifier(nn.Module):
+class VisionClassifier(OnEncoder):
     """A family's classifier of pictures with a head of ours in place of its last layer.
 
     Args:
@@ -179,23 +175,25 @@ def build_vision(config: VisionConfig, order: Order) -> Workload:
     # The task first: one that is not allowed is refused before weights are read.
     task = order.task_fn({"processor": functools.partial(load_processor, folder)})
     frozen = FrozenVision(config, folder, num_outputs=order.task.num_outputs)
-    if order.tuning.kind == "head":
-        return _head_on_features(task, frozen, config, order)
-    loaded = frozen.load()
-    refuse_size(loaded, task)
-    model = apply_tuning(loaded, order.tuning).to(order.compute.device)
-    beside = TUNINGS[order.tuning.kind].folder
+    if order.tuning.kind != "head":
+        loaded = frozen.load()
+        refuse_size(loaded, task)
+        return tuned_encoder(task, loaded, order)
 
-    def save_beside(target: Path) -> None:
-        model.encoder.save_pretrained(target / beside)
+    @functools.cache
+    def encoder() -> VisionClassifier:
+        # Loaded only when a record's features are not in the cache.
+        loaded = frozen.load()
+        refuse_size(loaded, task)
+        return loaded.to(order.compute.device).eval()
 
-    return Workload(
+    return head_on_features(
         task,
-        model,
-        task.encode,
-        task.synthetic,
-        order.compute,
-        save_beside=save_beside if beside else None,
+        lambda batch: encoder().pooled(**batch),
+        order,
+        width=frozen.width,
+        row_norm=config.row_norm,
+        cache=frozen.cache(order.compute),
     )
 
 
@@ -215,43 +213,6 @@ def refuse_size(model: VisionClassifier, task: Task) -> None:
             f"task.size: the backbone takes no pictures of {list(pixels.shape[2:])} pixels:"
             f" {reason}. Set task.size=null for its own size."
         ) from None
-
-
-def _head_on_features(
-    task: Task, frozen: FrozenVision, config: VisionConfig, order: Order
-) -> Workload:
-    """Build a head on features that the frozen model computes once a record."""
-    compute, cache, width = order.compute, frozen.cache(order.compute), frozen.width
-    outcome = outcome_of(order.task)
-
-    @functools.cache
-    def encoder() -> VisionClassifier:
-        # Loaded only when a record's features are not in the cache.
-        loaded = frozen.load()
-        refuse_size(loaded, task)
-        return loaded.to(compute.device).eval()
-
-    def prepare(records: Dataset) -> Examples:
-        examples = task.encode(records)
-        features = features_of(
-            examples,
-            lambda batch: encoder().pooled(**batch),
-            shape=(width,),
-            device=compute.device,
-            autocast=compute.autocast,
-            cache=cache,
-        )
-        return Examples({FEATURES: features, LABELS: examples.labels})
-
-    def synthetic(count: int, generator: torch.Generator) -> Examples:
-        features = torch.randn((count, width), generator=generator)
-        seed = int(torch.randint(2**31, (), generator=generator))
-        raw = outcome.invent(count, numpy.random.default_rng(seed))
-        labels = torch.from_numpy(outcome.read(raw).values)
-        return Examples({FEATURES: features, LABELS: labels})
-
-    head = Head(width, order.task.num_outputs, row_norm=config.row_norm).to(compute.device)
-    return Workload(task, head, prepare, synthetic, compute)
 
 
 __all__ = [
