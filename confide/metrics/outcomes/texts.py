@@ -146,15 +146,16 @@ def bleu(sums: Sums) -> float | None:
             return 0.0
         if not there > 0:  # noise, or texts that short: sacrebleu says 0
             return 0.0
+        # Not of their ratio, which of noisy sums may be rounded to 0
+        logs -= math.log(there)
         if right > 0:
-            share = right / there
+            logs += math.log(right)
         else:
             smooth *= 2
-            share = 1 / (smooth * there)
-        logs += math.log(share)
+            logs -= math.log(smooth)
     # Noise may leave none, or more right words than there are
     brevity = min(0.0, 1 - wanted / written) if written > 0 else -math.inf
-    return min(100.0, 100 * math.exp(brevity + logs / _WORDS))
+    return 100 * math.exp(min(0.0, brevity + logs / _WORDS))
 
 
 def chrf(sums: Sums) -> float | None:

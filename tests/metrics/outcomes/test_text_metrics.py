@@ -93,6 +93,22 @@ def test_noise_of_any_size_leaves_scores_in_their_range(name: str) -> None:
             assert 0 <= found <= 100
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_sums_of_any_institution_are_a_score_or_none(name: str) -> None:
+    metric = METRICS[name]
+    assert metric.statistic is not None
+    assert metric.estimate_fn is not None
+    # Smallest and largest that a tally may hold: their ratios are rounded to 0, or have no bound
+    kinds = [0.0, 5e-324, 1e-300, 1.0, 2.0**53, -(2.0**53)]
+    draw = random.Random(0)
+    width = len(metric.statistic.counts_fn(0))
+    for _ in range(3000):
+        found = metric.estimate_fn(numpy.array(draw.choices(kinds, k=width)))
+        assert found is None or not numpy.isnan(found)
+        if name in ("bleu", "chrf") and found is not None:
+            assert 0 <= found <= 100
+
+
 def test_nothing_written_scores_nothing() -> None:
     rows = tallies([""], ["a b c d e"])
     assert (score("bleu", rows), score("chrf", rows)) == (0.0, 0.0)
