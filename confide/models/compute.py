@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from confide.config.client import TrainerConfig
-from confide.errors import ConfigError, ModelError
+from confide.errors import ConfigError
 
 Precision = torch.dtype | None
 """None: float32 throughout; otherwise the dtype of autocast."""
@@ -106,29 +106,4 @@ def pinned(name: str, worker: int, gpus: int) -> torch.device:
     return torch.device(name, worker % gpus) if name == "cuda" else torch.device(name)
 
 
-_MOST_OF_RECORD = 2**28
-_MOST_IN_PASS = 2**30
-"""Numbers that layers hand on in one pass: 4 GiB of float32, kept for the gradients."""
-
-
-def within_memory(compute: Compute, numbers: int, *, fix: str) -> Compute:
-    """Let no pass hold more than memory does, whatever sizes a plan asks for.
-
-    Args:
-        compute: how many records a pass may have otherwise.
-        numbers: that layers hand on of one record.
-        fix: the end of the sentence that says what to do.
-
-    Raises:
-        ModelError: if one record alone would take gibibytes.
-    """
-    if numbers > _MOST_OF_RECORD:
-        raise ModelError(
-            f"The layers would hand on {numbers:,} numbers of one record, expected at most"
-            f" {_MOST_OF_RECORD:,}; {fix}."
-        )
-    most = max(1, _MOST_IN_PASS // numbers)
-    return replace(compute, physical_batch_size=min(compute.physical_batch_size, most))
-
-
-__all__ = ["SMALL_MODEL", "Compute", "make_compute", "threads", "threads_of", "within_memory"]
+__all__ = ["SMALL_MODEL", "Compute", "make_compute", "threads", "threads_of"]

@@ -132,6 +132,11 @@ class TextClassifier(OnEncoder):
         self._inputs = settle_inputs(encoder, longest=longest)
 
     @property
+    def numbers(self) -> int:
+        """What its layers hand on of the longest text."""
+        return self._inputs.numbers
+
+    @property
     def takes_pairs(self) -> bool:
         """Whether the encoder tells the two texts of a pair apart by token types."""
         return self._inputs.types and self._inputs.pair_types

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from confide.config.models.cnn import CnnConfig
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
 from confide.errors import ModelError
-from confide.models.compute import within_memory
+from confide.models.memory import refuse_large, within_memory
 from confide.models.networks import Head, scaled_rows
 from confide.models.pictures.cnn import COARSE, convolutions, handed_on
 from confide.models.workload import Order, Workload
@@ -61,11 +61,11 @@ def build_sound_cnn(config: CnnConfig, order: Order) -> Workload:
             f"backbone.widths={config.widths}: so many blocks leave nothing of a spectrogram of"
             f" {schema.num_frames} frames and task.bands={schema.bands}; take fewer blocks."
         )
-    compute = within_memory(
-        order.compute,
-        handed_on(schema.num_frames, schema.bands, config.widths),
-        fix="lower task.seconds, task.bands or backbone.widths, or raise task.step_ms",
+    numbers = handed_on(schema.num_frames, schema.bands, config.widths)
+    refuse_large(
+        numbers, fix="lower task.seconds, task.bands or backbone.widths, or raise task.step_ms"
     )
+    compute = within_memory(order.compute, numbers)
     model = SoundCnn(
         frames=schema.num_frames,
         bands=schema.bands,

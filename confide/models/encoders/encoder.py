@@ -7,6 +7,7 @@ from confide.models.backbones import find_backbone
 from confide.models.encoders.assets import folder_assets
 from confide.models.encoders.frozen import FrozenEncoder
 from confide.models.encoders.workloads import head_on_features, tuned_encoder
+from confide.models.memory import in_parts
 from confide.models.networks import TextClassifier
 from confide.models.workload import Order, Workload
 
@@ -24,7 +25,8 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
     longest = max(order.task.text_limits.values(), default=None)
     frozen = FrozenEncoder(config, folder, num_outputs=order.task.num_outputs, longest=longest)
     if order.tuning.kind != "head":
-        return tuned_encoder(task, frozen.load(), order, longest=longest)
+        loaded = frozen.load()
+        return tuned_encoder(task, loaded, order, numbers=loaded.numbers, longest=longest)
 
     @functools.cache
     def encoder() -> TextClassifier:
@@ -33,7 +35,7 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
 
     return head_on_features(
         task,
-        lambda batch: encoder().pooled(**batch),
+        lambda batch: in_parts(lambda part: encoder().pooled(**part), batch, encoder().numbers),
         order,
         width=frozen.width,  # from config.json: a head is built without the encoder's weights
         row_norm=frozen.row_norm,

@@ -9,6 +9,7 @@ An encoder whose vectors of a text change with the padding behind it is refused 
 convolutions over padding): what a record is would depend on the records beside it.
 """
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from confide.errors import ModelError
+from confide.models.memory import MOST_OF_PRETRAINED, numbers_of_text, refuse_large
 from confide.tasks.task import LENGTH_STEP, padded_length
 
 _LENGTHS = (LENGTH_STEP + 1, LENGTH_STEP - 3, 2)
@@ -50,12 +52,14 @@ class EncoderInputs(NamedTuple):
         types: whether token types are passed, 0 for texts that stand alone.
         padding_id: id of the padding token; 0 where there is none.
         pair_types: whether the encoder has a token type for the second text of a pair too.
+        numbers: that its layers hand on of the longest text; 0 where none was asked about.
     """
 
     positions: str | None
     types: bool
     padding_id: int
     pair_types: bool = False
+    numbers: int = 0
 
     def of(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -115,8 +119,23 @@ def _settle(encoder: Any, longest: int | None) -> EncoderInputs:
         if _is_equal(found[mask == 1], own[mask == 1]):
             break
     if longest is not None:
+        inputs = inputs._replace(numbers=_numbers(encoder, inputs, longest))
         _try_longest(encoder, inputs, longest)
     return inputs
+
+
+def _numbers(encoder: Any, inputs: EncoderInputs, longest: int) -> int:
+    """Return what the layers hand on of the longest text, if memory holds that."""
+
+    def forward(tokens: int) -> None:
+        ids, mask = _texts(encoder, (tokens,), tokens, inputs.padding_id)
+        _vectors(encoder, inputs.of(ids, mask), ids)
+
+    numbers = 0
+    with contextlib.suppress(ModelError):  # takes fewer tokens, which is told next
+        numbers = numbers_of_text(forward, longest)
+    refuse_large(numbers, fix=f"lower task.max_tokens={longest}", most=MOST_OF_PRETRAINED)
+    return numbers
 
 
 def _choices(encoder: Any, alone: EncoderInputs) -> list[EncoderInputs]:

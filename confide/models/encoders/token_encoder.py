@@ -22,6 +22,7 @@ from confide.models.encoders.encoder_inputs import settle_inputs
 from confide.models.encoders.features import features_of
 from confide.models.encoders.frozen import feature_cache
 from confide.models.encoders.workloads import tuned_encoder
+from confide.models.memory import in_parts
 from confide.models.networks import Head, OnEncoder
 from confide.models.workload import Order, Workload
 from confide.tasks.tabular import FEATURES
@@ -89,6 +90,11 @@ class TokenClassifier(OnEncoder):
         # Now, while it is as it was pretrained, without adapters.
         self._inputs = settle_inputs(encoder, longest=longest)
         self.standardised = Standardised(width, last_norm(encoder), row_norm=row_norm)
+
+    @property
+    def numbers(self) -> int:
+        """What its layers hand on of the longest text."""
+        return self._inputs.numbers
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map tokens [b, t] to vectors [b, t, d]."""
@@ -162,7 +168,8 @@ def build_token_encoder(config: TransformerConfig, order: Order) -> Workload:
     )
     if order.tuning.kind == "head":
         return _head_on_features(task, config, load, order)
-    return tuned_encoder(task, load(), order, longest=longest)
+    loaded = load()
+    return tuned_encoder(task, loaded, order, numbers=loaded.numbers, longest=longest)
 
 
 def _head_on_features(
@@ -186,7 +193,9 @@ def _head_on_features(
         _check_size(len(examples), tokens, width)
         features = features_of(
             examples,
-            lambda batch: encoder().features(**batch),
+            lambda batch: in_parts(
+                lambda part: encoder().features(**part), batch, encoder().numbers
+            ),
             shape=(tokens, width),
             device=compute.device,
             autocast=compute.autocast,

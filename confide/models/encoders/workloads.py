@@ -10,6 +10,7 @@ from torch import Tensor
 
 from confide.config.models.tunings import TUNINGS
 from confide.models.encoders.features import FeatureCache, features_of
+from confide.models.memory import within_memory
 from confide.models.networks import Head, OnEncoder, apply_tuning
 from confide.models.workload import Order, Workload
 from confide.tasks.outcomes.build import outcome_of
@@ -18,7 +19,7 @@ from confide.tasks.task import LABELS, Batch, Examples, Task
 
 
 def tuned_encoder(
-    task: Task, loaded: OnEncoder, order: Order, *, longest: int | None = None
+    task: Task, loaded: OnEncoder, order: Order, *, numbers: int, longest: int | None = None
 ) -> Workload:
     """Tune a pretrained encoder under its head.
 
@@ -26,6 +27,7 @@ def tuned_encoder(
         task: encodes records.
         loaded: encoder and head, on the CPU.
         order: how it is tuned, and where.
+        numbers: that its operations give of one record.
         longest: most tokens of a text; None if records have none, or any number may come.
     """
     model = apply_tuning(loaded, order.tuning).to(order.compute.device)
@@ -39,7 +41,7 @@ def tuned_encoder(
         model,
         task.encode,
         task.synthetic,
-        order.compute,
+        within_memory(order.compute, numbers),
         longest=longest,
         save_beside=save_beside if beside else None,
     )

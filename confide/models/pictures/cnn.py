@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from confide.config.models.cnn import CnnConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.errors import ModelError
-from confide.models.compute import within_memory
+from confide.models.memory import refuse_large, within_memory
 from confide.models.networks import Head, scaled_rows
 from confide.models.workload import Order, Workload
 from confide.pictures.processor import PictureProcessor
@@ -99,11 +99,9 @@ def build_cnn(config: CnnConfig, order: Order) -> Workload:
             f"backbone.widths={config.widths}: so many blocks leave nothing of task.size="
             f"{schema.size} pixels; take fewer blocks."
         )
-    compute = within_memory(
-        order.compute,
-        handed_on(schema.size, schema.size, config.widths),
-        fix="lower task.size or backbone.widths",
-    )
+    numbers = handed_on(schema.size, schema.size, config.widths)
+    refuse_large(numbers, fix="lower task.size or backbone.widths")
+    compute = within_memory(order.compute, numbers)
     model = Cnn(
         channels=schema.channels,
         side=schema.size,

@@ -10,7 +10,7 @@ from torch import Tensor, cat, nn
 from confide.config.models.unet import UNetConfig
 from confide.config.tasks.media.segmentation import SegmentationConfig
 from confide.errors import ModelError
-from confide.models.compute import within_memory
+from confide.models.memory import refuse_large, within_memory
 from confide.models.pictures.cnn import PROCESSOR
 from confide.models.workload import Order, Workload
 from confide.tasks.media.image_classification import scaled
@@ -84,11 +84,9 @@ def build_unet(config: UNetConfig, order: Order) -> Workload:
             f" {len(config.widths)} levels after the first halves it; set task.size or take fewer"
             " of backbone.widths."
         )
-    compute = within_memory(
-        order.compute,
-        _handed_on(schema.size, config.widths, schema.num_outputs),
-        fix="lower task.size or backbone.widths",
-    )
+    numbers = _handed_on(schema.size, config.widths, schema.num_outputs)
+    refuse_large(numbers, fix="lower task.size or backbone.widths")
+    compute = within_memory(order.compute, numbers)
     model = UNet(channels=schema.channels, widths=config.widths, num_classes=schema.num_outputs)
     return Workload(task, model.to(compute.device), task.encode, task.synthetic, compute)
 

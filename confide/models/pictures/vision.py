@@ -25,11 +25,12 @@ from confide.models.backbones import (
 from confide.models.compute import Compute
 from confide.models.encoders.features import FeatureCache
 from confide.models.encoders.workloads import head_on_features, tuned_encoder
+from confide.models.memory import MOST_OF_PRETRAINED, in_parts, numbers_of_record, refuse_large
 from confide.models.networks import Head, OnEncoder, scaled_rows
 from confide.models.workload import Order, Workload
 from confide.pictures.processor import PictureProcessor, load_processor
 from confide.tasks.media.image_classification import PIXELS, scaled
-from confide.tasks.task import Task
+from confide.tasks.task import Batch, Task
 
 AUTO_CLASS = "AutoModelForImageClassification"
 CLASSIFIER = "classifier"
@@ -177,19 +178,22 @@ def build_vision(config: VisionConfig, order: Order) -> Workload:
     frozen = FrozenVision(config, folder, num_outputs=order.task.num_outputs)
     if order.tuning.kind != "head":
         loaded = frozen.load()
-        refuse_size(loaded, task)
-        return tuned_encoder(task, loaded, order)
+        return tuned_encoder(task, loaded, order, numbers=tried_size(loaded, task))
 
     @functools.cache
-    def encoder() -> VisionClassifier:
+    def encoder() -> tuple[VisionClassifier, int]:
         # Loaded only when a record's features are not in the cache.
         loaded = frozen.load()
-        refuse_size(loaded, task)
-        return loaded.to(order.compute.device).eval()
+        numbers = tried_size(loaded, task)
+        return loaded.to(order.compute.device).eval(), numbers
+
+    def encode(batch: Batch) -> Tensor:
+        model, numbers = encoder()
+        return in_parts(lambda part: model.pooled(**part), batch, numbers)
 
     return head_on_features(
         task,
-        lambda batch: encoder().pooled(**batch),
+        encode,
         order,
         width=frozen.width,
         row_norm=config.row_norm,
@@ -197,22 +201,30 @@ def build_vision(config: VisionConfig, order: Order) -> Workload:
     )
 
 
-def refuse_size(model: VisionClassifier, task: Task) -> None:
+def tried_size(model: VisionClassifier, task: Task) -> int:
     """Check that a model takes pictures of the size that the task makes them.
 
+    Returns:
+        What its layers hand on of one.
+
     Raises:
-        ModelError: if it does not.
+        ModelError: if it does not, or one picture would take gibibytes.
     """
     pixels = task.synthetic(2, torch.Generator().manual_seed(0)).columns[PIXELS]
     try:
+        numbers = numbers_of_record(model, lambda twin: twin.pooled(pixels[:1]))
+        refuse_large(numbers, fix="lower task.size", most=MOST_OF_PRETRAINED)
         with torch.no_grad():
             model.pooled(pixels)
+    except ModelError:
+        raise
     except Exception as error:  # a model's code may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ModelError(
             f"task.size: the backbone takes no pictures of {list(pixels.shape[2:])} pixels:"
             f" {reason}. Set task.size=null for its own size."
         ) from None
+    return numbers
 
 
 __all__ = [
@@ -223,6 +235,6 @@ __all__ = [
     "VisionClassifier",
     "build_vision",
     "last_width",
-    "refuse_size",
     "replace_last",
+    "tried_size",
 ]
