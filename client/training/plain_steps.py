@@ -32,22 +32,18 @@ def plain_gradients(
     views: Views | None = None,
     *,
     compute: Compute,
-    check_fn: Callable[[], None] | None,
 ) -> Iterator[Tensor]:
     """Write the gradient of each batch's mean loss into the parameters; yield its indices.
 
     Args:
-        losses_fn: loss of each record of a batch, shape [b].
+        losses_fn: loss of each record of a batch, shape [b]; what it raises ends the training.
         examples: training records.
         batches: indices of each, shape [b].
         views: makes views of records, whose losses count alike; None for records themselves.
         compute: device, and how many records are computed at a time.
-        check_fn: called before every step; what it raises ends the training.
     """
     limit = compute.physical_batch_size
     for step, indices in enumerate(batches):
-        if check_fn:
-            check_fn()
         taken, rows = examples, indices
         if views is not None:
             taken, (rows,) = views.of(examples, [indices], step)

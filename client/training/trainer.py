@@ -75,8 +75,8 @@ class Trainer:
         workload: task, model, compute.
         private: whether every training is under DP-SGD.
         group_size: largest number of a group's records; None where records are units.
-        check_fn: called before every step and between batches of an evaluation; what it raises ends
-            these.
+        check_fn: called before every step, and between passes of it or of an evaluation; what it
+            raises ends these.
 
     Raises:
         ModelError: if the model has BatchNorm.
@@ -92,7 +92,7 @@ class Trainer:
         check_fn: Callable[[], None] | None = None,
     ) -> None:
         refuse_batch_norm(workload.model)
-        self._check_fn, self._workload = check_fn, workload
+        self._check_fn, self._workload = check_fn or _nothing, workload
         self._task, self._model, self._compute = workload.task, workload.model, workload.compute
         named = trainable(workload.model)
         self._names, self._params = list(named), list(named.values())
@@ -191,11 +191,9 @@ class Trainer:
                 optimizer, units, plan=plan, schedule=schedule, secret=secret
             )
         else:
-            losses_fn = functools.partial(self._workload.losses, self._model)
+            losses_fn = functools.partial(self._checked_losses, self._model)
             batches = plain_batches(schedule, len(examples), secret)
-            gradients = plain_gradients(
-                losses_fn, examples, batches, views, compute=self._compute, check_fn=self._check_fn
-            )
+            gradients = plain_gradients(losses_fn, examples, batches, views, compute=self._compute)
         anchors = list(unflatten(loaded, self._shapes).values())
         # Under privacy records reach a step only by the clipped, noisy sum.
         reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
@@ -245,8 +243,7 @@ class Trainer:
         sizes, filler = ScoringSizes(self._compute.physical_batch_size), Filler(self._invent(1))
         with torch.no_grad(), self._aligned():
             for part in passes(examples, torch.arange(len(examples)), sizes, filler):
-                if self._check_fn:
-                    self._check_fn()
+                self._check_fn()
                 batch = {name: c.to(self._compute.device) for name, c in part.batch.items()}
                 found = self._workload.measures(self._workload.outputs(self._model, batch), batch)
                 found = found.cpu()
@@ -275,9 +272,12 @@ class Trainer:
         )
 
     def _checked_outputs(self, batch: Batch) -> Tensor:
-        if self._check_fn:
-            self._check_fn()
+        self._check_fn()
         return self._workload.outputs(self._model, batch)
+
+    def _checked_losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        self._check_fn()
+        return self._workload.losses(model, batch)
 
     def evaluate(self, tensors: Tensors, examples: Examples) -> dict[str, float]:
         """Score predictions; undefined metrics are left out."""
@@ -311,13 +311,17 @@ class Trainer:
         private = self._dp_sgd.optimizer(optimizer, step, noise)
         # Two streams, so that neither depends on how much the other has drawn.
         masks = KeyedGenerator(derive_key(secret, "mask"))
-        with expect_hook_warning():
+        # Before every pass too: with views, and large batches, a step has many
+        with expect_hook_warning(), self._dp_sgd.losing(self._checked_losses):
             for _ in range(schedule.steps):
-                if self._check_fn:
-                    self._check_fn()
+                self._check_fn()
                 units.private_gradient(self._dp_sgd, private, masks, schedule.sampling_rate)
                 yield None
         private.zero_grad(set_to_none=True)
+
+
+def _nothing() -> None:
+    """Check nothing."""
 
 
 def _shared(schedule: LocalSchedule) -> DpSgdStep:

@@ -108,7 +108,7 @@ def test_a_round_that_the_deadline_ends_counts_once_and_is_replayed(tmp_path: Pa
     )
     deadline = Deadline(Clock(each=1.0))
     institution = make_institution(PRIVATE, tmp_path / "ward.ledger", deadline.check)
-    # One reading begins, one is for the validation records, and the third step of five is too late.
+    # One reading begins, one is for the validation records, and the second step of five is late.
     cut_off = train(institution, deadline, seconds=4.0)
     assert (cut_off.refusal, cut_off.arrays) == ("deadline", None)
     assert institution.spent("socket").count == 1
@@ -126,12 +126,13 @@ def test_a_round_that_is_late_before_its_first_step_costs_nothing(tmp_path: Path
 
 
 @pytest.mark.parametrize("plan", [PRIVATE, PLAIN], ids=["private", "plain"])
-def test_the_check_comes_before_every_step_and_changes_nothing(plan: object) -> None:
+def test_the_check_comes_before_every_step_and_pass_and_changes_nothing(plan: object) -> None:
     calls: list[None] = []
     chosen = PRIVATE if plan is PRIVATE else PLAIN
     checked = make_institution(chosen, check_fn=lambda: calls.append(None)).handle(
         "train", ask(chosen)
     )
-    # One batch of validation records, where noise may cover their scores
-    assert len(calls) == STEPS + (plan is PRIVATE)
+    # Under privacy each step is checked, whose sample may be empty, and its one pass; and one batch
+    # of validation records, where noise may cover their scores
+    assert len(calls) == (2 * STEPS + 1 if plan is PRIVATE else STEPS)
     assert content(checked) == content(make_institution(chosen).handle("train", ask(chosen)))

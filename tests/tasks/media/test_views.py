@@ -250,6 +250,37 @@ def trained(
 
 
 @pytest.mark.parametrize("unit", ["none", "record", "group"])
+def test_a_step_ends_between_passes_of_its_views(unit: str) -> None:
+    calls: list[None] = []
+
+    def check() -> None:
+        calls.append(None)
+        if len(calls) > 4:
+            raise ProtocolError("late")
+
+    def made() -> Trainer:
+        workload = viewed(cnn_workload(), views=64)
+        small = replace(workload.compute, physical_batch_size=64)
+        size = 2 if unit == "group" else None
+        return Trainer(
+            replace(workload, compute=small),
+            private=unit != "none",
+            group_size=size,
+            check_fn=check,
+        )
+
+    trainer = made()
+    calls.clear()
+    with pytest.raises(ProtocolError, match="late"):
+        trained(trainer, unit)
+    assert len(calls) == 5
+    fresh = made()
+    trainer._check_fn = fresh._check_fn = calls.clear
+    # Nothing of it is left
+    assert trained(trainer, unit).equal(trained(fresh, unit))
+
+
+@pytest.mark.parametrize("unit", ["none", "record", "group"])
 def test_a_step_is_down_the_mean_over_views(unit: str) -> None:
     members = [torch.tensor([i]) for i in range(RECORDS)]
     if unit == "group":  # a third record of a group is left out
