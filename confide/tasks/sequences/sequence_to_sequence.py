@@ -6,6 +6,7 @@ model. A row holds one record; padding is told by lengths and not by an id, and 
 text's end in a decoder's row is read by nothing that is learnt.
 """
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -186,8 +187,15 @@ class SequenceToSequence(Labelled):
         """Return the texts that the model wrote by itself."""
         return {PREDICTION: [self._written(ids) for ids in written_tokens(outputs)]}
 
+    @functools.cached_property
+    def _words(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.get_vocab().values())
+
     def _written(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        # A model may have more outputs than there are words, and some tokenizers raise at those: a
+        # refusal that follows from a record would leave without noise.
+        known = [token for token in ids if token in self._words]
+        return str(self._tokenizer.decode(known, skip_special_tokens=True)).strip()
 
     def _wanted(self, batch: Batch) -> list[str]:
         """Return the texts to be written, as the tokenizer knows them and as far as they are cut.

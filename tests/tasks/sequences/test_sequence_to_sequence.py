@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -113,3 +114,32 @@ def test_written_texts_are_scored_and_not_the_tokens_after_right_ones() -> None:
     assert [one["exact_match"] for one in scores] == [1.0, 1.0]
     assert task.predictions(wrong, batch) == {"prediction": ["drei"]}
     assert task.loss(right, batch).equal(task.loss(wrong, batch))
+
+
+class StrictTokenizer:
+    """A tokenizer that raises at tokens it has no word for, as SentencePiece does."""
+
+    def __init__(self) -> None:
+        self._own = make_end_tokenizer()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._own(*arguments, **options)
+
+    def decode(self, ids: list[int], **options: Any) -> str:
+        if not set(ids) <= set(self._own.get_vocab().values()):
+            raise IndexError("piece id is out of range.")
+        return str(self._own.decode(ids, **options))
+
+
+def test_a_model_that_writes_no_words_is_scored_like_any_other() -> None:
+    task = SequenceToSequence(TASK, tokenizer=StrictTokenizer(), settings=SETTINGS)
+    examples = task.encode(texts("one", "eins"))
+    outputs = torch.zeros(1, 16, 274)
+    outputs[..., -1] = -1
+    words = make_end_tokenizer()(text_target="eins")["input_ids"][:-1]
+    outputs[0, : len(words) + 1, -1] = torch.tensor([270, *words]).float()
+    assert task.predictions(outputs, examples.columns) == {"prediction": ["eins"]}
+    assert task.tally(outputs, examples.columns).isfinite().all()
