@@ -16,10 +16,17 @@ from confide.errors import ModelError
 from confide.models.backbones import find_backbone, load_pretrained
 from confide.models.encoders.assets import folder_assets
 from confide.models.language.answering import ATTENTION
+from confide.models.memory import (
+    MOST_OF_PRETRAINED,
+    numbers_of_text,
+    refuse_large,
+    within_memory,
+)
 from confide.models.workload import Order, Workload
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import at_least_float32
 from confide.tasks.outcomes.text import UNWRITTEN
+from confide.tasks.task import padded_length
 
 AUTO_CLASS = "AutoModelForSeq2SeqLM"
 FULL = ("marian",)
@@ -115,13 +122,17 @@ def build_seq2seq(config: Seq2SeqConfig, order: Order) -> Workload:
     problems = list(_problems(whole, config.name, order.tuning.kind, source, places))
     if problems:
         raise ModelError(" ".join(problems))
+    numbers = _numbers(whole, source, places)
+    lower = f"lower task.max_tokens={source} or task.outcome.max_tokens={places}"
+    refuse_large(numbers, fix=lower, most=MOST_OF_PRETRAINED)
+    compute = within_memory(order.compute, numbers)
     tuning = TUNINGS[order.tuning.kind]
     model = Seq2SeqModel(whole)
     model.model = implementation(tuning.tune)(whole, order.tuning)
     _train_padding_rows(whole)
     model.to(order.compute.device)
     most = min(
-        order.compute.physical_batch_size,
+        compute.physical_batch_size,
         max(1, _MOST_IN_PASS // (places * _vocabulary(whole))),
         max(1, _MOST_IN_PASS // (_heads(whole.config) * max(source, places) ** 2)),
     )
@@ -130,7 +141,7 @@ def build_seq2seq(config: Seq2SeqConfig, order: Order) -> Workload:
         model,
         task.encode,
         task.synthetic,
-        replace(order.compute, physical_batch_size=most),
+        replace(compute, physical_batch_size=most),
         longest=source,
         save_beside=lambda target: model.model.save_pretrained(target / tuning.folder),
     )
@@ -176,6 +187,22 @@ def _problems(model: Any, name: str, tuning: str, source: int, places: int) -> I
             f"task.outcome.max_tokens={places}: so many times {vocabulary:,} words are more than"
             f" {_MOST_OF_RECORD:,} numbers; lower it to {_MOST_OF_RECORD // vocabulary}."
         )
+
+
+def _numbers(model: Any, source: int, places: int) -> int:
+    """Return what all layers hand on of one record, both of its texts as long as may be."""
+    longest = max(source, places)
+
+    def forward(tokens: int) -> None:
+        lengths = (max(1, tokens * one // padded_length(longest)) for one in (source, places))
+        rows = [torch.zeros((1, length), dtype=torch.int64) for length in lengths]
+        model(input_ids=rows[0], decoder_input_ids=rows[1], use_cache=False)
+
+    was_training = model.training
+    model.eval()
+    found = numbers_of_text(forward, longest)
+    model.train(was_training)
+    return found
 
 
 def _heads(settings: Any) -> int:

@@ -97,6 +97,25 @@ def test_records_that_no_memory_takes_are_refused(
         workload_of(build_text_plan(backbone, task=task))
 
 
+@pytest.mark.parametrize(("tokens", "text"), [(3000, 16), (32, 3000)])
+def test_records_that_no_memory_takes_in_all_layers_are_refused(
+    tmp_path: Path, tokens: int, text: int
+) -> None:
+    """Attention of one layer would fit."""
+    backbone = make_seq2seq(
+        tmp_path,
+        encoder_layers=8,
+        decoder_layers=8,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        max_position_embeddings=7000,
+    )
+    task = SequenceToSequenceConfig(max_tokens=tokens, outcome=TextConfig(max_tokens=text))
+    told = rf"at most 2,147,483,648; lower task\.max_tokens={tokens} or task\.outcome\.max_tokens"
+    with pytest.raises(ModelError, match=told):
+        workload_of(build_text_plan(backbone, task=task))
+
+
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_a_record_s_loss_is_the_same_in_any_company(tmp_path: Path, family: str) -> None:
     """Beside one as long, which leaves no padding in the batch, and beside a shorter one."""
