@@ -1,6 +1,7 @@
 """A task drafted from records: its schema, and what people should know of it."""
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,9 +172,8 @@ class _Drafting:
         identifier = self._named.identifier or self._identifier()
         inputs = self._inputs({institution, identifier})
         if institution:
-            self._left_out[institution] = (
-                f"names the institution: data.partitioner=natural data.partition_by={institution}"
-            )
+            typed = shlex.quote(f"data.partition_by={institution}")
+            self._left_out[institution] = f"names the institution: data.partitioner=natural {typed}"
         text = self._named.text or self._text(inputs)
         task = self._text_task(text) if text else self._table(inputs)
         return Draft(

@@ -1,6 +1,7 @@
 """Drafts as YAML that people read and correct, one column a line."""
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -45,19 +46,18 @@ def notes_of(draft: Draft) -> list[str]:
     """List what whoever holds the records should know, with counts; the YAML has none."""
     told = [f"{draft.records:,} records", *(f"note: {n}" for n in (*draft.choices, *draft.notes))]
     if draft.id_column:
-        told.append(f"note: {draft.id_column} names a record: data.id_column={draft.id_column}")
+        typed = shlex.quote(f"data.id_column={draft.id_column}")
+        told.append(f"note: {draft.id_column} names a record: {typed}")
     if draft.group_column:
+        typed = shlex.quote(f"data.group_column={draft.group_column}")
         told.append(
-            f"note: {draft.group_column} names whose a record is:"
-            f" data.group_column={draft.group_column}; privacy=record protects each record,"
-            " privacy=group all of one owner together"
+            f"note: {draft.group_column} names whose a record is: {typed}; privacy=record protects"
+            " each record, privacy=group all of one owner together"
         )
     if draft.institution:
         column, count = draft.institution
-        told.append(
-            f"note: {column} names {count} institutions: data.partitioner=natural"
-            f" data.partition_by={column}"
-        )
+        typed = shlex.quote(f"data.partition_by={column}")
+        told.append(f"note: {column} names {count} institutions: data.partitioner=natural {typed}")
     return told
 
 

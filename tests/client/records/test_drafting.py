@@ -16,7 +16,7 @@ import confide.cli
 from confide.client.records.drafting.draft import Draft, Named, draft_task
 from confide.client.records.drafting.merging import merge_tasks
 from confide.client.records.drafting.values import round_range
-from confide.client.records.drafting.writing import draft_yaml
+from confide.client.records.drafting.writing import draft_yaml, notes_of
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
 from confide.config.outcomes.regression import RegressionConfig
@@ -189,6 +189,14 @@ def test_roles_beside_the_schema_are_found() -> None:
     )
     assert (draft.id_column, draft.group_column) == ("Id", "patient")
     assert draft.institution == ("clinic", 3)
+
+
+def test_settings_are_told_as_a_shell_takes_them() -> None:
+    spaced = {"patient id": numbers(1, 30), "clinic name": chosen("a", "b", "c")}
+    draft = drafted(None, **spaced)
+    told = "\n".join([*notes_of(draft), draft_yaml(draft, source="table.csv")])
+    assert "'data.group_column=patient id'" in told
+    assert told.count("'data.partition_by=clinic name'") == 2
 
 
 def test_every_drafted_column_is_marked_and_no_count_is_written() -> None:
