@@ -18,8 +18,16 @@ _HOW_TO_SET = {
     "data.path": (
         "name the records, data.path=FILE, or choose data or an experiment that does;"
         f" {MAIN_JOB} is the main job."
-    )
+    ),
+    "backbone.name": (
+        "name the folder of a model in Hugging Face format (config.json, *.safetensors, and its"
+        " tokenizer or preprocessor_config.json), backbone.name=FOLDER."
+    ),
 }
+_CATALOGUE_FOLDER = (
+    "name its folder, backbone.name=FOLDER; where it is not there, it is made of"
+    " backbone.catalogue=FILE."
+)
 
 _OF_A_GUARANTEE = ("privacy.epsilon=", "privacy.delta=", "privacy.clipping_norm=")
 
@@ -28,8 +36,11 @@ def value_problems(composed: DictConfig) -> list[str]:
     """List every value that is missing, out of range or contradicted."""
     # Before to_object(), which stops at the first one.
     missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
+    how = dict(_HOW_TO_SET)
+    if OmegaConf.select(composed, "backbone.kind") == "items":
+        how["backbone.name"] = _CATALOGUE_FOLDER
     unset = [
-        f"{key} is not set; {_HOW_TO_SET.get(key, 'choose a value or a group that sets it.')}"
+        f"{key} is not set; {how.get(key, 'choose a value or a group that sets it.')}"
         for key in missing
     ]
     try:

@@ -74,6 +74,21 @@ def test_records_that_are_not_named_are_asked_for() -> None:
     assert not any("client.ledger" in problem for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["task=translation", "backbone=seq2seq"], "the folder of a model in Hugging Face format"),
+        (["task=conversations", "backbone=language_model"], "config.json, *.safetensors"),
+        (["task=recommendation", "backbone=items"], "it is made of backbone.catalogue=FILE"),
+    ],
+)
+def test_a_backbone_without_a_folder_is_told_what_is_needed(words: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose([*words, "data.path=records.csv"])
+    (problem,) = [one for one in caught.value.problems if one.startswith("backbone.name is not")]
+    assert told in problem
+
+
 def test_a_choice_that_is_not_there_is_the_only_mistake_told() -> None:
     with pytest.raises(ConfigError) as caught:
         compose(["task=hart_disease"])
