@@ -38,8 +38,8 @@ labelled ones are printed. If records do not fit, all mistakes are listed at onc
 written."""
 
 _INPUT_HELP = (
-    "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .npz), a folder of pictures,"
-    " pkg://PACKAGE/FILE, or a database's URL"
+    "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .conll, .npz), a folder of pictures or"
+    " sounds, pkg://PACKAGE/FILE, or a database's URL"
 )
 _KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
@@ -159,6 +159,7 @@ def writing_of(arguments: argparse.Namespace) -> "WritingOptions":
 
 def _predict(arguments: argparse.Namespace) -> None:
     from confide.client.commands.predictions_file import write_predictions
+    from confide.client.records.judged import outside_notes
     from confide.client.records.whole import Whole, read_whole
     from confide.config.client import TrainerConfig
     from confide.inference.prediction import (
@@ -195,7 +196,9 @@ def _predict(arguments: argparse.Namespace) -> None:
         told = rows.select_columns(kept_of(rows, predictor)).data.table
         whole = Whole(records=rows, kept=told)
     _refuse_taken(predictor, whole.kept.column_names)
-    inputs = read_inputs(predictor, whole.records)
+    inputs = read_inputs(predictor, whole.records, places=whole.places)
+    for note in outside_notes(inputs.records, schema):
+        print(f"note: {note}", file=sys.stderr)
     parts: list[Part] = []
     # On one terminal a bar and the predictions would write into each other
     hidden = arguments.output is None and sys.stdout.isatty()

@@ -15,7 +15,7 @@ from confide.config.tasks.media.files import FileReading
 from confide.config.tasks.task import TaskConfig
 from confide.held import opener_of, parse_held
 from confide.tasks.reading import Problem
-from confide.tasks.schema import Column, Read
+from confide.tasks.schema import Column, Read, read_column
 from confide.tasks.tokens import CountsTokens, NotesRecords, TokenCounts
 
 _MANY = 0.1
@@ -70,6 +70,21 @@ def value_notes(read: Read, task: TaskConfig) -> Iterator[str]:
         elif total >= _FEW and len(seen.values[~seen.missing].unique()) == 1:
             rest = "" if present == total else f", or none ({total - present} of {total})"
             yield f"Column {name}: every record has the same value{rest}; little can be learnt."
+
+
+def outside_notes(records: Dataset, task: TaskConfig) -> Iterator[str]:
+    """Yield a sentence for each column of records to predict on with values outside its range."""
+    for name, column in task.table_columns.items():
+        if column.kind != "numeric" or name not in records.column_names:
+            continue
+        seen = read_column(name, column, records[name][:])
+        beyond = outside(column, seen)
+        if beyond:
+            yield (
+                f"Column {name}: {beyond} of {int((~seen.missing).sum())} values lie outside its"
+                f" range, {_range(column)}, and count as the nearest end of it. Is the unit the one"
+                " that the model was trained on?"
+            )
 
 
 def text_notes(records: Dataset, task: TaskConfig) -> Iterator[Problem]:
@@ -156,6 +171,7 @@ def _range(column: ColumnConfig) -> str:
 __all__ = [
     "file_notes",
     "outside",
+    "outside_notes",
     "sampled_token_notes",
     "text_notes",
     "token_notes",

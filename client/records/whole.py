@@ -34,10 +34,12 @@ class Whole:
         records: the columns that the model needs, as canonical text.
         kept: the columns to keep, with their types; those of JSON lines and of databases are JSON,
             and their fields say so.
+        places: where each record is, such as the path of its file; empty where its number says it.
     """
 
     records: Dataset
     kept: pyarrow.Table
+    places: Sequence[str] = ()
 
     def typed(self) -> pyarrow.Table:
         """Return the columns to keep with one type each; those with several types are text."""
@@ -86,7 +88,7 @@ def read_whole(
                 " its columns."
             )
         with open_single(path, query, columns, reading) as opened:
-            table = _table(opened, path)
+            table, places = _table(opened, path), tuple(opened.places or ())
         text = {name: _text(table, name, path, reading) for name in columns if name in needed}
     except DataError as error:
         # Its words are for the setting of a run; here the path came from the command line
@@ -100,7 +102,8 @@ def read_whole(
     # One column more, so that records without any that is needed are still counted
     counted = pyarrow.table(text) if text else table.select(columns[:1])
     # Without a fingerprint `datasets` would pickle every record to compute one
-    return Whole(records=Dataset(counted, fingerprint=uuid4().hex), kept=table.select(kept))
+    records = Dataset(counted, fingerprint=uuid4().hex)
+    return Whole(records=records, kept=table.select(kept), places=places)
 
 
 def _table(opened: Opened, path: str) -> pyarrow.Table:

@@ -139,7 +139,11 @@ def kept_of(made: Dataset, predictor: Predictor) -> list[str]:
 
 
 def read_inputs(
-    predictor: Predictor, records: Dataset | pandas.DataFrame, *, with_labels: bool = True
+    predictor: Predictor,
+    records: Dataset | pandas.DataFrame,
+    *,
+    with_labels: bool = True,
+    places: Sequence[str] = (),
 ) -> Inputs:
     """Take the columns that the task needs, and check them.
 
@@ -147,6 +151,7 @@ def read_inputs(
         predictor: whose task.
         records: with a label column or without; a label may be missing.
         with_labels: whether to read labels where there are some.
+        places: where each record is, for problems; empty: they are known by their numbers.
 
     Raises:
         DataError: naming everything that does not fit: each problem with the first record it is
@@ -179,7 +184,8 @@ def read_inputs(
     # Without a fingerprint `datasets` would pickle every record to make one.
     taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
     needed = input_columns(task, config)
-    problems = _problems(task, taken, needed=needed, present=_names(records))
+    missing = _lacking(needed, _names(records))
+    problems = [*missing, *_problems(task, taken, places)]
     if problems:
         raise DataError(problems)
     return Inputs(taken, torch.tensor(labelled, dtype=torch.bool))
@@ -242,9 +248,17 @@ def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
         ) from None
 
 
-def _problems(
-    task: Task, records: Dataset, *, needed: Sequence[str], present: Sequence[str]
-) -> list[str]:
+def _lacking(needed: Sequence[str], present: Sequence[str]) -> list[str]:
+    missing = [name for name in needed if name not in present]
+    if not missing:
+        return []
+    return [
+        f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
+        "Rename a column of the records: the model was trained on these."
+    ]
+
+
+def _problems(task: Task, records: Dataset, places: Sequence[str]) -> list[str]:
     """List what does not fit, each problem with the first record that it is found in."""
 
     def found(column: str, start: int, end: int) -> bool:
@@ -252,12 +266,6 @@ def _problems(
         return any(one.partition(":")[0] == column for one in task.check(part))
 
     problems = []
-    missing = [name for name in needed if name not in present]
-    if missing:
-        problems.append(
-            f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
-            "Rename a column of the records: the model was trained on these."
-        )
     for problem in task.check(records):
         if problem.startswith(_LACKING):
             continue
@@ -270,7 +278,8 @@ def _problems(
             low, high = (low, middle) if found(column, low, middle) else (middle, high)
         # A custom check may find what no single record shows.
         single = found(column, low, high)
-        problems.append(f"{problem} First in record {high}." if single else problem)
+        place = places[high - 1] if places else f"record {high}"
+        problems.append(f"{problem} First in {place}." if single else problem)
     return problems
 
 

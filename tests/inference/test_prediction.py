@@ -111,6 +111,12 @@ def test_all_problems_are_named_with_their_first_record(predictor: Predictor) ->
     ]
 
 
+def test_problems_name_the_place_of_a_record(predictor: Predictor) -> None:
+    rows = Dataset.from_dict({"age": ["30", "old"], "pain": ["some", "none"]})
+    with pytest.raises(DataError, match=r"First in ward/b\.png\.$"):
+        read_inputs(predictor, rows, places=["ward/a.png", "ward/b.png"])
+
+
 def test_missing_columns_are_named_beside_what_else_is_wrong(predictor: Predictor) -> None:
     with pytest.raises(DataError) as caught:
         read_inputs(predictor, Dataset.from_dict({"age": ["old"], "weight": ["7"]}))

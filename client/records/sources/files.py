@@ -95,7 +95,12 @@ def is_folder_of_files(folder: Path, tables: Sequence[str], reading: FileReading
 
 
 def open_folders(
-    folder: Path, columns: Sequence[str], reading: FileReading, *, apart: bool = True
+    folder: Path,
+    columns: Sequence[str],
+    reading: FileReading,
+    *,
+    apart: bool = True,
+    labelled: bool = True,
 ) -> dict[str, Opened]:
     """Open a folder of files: CLASS/FILE, or INSTITUTION/CLASS/FILE, or files alone.
 
@@ -107,6 +112,8 @@ def open_folders(
         columns: names of the columns to keep.
         reading: what the schema says.
         apart: whether institutions are opened apart; else all files are one source.
+        labelled: whether folders are classes even where none is called as one; of files to predict
+            on they are not.
 
     Returns:
         Institution -> its files; '' -> all of them where folders name none.
@@ -117,7 +124,7 @@ def open_folders(
     found = list(found_files(folder, reading))
     if not found:
         raise DataError(f"data.path={folder}: the folder holds no {reading.what}.")
-    level = _class_level(found, reading)
+    level = _class_level(found, reading, labelled=labelled)
     if not apart or level != 1:
         return {"": _opened(found, folder, columns, reading, level)}
     strays = [one.path.name for one in found if len(one.within) < 2]
@@ -204,7 +211,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _class_level(found: Sequence[Found], reading: FileReading) -> int | None:
+def _class_level(found: Sequence[Found], reading: FileReading, *, labelled: bool) -> int | None:
     """Return which of the folders of a file names its class; None for none."""
     deepest = max(len(one.within) for one in found)
     if not reading.label_column or not deepest:
@@ -217,6 +224,8 @@ def _class_level(found: Sequence[Found], reading: FileReading) -> int | None:
         )
 
     level = max(range(min(deepest, 2)), key=lambda one: (fitting(one), -one))
+    if not labelled and not fitting(level):
+        return None
     # Where no folder is called as a class, depth tells, and each name is told as unknown
     return level if fitting(level) else min(deepest, 2) - 1
 

@@ -131,7 +131,8 @@ def open_single(
     place = _resolve(path)
     if place.is_dir() and _holds_files(place, reading):
         assert reading.files is not None
-        yield open_folders(place, columns, reading.files, apart=False)[""]
+        labelled = not reading.whole
+        yield open_folders(place, columns, reading.files, apart=False, labelled=labelled)[""]
         return
     if place.is_dir():
         raise DataError(f"data.path={path} is a folder; name one file.")

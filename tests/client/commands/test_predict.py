@@ -77,6 +77,20 @@ def test_csv_on_the_standard_output_is_the_input_with_predictions(
     assert f"on 2 labelled ones, {trained}: accuracy " in err
 
 
+def test_values_outside_a_range_are_told(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "odd.csv"
+    file.write_text("age,pain\n30,some\n,none\n3000,none\n")
+    assert main(["predict", run, str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4
+    assert err.startswith("note: Column age: 1 of 2 values lie outside its range, ")
+    file.write_text("age,pain\n30,some\n")
+    assert main(["predict", run, str(file)]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_every_format_holds_the_same(suffix: str, run: str, records: str, tmp_path: Path) -> None:
     output = tmp_path / f"out{suffix}"

@@ -16,6 +16,8 @@ from PIL import Image as Pillow
 
 from confide.client.records.checked import load_checked_records
 from confide.client.records.report import check_records
+from confide.client.records.sources.reading import Reading
+from confide.client.records.whole import read_whole
 from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
@@ -112,6 +114,27 @@ def test_one_class_with_an_unknown_name_is_told_and_no_institution(folder: Path)
     (folder / "dim" / "x.png").write_bytes(file_of(drawn()))
     with pytest.raises(DataError, match=r"dim"):
         loaded(folder)
+
+
+@pytest.mark.parametrize("place", ["", "icu", "north/icu"])
+def test_folders_of_pictures_to_predict_on_need_not_be_classes(place: str, tmp_path: Path) -> None:
+    (tmp_path / "new" / place).mkdir(parents=True)
+    (tmp_path / "new" / place / "a.png").write_bytes(file_of(lights(1)[0][0]))
+    reading = Reading(files=TASK.files)
+    whole = read_whole(
+        str(tmp_path / "new"), query=None, needed=["image", "label"], keep=None, reading=reading
+    )
+    (row,) = whole.kept.to_pylist()
+    assert row == {"file": f"{place}/a.png".strip("/"), "folder": place or None}
+    assert whole.places == (row["file"],)
+    assert whole.records.column_names == ["image"]
+    # One that is called as a class makes folders classes, of which another is a mistake
+    (tmp_path / "new" / "dark").mkdir()
+    (tmp_path / "new" / "dark" / "b.png").write_bytes(file_of(lights(2)[0][1]))
+    again = read_whole(
+        str(tmp_path / "new"), query=None, needed=["image", "label"], keep=None, reading=reading
+    )
+    assert "dark" in again.records["label"]
 
 
 def test_stray_files_are_named(folder: Path) -> None:
