@@ -9,6 +9,7 @@ from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.writing import draft_yaml
+from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import Reading
 
 _IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")
@@ -286,8 +287,8 @@ def _made_up(draft: Draft, institutions: int) -> list[str]:
 
 
 def _readme(name: str, module: str, source: Source | None) -> str:
-    suffix = "" if source is None else source.path.rpartition(".")[2].lower()
-    one_file = source is not None and source.files is None and f".{suffix}" in _READERS
+    suffix = "" if source is None else "." + source.path.rpartition(".")[2].lower()
+    one_file = source is not None and source.files is None and suffix in EXTENSIONS
     # A folder of pictures or sounds is read as it is, in its folders of institutions too
     folder = source is not None and bool(source.draft.task.files) and not Path(source.path).suffix
     if source is not None and (one_file or folder):

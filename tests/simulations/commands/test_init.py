@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 
 import pandas
+import pyarrow.csv
+import pyarrow.ipc
 import pytest
 from own_configs import write_records
 
@@ -58,6 +60,22 @@ def test_the_first_command_of_a_project_without_records_runs(
     monkeypatch.syspath_prepend(str(here))
     frame = importlib.import_module("my_own_parts").records()
     assert list(frame.columns) == ["id", "age", "income", "home", "repaid"]
+
+
+@pytest.mark.parametrize("suffix", [".conll", ".arrow"])
+def test_a_project_of_any_file_ends_in_predictions(here: Path, suffix: str) -> None:
+    if suffix == ".conll":
+        sentences = [f"Word{i} O\nAnn{i} B-person\nsays O\n" for i in range(60)]
+        (here / "records.conll").write_text("\n".join(sentences))
+    else:
+        write_records(here / "records.csv")
+        table = pyarrow.csv.read_csv(here / "records.csv")
+        with pyarrow.ipc.new_file(here / "records.arrow", table.schema) as file:
+            file.write_table(table)
+        (here / "records.csv").unlink()
+    assert confide.cli.main(["init", "mine", "--from", f"records{suffix}"]) == 0
+    *_, predict = commands(here / "README.md")
+    assert predict[:3] == ["predict", "runs/mine", f"records{suffix}"]
 
 
 def test_a_drafted_project_says_what_it_found(here: Path) -> None:
