@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from confide.client.records.judged import file_notes, text_notes, value_notes, value_problems
+from confide.client.records.judged import (
+    file_notes,
+    label_notes,
+    text_notes,
+    value_notes,
+    value_problems,
+)
 from confide.client.records.made import files_of, holds_records, made_of, placed, refuse_shared
 from confide.client.records.sources.custom import load_custom_records
 from confide.client.records.sources.reading import Reading
@@ -229,6 +235,7 @@ def source_notes(source: SourceRecords, whole: Read, task: TaskConfig) -> tuple[
             for note in (*text_notes(part, task), *file_notes(part, task))
         ),
         *(note.text for note in whole.targets.notes),
+        *label_notes(whole, task),
         *value_notes(whole, task),
     )
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 import numpy
 from datasets import Dataset
 
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.media.files import FileReading
 from confide.config.tasks.task import TaskConfig
 from confide.held import opener_of, parse_held
+from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.reading import Problem
 from confide.tasks.schema import Column, Read, read_column
 from confide.tasks.tokens import CountsTokens, NotesRecords, TokenCounts
@@ -22,6 +24,10 @@ _MANY = 0.1
 """Share of values from which on what happens to them is told."""
 _FEW = 5
 """Values of which even all say nothing about a column."""
+_ENOUGH = 100
+"""Labelled records from which on a class of fewer than _FEW is told."""
+_OF_ONE_CLASS = (DEFAULT_OUTCOME, "ordinal")
+_SHOWN = 5
 _SAMPLE = 1000
 """Texts that stand for all, where a run must not tokenise each of them twice."""
 _REPLACEMENT = "\ufffd"
@@ -70,6 +76,22 @@ def value_notes(read: Read, task: TaskConfig) -> Iterator[str]:
         elif total >= _FEW and len(seen.values[~seen.missing].unique()) == 1:
             rest = "" if present == total else f", or none ({total - present} of {total})"
             yield f"Column {name}: every record has the same value{rest}; little can be learnt."
+
+
+def label_notes(read: Read, task: TaskConfig) -> Iterator[str]:
+    """Yield a sentence if classes have so few records that they may be mistyped ones."""
+    if task.outcome.kind not in _OF_ONE_CLASS or not task.target_columns:
+        return
+    counts = outcome_of(task).counts(read.targets.fitting)
+    total = sum(counts.values())
+    few = {label: count for label, count in counts.items() if 0 < count < _FEW}
+    if few and total >= _ENOUGH:
+        shown = ", ".join(f"{label} {count}" for label, count in list(few.items())[:_SHOWN])
+        more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
+        yield (
+            f"Labels with fewer than {_FEW} of {total} records: {shown}{more}. Is one mistyped?"
+            " Correct the records, and task.labels; little can be learnt of so few."
+        )
 
 
 def outside_notes(records: Dataset, task: TaskConfig) -> Iterator[str]:
@@ -170,6 +192,7 @@ def _range(column: ColumnConfig) -> str:
 
 __all__ = [
     "file_notes",
+    "label_notes",
     "outside",
     "outside_notes",
     "sampled_token_notes",

@@ -62,6 +62,28 @@ def test_one_file_in_another_unit_is_a_problem_of_that_file(tmp_path: Path) -> N
     assert problem.endswith("First in record 1.")
 
 
+@pytest.mark.parametrize(
+    ("rare", "count", "told"), [(1, 400, True), (4, 400, True), (5, 400, False), (1, 40, False)]
+)
+def test_a_class_of_hardly_any_records_may_be_mistyped(
+    rare: int, count: int, told: bool, tmp_path: Path
+) -> None:
+    ill = ["yess"] * rare + ["no", "yes"] * count
+    frame = pandas.DataFrame(
+        {
+            "id": range(count),
+            "chol": [150 + i % 40 for i in range(count)],
+            "sex": ["f", "m"] * (count // 2),
+            "ill": ill[:count],
+        }
+    )
+    task = TabularConfig(labels=["no", "yes", "yess"], label_column="ill", columns=TASK.columns)
+    report = checked(frame, tmp_path / "x.csv", task)
+    assert report.ready
+    words = f"Labels with fewer than 5 of {count} records: yess {rare}. Is one mistyped?"
+    assert any(note.startswith(words) for note in report.notes) is told
+
+
 @pytest.mark.parametrize(("outside", "told"), [(3, False), (4, False), (5, True), (39, True)])
 def test_many_values_outside_are_a_note(outside: int, told: bool, tmp_path: Path) -> None:
     chol = [5.0] * outside + [150.0 + i for i in range(COUNT - outside)]
