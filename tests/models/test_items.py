@@ -9,7 +9,7 @@ from small_models import make_backbone
 
 from confide.config.models.items import ItemsConfig
 from confide.errors import ModelError
-from confide.models.backbones import pretrained_hash
+from confide.models.backbones import find_backbone, pretrained_hash
 from confide.models.encoders.items import make_items, read_items, read_table
 
 TABLE = "id\tname\tyear\n1.0\tToy Story\t1995\n2\tHeat\t\n"
@@ -60,6 +60,24 @@ def test_whoever_is_sent_a_plan_makes_nothing(tmp_path: Path) -> None:
     pinned = config(tmp_path).pinned("0" * 64)
     make_items(pinned)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "told"),
+    [
+        ("pkg://nobody/x.tsv", r"^backbone\.catalogue=pkg://nobody/x\.tsv: package nobody is not"),
+        ("x.tsv", r"^backbone\.catalogue=x\.tsv: there is no such file\.$"),
+    ],
+)
+def test_a_catalogue_that_is_not_there_is_told_once(catalogue: str, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        read_table(ItemsConfig(name="shop", catalogue=catalogue))
+
+
+@pytest.mark.parametrize("name", ["shop", "items/shop"])
+def test_a_folder_that_is_not_there_is_nothing_to_download(name: str) -> None:
+    with pytest.raises(ModelError, match=r"no such folder; .* makes it of backbone\.catalogue"):
+        find_backbone(ItemsConfig(name=name))
 
 
 def test_a_damaged_catalogue_is_refused(tmp_path: Path) -> None:

@@ -59,10 +59,12 @@ def read_table(config: ItemsConfig) -> tuple[list[str], list[str]]:
     try:
         if config.catalogue.startswith(backbones.PACKAGE_SCHEME):
             place = backbones.resolve_package_path(config.catalogue)
+        elif not place.exists():
+            raise FileNotFoundError(f"{config.catalogue}: there is no such file.")
         separator = "," if place.suffix.lower() == ".csv" else "\t"
         table = pandas.read_csv(place, sep=separator, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
-        raise ModelError(f"{key}: {error}") from None
+        raise ModelError(f"backbone.catalogue={error}") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{key} cannot be read: {error}") from None
     missing = [name for name in (config.id_column, *config.text_columns) if name not in table]
