@@ -38,7 +38,7 @@ _TEXT_SETTINGS = """\
 client: {local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}
 server: {num_rounds: 15}
 """
-_PICTURE_SETTINGS = """\
+_NETWORK_SETTINGS = """\
 client: {local_steps: 10, sampling_rate: 0.2, optimizer: {learning_rate: 0.5}}
 server: {num_rounds: 20}
 """
@@ -139,18 +139,20 @@ class _Recipe:
     openly: tuple[str, ...] = ()
 
 
+_NETWORK = _Recipe(
+    backbone="cnn",
+    tuning="full",
+    settings=_NETWORK_SETTINGS,
+    openly=("client.optimizer.kind=adam", "client.optimizer.learning_rate=0.003"),
+)
 _RECIPES = {
     "tabular": _Recipe(
         backbone="logistic", tuning="full", client=_TABLE_RECIPE, openly=("client=table",)
     ),
     "text_classification": _Recipe(backbone="minilm", tuning="head", settings=_TEXT_SETTINGS),
     "token_classification": _Recipe(backbone="minilm", tuning="head"),
-    "image_classification": _Recipe(
-        backbone="cnn",
-        tuning="full",
-        settings=_PICTURE_SETTINGS,
-        openly=("client.optimizer.kind=adam", "client.optimizer.learning_rate=0.003"),
-    ),
+    "image_classification": _NETWORK,
+    "audio_classification": _NETWORK,
 }
 
 

@@ -3,8 +3,8 @@
 import argparse
 
 SOURCES = (
-    "a file, a folder with one file for each institution, a folder of pictures"
-    " ([INSTITUTION/]CLASS/FILE), pkg://PACKAGE/FILE or a database's URL"
+    "a file, a folder with one file for each institution, a folder of pictures or"
+    " sounds ([INSTITUTION/]CLASS/FILE), pkg://PACKAGE/FILE or a database's URL"
 )
 """Where records may be, in words."""
 

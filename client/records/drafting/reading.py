@@ -1,6 +1,7 @@
 """Records read for a draft: all columns that a source has."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
 from confide.client.records.sources.files import is_folder_of_files
@@ -14,6 +15,9 @@ from confide.client.records.sources.sources import (
 )
 from confide.config.data import DataConfig
 from confide.config.tasks.media.pictures import PictureReading
+from confide.config.tasks.media.sounds import SoundReading
+
+_SOUNDS = SoundReading(column="", rate=16_000, seconds=1.0)
 
 
 def draft_source(
@@ -35,15 +39,17 @@ def draft_source(
         DataError: if the records cannot be read, or hold nothing to learn.
     """
     place = source_file(source)
-    if (
-        place is not None
-        and place.is_dir()
-        and is_folder_of_files(place, tuple(EXTENSIONS), PictureReading(column=""))
-    ):
-        # Here: only who has pictures waits for Pillow
-        from confide.client.records.drafting.pictures import draft_pictures
+    if place is not None and place.is_dir():
+        tables = tuple(EXTENSIONS)
+        if _holds_sounds(place) and is_folder_of_files(place, tables, _SOUNDS):
+            from confide.client.records.drafting.sounds import draft_sounds
 
-        return draft_pictures(place)
+            return draft_sounds(place)
+        if is_folder_of_files(place, tables, PictureReading(column="")):
+            # Here: only who has pictures waits for Pillow
+            from confide.client.records.drafting.pictures import draft_pictures
+
+            return draft_pictures(place)
     names = shared_columns(source, query=query, reading=reading)
     loaded = load_records(
         source, names, in_memory_mb=DataConfig.in_memory_mb, query=query, reading=reading
@@ -53,6 +59,13 @@ def draft_source(
         records = records.remove_columns([FILE_COLUMN])
     draft = draft_task(records, named)
     return replace(draft, notes=[*loaded.notes, *draft.notes])
+
+
+def _holds_sounds(folder: Path) -> bool:
+    """Say whether most files are sounds: others beside them are then told as odd ones."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
+    sounds = sum(path.suffix.lower() in SoundReading.suffixes for path in files)
+    return 2 * sounds > len(files)
 
 
 __all__ = ["draft_source"]

@@ -12,6 +12,7 @@ import yaml
 from confide.client.records.drafting.draft import Draft
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
 from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.media.audio_classification import AudioClassificationConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
@@ -78,6 +79,9 @@ def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
     if isinstance(task, ImageClassificationConfig):
         yield f"size: {task.size}  # pixels"
         yield f"channels: {task.channels}  # 1: grey, 3: colour"
+    if isinstance(task, AudioClassificationConfig):
+        yield f"rate: {task.rate}  # samples a second"
+        yield f"seconds: {task.seconds:g}  # what comes later is cut"
     if task.outcome.kind == DEFAULT_OUTCOME:
         yield f"label_column: {_flow(task.label_column)}"
         yield f"labels: {_flow(task.labels)}"
