@@ -53,6 +53,28 @@ class Held:
         return f"{_MARK}{self.sha256}\0{','.join(self.findings)}\0{self.kind}\0{self.place}"
 
 
+class UnusableError(Exception):
+    """A file whose content cannot be used.
+
+    Args:
+        finding: one of its opener's :attr:`~Opener.problems`.
+    """
+
+    def __init__(self, finding: str) -> None:
+        super().__init__(finding)
+        self.finding = finding
+
+
+NO_FILE: Mapping[str, str] = {
+    "missing": "are null; name a file in each record, or remove it",
+    "no_file": (
+        "name a file that is not there; a path starts at the folder of the table, and of a database"
+        " it has to be absolute"
+    ),
+}
+"""Problems of all kinds of content."""
+
+
 class Opener(Protocol):
     """Opens files of one kind of content, one after the other."""
 
@@ -237,8 +259,10 @@ __all__ = [
     "ARRAY",
     "BYTES",
     "FILE",
+    "NO_FILE",
     "Held",
     "Opener",
+    "UnusableError",
     "array_place",
     "bytes_of",
     "embedded",

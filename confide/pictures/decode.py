@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from confide.config.tasks.media.pictures import PictureReading
+from confide.held import UnusableError
 from confide.pictures.dicom import decode_dicom, is_dicom
-from confide.pictures.findings import PictureError, Seen
+from confide.pictures.findings import Seen
 from confide.pictures.ranges import windowed
 
 Pixels = NDArray[numpy.uint8]
@@ -38,15 +39,15 @@ def decode_file(data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
         seen: what is found.
 
     Raises:
-        PictureError: if it cannot be used.
+        UnusableError: if it cannot be used.
     """
     if is_dicom(data):
         try:
             return finished(decode_dicom(data, reading, seen), reading, seen)
-        except PictureError:
+        except UnusableError:
             raise
         except Exception:  # of headers that may say anything
-            raise PictureError("no_picture") from None
+            raise UnusableError("no_picture") from None
     with warnings.catch_warnings():
         # Of a picture that would fill the memory Pillow warns at 89 million pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -55,15 +56,15 @@ def decode_file(data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
             with open_picture(data) as image:
                 image.load()
                 return finished(_converted(image, data, reading, seen), reading, seen)
-        except PictureError:
+        except UnusableError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise PictureError("too_large") from None
+            raise UnusableError("too_large") from None
         except UnidentifiedImageError:
-            raise PictureError("no_picture") from None
+            raise UnusableError("no_picture") from None
         except Exception as error:  # decoders of unlike formats, on bytes that may be anything
             cut_off = any(word in str(error).lower() for word in _CUT_OFF)
-            raise PictureError("truncated" if cut_off else "no_picture") from None
+            raise UnusableError("truncated" if cut_off else "no_picture") from None
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -116,14 +117,14 @@ def decode_array(values: NDArray[Any], reading: PictureReading, seen: Seen) -> P
     """Convert one picture of an array, such as MedMNIST's, [h, w] or [h, w, 1, 3 or 4].
 
     Raises:
-        PictureError: if it cannot be used.
+        UnusableError: if it cannot be used.
     """
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if not values.size or values.dtype.kind not in "buif":
-        raise PictureError("shape")
+        raise UnusableError("shape")
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
-        raise PictureError("shape")
+        raise UnusableError("shape")
     if values.dtype == numpy.bool_:
         values = values.astype(numpy.uint8) * 255
     if values.dtype != numpy.uint8:

@@ -9,7 +9,8 @@ import numpy
 from numpy.typing import NDArray
 
 from confide.config.tasks.media.pictures import PictureReading
-from confide.pictures.findings import PictureError, Seen
+from confide.held import UnusableError
+from confide.pictures.findings import Seen
 from confide.pictures.ranges import stretched, windowed
 
 _PREAMBLE = 128
@@ -29,20 +30,20 @@ def decode_dicom(data: bytes, reading: PictureReading, seen: Seen) -> NDArray[nu
     of 8 bits.
 
     Raises:
-        PictureError: if it cannot be used.
+        UnusableError: if it cannot be used.
     """
     if find_spec("pydicom") is None:
-        raise PictureError("no_pydicom")
+        raise UnusableError("no_pydicom")
     import pydicom
 
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
         frame = _first_frame(dataset, seen)
     except (NotImplementedError, RuntimeError):  # no decoder for its transfer syntax
-        raise PictureError("dicom_codec") from None
+        raise UnusableError("dicom_codec") from None
     except Exception as error:  # bytes that may be anything
         cut_off = any(word in str(error).lower() for word in ("length", "unexpected", "eof"))
-        raise PictureError("truncated" if cut_off else "no_picture") from None
+        raise UnusableError("truncated" if cut_off else "no_picture") from None
     if frame.ndim == 3:
         return _colour(frame)
     grey = _grey(dataset, frame, reading, seen)
@@ -90,7 +91,7 @@ def _is_compressed(dataset: Any) -> bool:
 
 def _colour(frame: NDArray[Any]) -> NDArray[numpy.uint8]:
     if frame.shape[2] != 3:
-        raise PictureError("shape")
+        raise UnusableError("shape")
     if frame.dtype == numpy.uint8:
         return frame
     return (frame >> 8).astype(numpy.uint8)  # of a palette, which has 16 bits

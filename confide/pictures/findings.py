@@ -3,25 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-
-class PictureError(Exception):
-    """A picture that cannot be used.
-
-    Args:
-        finding: name of one of :data:`PROBLEMS`.
-    """
-
-    def __init__(self, finding: str) -> None:
-        super().__init__(PROBLEMS[finding])
-        self.finding = finding
-
+from confide.held import NO_FILE
 
 PROBLEMS: Mapping[str, str] = {
-    "missing": "are null; name a file in each record, or remove it",
-    "no_file": (
-        "name a file that is not there; a path starts at the folder of the table, and of a database"
-        " it has to be absolute"
-    ),
+    **NO_FILE,
     "no_picture": "are no picture that can be read (damaged, or of another format); replace them",
     "truncated": "were cut off, or are damaged within; export them again",
     "too_large": "have more pixels than a picture may (89 million); make them smaller",
@@ -69,4 +54,4 @@ class Seen:
             self.names = (*self.names, name)
 
 
-__all__ = ["NOTES", "PROBLEMS", "PictureError", "Seen"]
+__all__ = ["NOTES", "PROBLEMS", "Seen"]

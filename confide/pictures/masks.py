@@ -12,7 +12,7 @@ from PIL import Image
 
 from confide.config.tasks.media.masks import MaskReading
 from confide.errors import DataError
-from confide.held import BYTES, FILE, Held, bytes_of, file_bytes
+from confide.held import BYTES, FILE, NO_FILE, Held, UnusableError, bytes_of, file_bytes
 from confide.pictures.decode import open_picture
 
 PRESENT = "class="
@@ -21,11 +21,7 @@ BLANK = Held("blank", (), BYTES, "").text
 """Cell of a mask that nobody knows: all of it is the first class."""
 _PLAIN = ("L", "P", "1")
 PROBLEMS: Mapping[str, str] = {
-    "missing": "are null; name a file in each record, or remove it",
-    "no_file": (
-        "name a file that is not there; a path starts at the folder of the table, and of a database"
-        " it has to be absolute"
-    ),
+    **NO_FILE,
     "no_picture": "are no picture that can be read (damaged, or of another format); replace them",
     "too_large": "have more pixels than a mask may (89 million); make them smaller",
     "colours": (
@@ -38,18 +34,6 @@ PROBLEMS: Mapping[str, str] = {
     ),
 }
 """Name -> the end of a sentence that begins with a number of masks."""
-
-
-class MaskError(Exception):
-    """A mask that cannot be used.
-
-    Args:
-        finding: name of one of :data:`PROBLEMS`.
-    """
-
-    def __init__(self, finding: str) -> None:
-        super().__init__(PROBLEMS[finding])
-        self.finding = finding
 
 
 class Masks:
@@ -70,7 +54,7 @@ class Masks:
         """Decode a mask, and say which classes it holds."""
         try:
             classes = self._decoded(kind, place)
-        except MaskError as error:
+        except UnusableError as error:
             return Held("", (error.finding,), kind, place)
         present = tuple(f"{PRESENT}{number}" for number in numpy.unique(classes))
         return Held(_hash(classes), present, kind, place)
@@ -110,7 +94,7 @@ class Masks:
     def _checked(self, mask: Held) -> NDArray[numpy.uint8]:
         try:
             classes = self._decoded(mask.kind, mask.place)
-        except MaskError as error:
+        except UnusableError as error:
             raise DataError(f"Column {self._reading.column}: 1 masks {error}.") from None
         if _hash(classes) != mask.sha256:
             raise DataError(
@@ -123,7 +107,7 @@ class Masks:
         try:
             data = file_bytes(Path(place)) if kind == FILE else bytes_of(place)
         except (OSError, ValueError):
-            raise MaskError("no_file") from None
+            raise UnusableError("no_file") from None
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             try:
@@ -131,14 +115,14 @@ class Masks:
                     mode = image.mode
                     values = numpy.array(image)
             except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-                raise MaskError("too_large") from None
+                raise UnusableError("too_large") from None
             except Exception:  # decoders of unlike formats, on bytes that may be anything
-                raise MaskError("no_picture") from None
+                raise UnusableError("no_picture") from None
         if mode not in _PLAIN:
-            raise MaskError("colours")
+            raise UnusableError("colours")
         found = self._class_of[values.astype(numpy.uint8)]
         if (found < 0).any():
-            raise MaskError("unknown")
+            raise UnusableError("unknown")
         classes: NDArray[numpy.uint8] = found.astype(numpy.uint8)
         return classes
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from confide.config.tasks.media.pictures import PictureReading
 from confide.errors import DataError
-from confide.held import ARRAY, FILE, Held, bytes_of, file_bytes
+from confide.held import ARRAY, FILE, Held, UnusableError, bytes_of, file_bytes
 from confide.pictures.decode import Pixels, decode_array, decode_file
-from confide.pictures.findings import NOTES, PROBLEMS, PictureError, Seen
+from confide.pictures.findings import NOTES, PROBLEMS, Seen
 
 
 class Pictures:
@@ -34,7 +34,7 @@ class Pictures:
         seen = Seen()
         try:
             pixels = self._decoded(kind, place, seen)
-        except PictureError as error:
+        except UnusableError as error:
             return Held("", (error.finding,), kind, place)
         return Held(_hash(pixels), seen.names, kind, place)
 
@@ -57,7 +57,7 @@ class Pictures:
         """
         try:
             pixels = self._decoded(picture.kind, picture.place, Seen())
-        except PictureError as error:
+        except UnusableError as error:
             raise DataError(f"Column {self._reading.column}: 1 pictures {error}.") from None
         if _hash(pixels) != picture.sha256:
             raise DataError(
@@ -74,7 +74,7 @@ class Pictures:
             try:
                 data = file_bytes(Path(place))
             except (OSError, ValueError):
-                raise PictureError("no_file") from None
+                raise UnusableError("no_file") from None
         else:
             data = bytes_of(place)
         return decode_file(data, self._reading, seen)
@@ -86,7 +86,7 @@ class Pictures:
                 with numpy.load(path, allow_pickle=False) as arrays:
                     self._arrays[path, name] = arrays[name]
             except Exception:  # of zip, zlib and numpy, on bytes that may be anything
-                raise PictureError("no_file") from None
+                raise UnusableError("no_file") from None
         return self._arrays[path, name]
 
 

@@ -4,7 +4,8 @@ import numpy
 from numpy.typing import NDArray
 
 from confide.config.tasks.media.pictures import PictureReading
-from confide.pictures.findings import PictureError, Seen
+from confide.held import UnusableError
+from confide.pictures.findings import Seen
 
 _MANY = 0.1
 """Share of pixels outside the range from which on it is told."""
@@ -16,10 +17,10 @@ def windowed(
     """Map values of more than 8 bits to 0 to 255 by the public range.
 
     Raises:
-        PictureError: if there is none, or values are no numbers.
+        UnusableError: if there is none, or values are no numbers.
     """
     if reading.minimum is None or reading.maximum is None:
-        raise PictureError("deep")
+        raise UnusableError("deep")
     return stretched(values, reading.minimum, reading.maximum, seen)
 
 
@@ -29,10 +30,10 @@ def stretched(
     """Map low to 0 and high to 255, what lies outside to the nearest of them.
 
     Raises:
-        PictureError: if values are no numbers.
+        UnusableError: if values are no numbers.
     """
     if not numpy.isfinite(values).all():
-        raise PictureError("not_finite")
+        raise UnusableError("not_finite")
     if ((values < low) | (values > high)).mean() > _MANY:
         seen.note("clipped")
     share = (values.clip(low, high) - low) / (high - low)

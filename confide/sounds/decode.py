@@ -12,7 +12,8 @@ import numpy
 from numpy.typing import NDArray
 
 from confide.config.tasks.media.sounds import SoundReading
-from confide.sounds.findings import RATE, SoundError
+from confide.held import UnusableError
+from confide.sounds.findings import RATE
 
 Samples = NDArray[numpy.float32]
 """Shape [s], from -1 to 1."""
@@ -47,7 +48,7 @@ def decode_wav(data: bytes, reading: SoundReading) -> Sound:
         reading: what the schema says.
 
     Raises:
-        SoundError: if it cannot be used.
+        UnusableError: if it cannot be used.
     """
     try:
         with wave.open(io.BytesIO(data)) as file:
@@ -56,23 +57,23 @@ def decode_wav(data: bytes, reading: SoundReading) -> Sound:
             raw = file.readframes(declared)
     except wave.Error as error:
         known = ("unknown format", "unknown extended format", "bad sample width")
-        raise SoundError(
+        raise UnusableError(
             "not_pcm" if any(word in str(error) for word in known) else "no_sound"
         ) from None
     except (EOFError, ValueError, RuntimeError, ArithmeticError, MemoryError):
-        raise SoundError("no_sound") from None  # headers that may say anything
+        raise UnusableError("no_sound") from None  # headers that may say anything
     if width not in (1, 2, 3, 4):
-        raise SoundError("not_pcm")
+        raise UnusableError("not_pcm")
     if rate <= 0:
-        raise SoundError("no_sound")
+        raise UnusableError("no_sound")
     if rate > _HIGHEST_RATE:
-        raise SoundError("rate")
+        raise UnusableError("rate")
     size = channels * width
     if len(raw) < declared * size < _UNKNOWN_LENGTH:
-        raise SoundError("truncated")
+        raise UnusableError("truncated")
     levels = _levels(raw[: len(raw) // size * size], width).reshape(-1, channels)
     if not len(levels):
-        raise SoundError("empty")
+        raise UnusableError("empty")
     return Sound(
         levels.mean(axis=1, dtype=numpy.float64).astype(numpy.float32),
         rate,

@@ -2,25 +2,10 @@
 
 from collections.abc import Mapping
 
-
-class SoundError(Exception):
-    """A sound that cannot be used.
-
-    Args:
-        finding: name of one of :data:`PROBLEMS`.
-    """
-
-    def __init__(self, finding: str) -> None:
-        super().__init__(PROBLEMS[finding])
-        self.finding = finding
-
+from confide.held import NO_FILE
 
 PROBLEMS: Mapping[str, str] = {
-    "missing": "are null; name a file in each record, or remove it",
-    "no_file": (
-        "name a file that is not there; a path starts at the folder of the table, and of a database"
-        " it has to be absolute"
-    ),
+    **NO_FILE,
     "no_sound": "are no WAV file that can be read (damaged, or of another format); replace them",
     "rate": (
         "say that they have more than 1,000,000 samples a second; correct their headers, or"
@@ -46,4 +31,4 @@ RATE = "rate="
 """Begins the finding that says at how many samples a second a sound was recorded."""
 
 
-__all__ = ["NOTES", "PROBLEMS", "RATE", "SoundError"]
+__all__ = ["NOTES", "PROBLEMS", "RATE"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from confide.config.tasks.media.sounds import SoundReading
 from confide.errors import DataError
-from confide.held import FILE, Held, bytes_of, file_bytes, parse_held
+from confide.held import FILE, Held, UnusableError, bytes_of, file_bytes, parse_held
 from confide.sounds.decode import Sound, decode_wav
-from confide.sounds.findings import NOTES, PROBLEMS, RATE, SoundError
+from confide.sounds.findings import NOTES, PROBLEMS, RATE
 
 
 class Sounds:
@@ -27,7 +27,7 @@ class Sounds:
         """Decode a sound, and say what was found."""
         try:
             sound = self._decoded(kind, place)
-        except SoundError as error:
+        except UnusableError as error:
             return Held("", (error.finding,), kind, place)
         return Held(_hash(sound), sound.findings, kind, place)
 
@@ -60,7 +60,7 @@ class Sounds:
         column = self._reading.column
         try:
             sound = self._decoded(held.kind, held.place)
-        except SoundError as error:
+        except UnusableError as error:
             raise DataError(f"Column {column}: 1 sounds {error}.") from None
         if _hash(sound) != held.sha256:
             shown = held.place if held.kind == FILE else "bytes"
@@ -77,7 +77,7 @@ class Sounds:
         try:
             return file_bytes(Path(place)) if kind == FILE else bytes_of(place)
         except (OSError, ValueError):
-            raise SoundError("no_file") from None
+            raise UnusableError("no_file") from None
 
 
 def _hash(sound: Sound) -> str:

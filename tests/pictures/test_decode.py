@@ -7,9 +7,9 @@ from PIL import Image
 
 from confide.config.tasks.media.masks import MaskReading
 from confide.config.tasks.media.pictures import PictureReading
-from confide.held import BYTES, embedded, parse_held
+from confide.held import BYTES, UnusableError, embedded, parse_held
 from confide.pictures.decode import decode_array, decode_file
-from confide.pictures.findings import PictureError, Seen
+from confide.pictures.findings import Seen
 from confide.pictures.masks import Masks
 
 DEEP = PictureReading(column="image", channels=1, minimum=0, maximum=65535)
@@ -22,7 +22,7 @@ def decoded(data: bytes, reading: PictureReading) -> tuple[numpy.ndarray, tuple[
 
 
 def why(data: bytes, reading: PictureReading = GREY) -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(UnusableError) as caught:
         decode_file(data, reading, Seen())
     return caught.value.finding
 
@@ -154,7 +154,7 @@ def test_arrays_of_truth_values_and_of_more_bits() -> None:
     values = drawn() > 127
     assert (decode_array(values, GREY, Seen())[:, :, 0] == values * 255).all()
     assert decode_array(SHORT, DEEP, Seen())[:, :, 0].tolist() == [[0, 1, 255], [128, 1, 0]]
-    with pytest.raises(PictureError):
+    with pytest.raises(UnusableError):
         decode_array(drawn(0, (5, 4, 7)), GREY, Seen())
 
 

@@ -12,9 +12,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from confide.config.tasks.media.pictures import PictureReading
+from confide.held import UnusableError
 from confide.pictures.decode import decode_file
 from confide.pictures.dicom import patient_of
-from confide.pictures.findings import PictureError, Seen
+from confide.pictures.findings import Seen
 
 STORED = numpy.array([[0, 24, 1024], [1524, 2024, 4000]], dtype=numpy.uint16)
 CT = PictureReading(column="image", channels=1, minimum=-1000, maximum=1000)
@@ -74,7 +75,7 @@ def test_own_window_is_used_only_if_the_schema_says_so() -> None:
     values, names = grey(data, own)
     assert values == [[0, 0, 128], [255, 255, 255]]
     assert "own_window" in names
-    with pytest.raises(PictureError) as caught:  # another file has none
+    with pytest.raises(UnusableError) as caught:  # another file has none
         decode_file(dicom(STORED, **fields), own, Seen())
     assert caught.value.finding == "deep"
 
@@ -82,9 +83,9 @@ def test_own_window_is_used_only_if_the_schema_says_so() -> None:
 def test_without_a_range_only_plain_values_of_eight_bits_are_read() -> None:
     plain = PictureReading(column="image", channels=1)
     assert grey(dicom(drawn()), plain)[0] == drawn().tolist()
-    with pytest.raises(PictureError):
+    with pytest.raises(UnusableError):
         decode_file(dicom(drawn(), RescaleSlope=2, RescaleIntercept=0), plain, Seen())
-    with pytest.raises(PictureError):
+    with pytest.raises(UnusableError):
         decode_file(dicom(STORED), plain, Seen())
 
 
@@ -101,7 +102,7 @@ def test_colours_and_frames() -> None:
 
 def test_damaged_files_are_refused_and_the_patient_is_read_without_pixels() -> None:
     data = dicom(STORED)
-    with pytest.raises(PictureError):
+    with pytest.raises(UnusableError):
         decode_file(data[:-4], CT, Seen())
     assert patient_of(data[:-4]) == "ward-7"
     assert patient_of(b"no picture") is None
@@ -116,7 +117,7 @@ def test_damaged_files_are_refused_and_the_patient_is_read_without_pixels() -> N
 )
 def test_headers_that_say_what_cannot_be_are_told(fields: dict[str, Any], finding: str) -> None:
     plain = PictureReading(column="image", channels=1)
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(UnusableError) as caught:
         decode_file(dicom(STORED, **fields), plain, Seen())
     assert caught.value.finding == finding
 

@@ -7,8 +7,8 @@ import pytest
 from sounds_made import RATE, float_wav, tone, wav
 
 from confide.config.tasks.media.sounds import SoundReading
+from confide.held import UnusableError
 from confide.sounds.decode import decode_wav
-from confide.sounds.findings import SoundError
 
 READING = SoundReading(column="audio", rate=RATE, seconds=1.0)
 TONE = tone(440)
@@ -44,7 +44,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_what_cannot_be_used_is_told(name: str) -> None:
     data, finding = ODD[name]
-    with pytest.raises(SoundError) as caught:
+    with pytest.raises(UnusableError) as caught:
         decode_wav(data, READING)
     assert caught.value.finding == finding
 
@@ -57,7 +57,7 @@ def test_bytes_of_any_kind_are_told_and_raise_nothing_else(seed: int) -> None:
         data[place] = generator.integers(256)
     try:
         sound = decode_wav(bytes(data), READING)
-    except SoundError:
+    except UnusableError:
         return
     assert numpy.isfinite(sound.samples).all()
     assert len(sound.samples)
