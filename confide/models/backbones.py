@@ -18,7 +18,6 @@ from typing import Any
 from confide.config.custom import implementation
 from confide.config.examples import how_to_install
 from confide.config.models.backbone import BackboneConfig, Pretrained
-from confide.config.models.items import ItemsConfig
 from confide.config.models.table import BACKBONES
 from confide.config.models.transformer import TransformerConfig
 from confide.errors import ModelError
@@ -85,11 +84,8 @@ def _locate(config: Pretrained) -> Path:
             raise ModelError(f"backbone.name={error}") from None
     if Path(config.name).is_dir():
         return Path(config.name)
-    if isinstance(config, ItemsConfig):
-        raise ModelError(
-            f"backbone.name={config.name}: there is no such folder; a simulation or a coordinator"
-            " makes it of backbone.catalogue, and institutions bring theirs."
-        )
+    if config.absent:
+        raise ModelError(f"backbone.name={config.name}: there is no such folder; {config.absent}")
     # A hub name is NAME or OWNER/NAME: anything else is a path, and the hub is not asked for it.
     if config.name.startswith((".", "/", "~")) or config.name.count("/") > 1:
         raise ModelError(f"backbone.name={config.name}: there is no such folder.")

@@ -15,18 +15,21 @@ class Pretrained(Protocol):
         name: a local folder, ``pkg://PACKAGE/FOLDER`` or a hub name.
         sha256: expected content hash; None for any.
         allow_download: whether a hub name may be downloaded.
+        absent: what to do where the folder is not there, if it is never on a hub; else "".
     """
 
     # Plain attributes, as of the config classes, which Hydra needs to be mutable.
     name: str
     sha256: str | None
     allow_download: bool
+    absent: ClassVar[str]
 
 
 @dataclass
 class Weights:
     """Pretrained weights outside any config: see :class:`Pretrained`."""
 
+    absent: ClassVar[str] = ""
     name: str
     sha256: str | None = None
     allow_download: bool = False
@@ -43,6 +46,7 @@ class OfFolder:
     They are each config's own, since a plan tells fields in the order of its class.
     """
 
+    absent: ClassVar[str] = ""
     name: str
     sha256: str | None
     allow_download: bool

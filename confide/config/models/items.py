@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig, Pretrained
@@ -16,6 +17,11 @@ class ItemsConfig(BackboneConfig):
     It is made once, by whoever has the catalogue, and known by its content hash like other weights:
     vectors computed anew on another machine would differ in their last digits.
     """
+
+    absent: ClassVar[str] = (
+        "a simulation or a coordinator makes it of backbone.catalogue, and institutions bring"
+        " theirs."
+    )
 
     kind: str = setting("items", "Kind of backbone.", choices=("items",))
     name: str = setting(
