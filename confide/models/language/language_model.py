@@ -44,6 +44,8 @@ _RAGGED = {HIDDEN: 0, "attention_mask": 0}
 _MOST_IN_PASS = 2**25
 """Logits, or weights of a layer's attention, in one pass: 128 MiB of float32, held a few times."""
 _MOST_OF_RECORD = 2**28
+_MOST_OF_LAYERS = 2**30
+"""Weights of attention in all trained layers, which gradients need, 4 GiB."""
 _MOST_KEPT = 2**30
 """Outputs of frozen layers that are kept of all records, 4 GiB."""
 
@@ -61,7 +63,8 @@ def build_language_model(config: LanguageModelConfig, order: Order) -> Workload:
     made = _Models(config, folder, order.tuning)
     model = made.trained().to(order.compute.device)
     longest = max(order.task.text_limits.values())
-    sizes = _Sizes(model.model.config, longest, outcome_of(order.task).target_shape[0])
+    places, layers = outcome_of(order.task).target_shape[0], made.num_trained
+    sizes = _Sizes(model.model.config, longest, places, layers)
     sizes.refuse_large(config.name)
     compute = sizes.bounded(order.compute)
 
@@ -132,10 +135,11 @@ class _Sizes:
         config: the model's, of transformers.
         longest: most tokens of a record.
         places: of an answer.
+        layers: how many are trained, and keep what gradients need.
     """
 
-    def __init__(self, config: Any, longest: int, places: int) -> None:
-        self._longest, self._places = longest, places
+    def __init__(self, config: Any, longest: int, places: int, layers: int) -> None:
+        self._longest, self._places, self._layers = longest, places, layers
         self._heads, self._vocabulary = int(config.num_attention_heads), int(config.vocab_size)
         self._positions = getattr(config, "max_position_embeddings", None) or longest
 
@@ -156,6 +160,13 @@ class _Sizes:
             problems.append(
                 f"task.max_tokens={self._longest}: attention of {self._heads} heads between so many"
                 f" tokens takes more than {_MOST_OF_RECORD:,} numbers; lower it to {fits}"
+            )
+        elif self._heads * self._longest**2 * self._layers > _MOST_OF_LAYERS:
+            fits = math.isqrt(_MOST_OF_LAYERS // (self._heads * self._layers))
+            problems.append(
+                f"task.max_tokens={self._longest}: attention of {self._heads} heads between so many"
+                f" tokens in {self._layers} trained layers takes more than {_MOST_OF_LAYERS:,}"
+                f" numbers; lower it to {fits}, or lower backbone.trained_layers"
             )
         if self._places * self._vocabulary > _MOST_OF_RECORD:
             fits = _MOST_OF_RECORD // self._vocabulary
@@ -188,14 +199,16 @@ class _Models:
 
     def __init__(self, config: LanguageModelConfig, folder: Path, tuning: TuningConfig) -> None:
         self._config, self._folder, self._tuning = config, folder, tuning
-        self.passed_over = self.width = 0
+        self.passed_over = self.width = self.num_trained = 0
 
     def trained(self) -> AnswerModel:
         """Load what is trained, the layers below it passed over."""
         model = self._load()
         answers = AnswerModel(model)
         expected = refuse_looking_ahead(answers)
-        self.passed_over = self._below(len(layers_of(model)))
+        count = len(layers_of(model))
+        self.passed_over = self._below(count)
+        self.num_trained = count - self.passed_over
         self.width = int(model.config.hidden_size)
         if self.passed_over:
             self._pass_over(answers, expected)

@@ -71,6 +71,17 @@ def test_records_that_no_memory_takes_are_refused(
         workload_of(build_answer_plan(backbone, task=task))
 
 
+def test_attention_in_all_trained_layers_has_a_bound(tmp_path: Path) -> None:
+    settings = {"num_hidden_layers": 6, "num_attention_heads": 8, "max_position_embeddings": 7000}
+    backbone = make_language_model(tmp_path, **settings)
+    task = CausalLmConfig(max_tokens=5792, outcome=AnswerConfig(max_tokens=16))
+    workload_of(build_answer_plan(backbone, task=task))  # One layer alone is trained
+    backbone.trained_layers = None
+    why = r"in 6 trained layers takes .*lower it to 4729, or lower backbone\.trained_layers"
+    with pytest.raises(ModelError, match=why):
+        workload_of(build_answer_plan(backbone, task=task))
+
+
 def test_more_kept_outputs_than_memory_takes_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
