@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.evaluation_quota import Evaluations
-from confide.client.institution import Institution, Safeguards
+from confide.client.institution import Institution
 from confide.client.ledger.ledger import Ledger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn
+from confide.client.safeguards import Safeguards
 from confide.client.training.trainer import Trainer
 from confide.models.workload import Workload
 from confide.privacy.keys import mechanism_key

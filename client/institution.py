@@ -7,22 +7,20 @@ inside becomes a coded refusal: the text of an exception stays in the institutio
 import functools
 import logging
 import sys
-from dataclasses import dataclass, replace
-from typing import assert_never
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar, assert_never
 
 from confide.client.admission import Admission
-from confide.client.algorithm_state import ClientStates, kept_before
-from confide.client.evaluation_quota import Evaluations
-from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, rounds_spent
+from confide.client.algorithm_state import kept_before
+from confide.client.ledger.ledger import Ledger, RoundsSpent
 from confide.client.ledger.state import run_name
-from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.release import Releases
-from confide.client.reservation import KeyFn, Randomness, RoundAccount
-from confide.client.schedule import LocalSchedule
+from confide.client.reservation import RoundAccount
+from confide.client.safeguards import Safeguards
 from confide.client.scores import Scored, Scores, evaluations
-from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
+from confide.client.training_round import RoundWork, TrainingRounds
 from confide.errors import (
     ConfideError,
     DeniedError,
@@ -35,11 +33,12 @@ from confide.errors import (
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
-from confide.strategies.algorithm import Memory, join_extra, split_extra
+from confide.protocol.tensors import Decoder, Tensors
+from confide.strategies.algorithm import ClientResult
 from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 # What the other side learns of an error. The order matters: a ledger's error is one of storage too,
 # and rows that differ are one of privacy.
@@ -51,45 +50,6 @@ _REFUSALS = {
     ConfideError: Refusal.CANNOT_COMPLY,
     Exception: Refusal.INTERNAL_ERROR,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Safeguards:
-    """What an institution decides and remembers by itself, whatever a plan says.
-
-    Attributes:
-        policy: the institution's rules.
-        ledger: its record of what was spent.
-        key_fn: source of a round's randomness; None for fresh keys from the operating system.
-        reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for
-            whoever knows it.
-        by_round: whether randomness then follows from job and round alone, and not from the tensors
-            that came: only for public records, which nobody could learn anything of.
-        states: tensors kept between rounds; None declines algorithms that keep any.
-        evaluations: bound on how many exact scores leave; None for any number, in a simulation.
-    """
-
-    policy: Policy
-    ledger: Ledger
-    key_fn: KeyFn | None = None
-    reproducible: bool = False
-    by_round: bool = False
-    states: ClientStates | None = None
-    evaluations: Evaluations | None = None
-
-    def __post_init__(self) -> None:
-        if self.reproducible and not self.policy.config.allow_reproducible_noise:
-            raise PrivacyError(
-                "Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave"
-                " the seed out."
-            )
-
-    @functools.cached_property
-    def randomness(self) -> Randomness:
-        """Where the institution's randomness comes from."""
-        return Randomness(
-            key_fn=self.key_fn, reproducible=self.reproducible, by_round=self.by_round
-        )
 
 
 class Institution:
@@ -116,11 +76,8 @@ class Institution:
         safeguards: Safeguards,
     ) -> None:
         self._name = name
-        self._data = data
         self._trainer = trainer
-        self._decoder = decoder
         self._safeguards = safeguards
-        self._memory: Memory = {}
         self._admission = Admission(
             policy=safeguards.policy,
             ledger=safeguards.ledger,
@@ -135,7 +92,6 @@ class Institution:
             randomness=safeguards.randomness,
             noisy_scores=safeguards.policy.config.metrics_privacy == "noisy",
         )
-        self._releases = Releases(name, data=data, policy=safeguards.policy, account=self._account)
         self._scores = Scores(
             data=data,
             trainer=trainer,
@@ -143,6 +99,16 @@ class Institution:
             ledger=safeguards.ledger,
             account=self._account,
             evaluations=safeguards.evaluations,
+        )
+        self._rounds = TrainingRounds(
+            name,
+            data=data,
+            trainer=trainer,
+            decoder=decoder,
+            safeguards=safeguards,
+            admission=self._admission,
+            account=self._account,
+            scores=self._scores,
         )
 
     @property
@@ -173,25 +139,72 @@ class Institution:
         Returns:
             An answer, or a refusal with a code; never raises for what a coordinator can cause.
         """
+        if kind == "train":
+            work = self.begin(request)
+            if isinstance(work, Reply):
+                return work
+            return self.end(work, functools.partial(self._rounds.compute, work))
+
+        def answer() -> Reply:
+            plan = self._read(request)
+            match kind:
+                case "query":
+                    return self._describe(plan, request)
+                case "evaluate":
+                    return self._score(plan, request)
+                case _:
+                    assert_never(kind)
+
+        return self._told(request, self._guarded(kind, answer))
+
+    def begin(self, request: Request) -> RoundWork | Reply:
+        """Do all of a request to train that comes before the computation.
+
+        Args:
+            request: from the coordinator, not trusted.
+
+        Returns:
+            A round that is counted, to be computed and brought to :meth:`end`; or a reply, where
+            nothing is to be computed.
+        """
+
+        def begin() -> RoundWork | Reply:
+            return self._rounds.begin(self._read(request), request)
+
+        begun = self._guarded("train", begin)
+        return self._told(request, begun) if isinstance(begun, Reply) else begun
+
+    def end(
+        self, work: RoundWork, result_fn: Callable[[], ClientResult], *, sends_update: bool = True
+    ) -> Reply:
+        """Do all of a request to train that comes after the computation.
+
+        Args:
+            work: as :meth:`begin` returned it, once.
+            result_fn: computes it, or returns what was computed; what it raises is a refusal.
+            sends_update: whether the update is in the reply; or else whoever computed adds it up
+                where it is, if the reply is no refusal.
+        """
+
+        def end() -> Reply:
+            return self._rounds.end(work, result_fn(), sends_update=sends_update)
+
+        return self._told(work.request, self._guarded("train", end))
+
+    def _read(self, request: Request) -> TrainingPlan:
+        self.ledger.check_head(request.ledger_head)
+        return TrainingPlan.from_json(request.plan)
+
+    def _guarded(self, kind: RequestKind, answer_fn: Callable[[], _T]) -> _T | Reply:
+        """Return an answer, or the refusal that stands for what kept it from being given."""
         try:
-            self.ledger.check_head(request.ledger_head)
-            plan = TrainingPlan.from_json(request.plan)
-            reply = self._answer(kind, plan, request)
+            return answer_fn()
         except Exception as error:
-            reply = refusal(self.name, kind, error)
+            return refusal(self.name, kind, error)
+
+    def _told(self, request: Request, reply: Reply) -> Reply:
         # Read last: the ledger may have grown before a refusal too.
         return with_head(reply, self.ledger, request.plan)
-
-    def _answer(self, kind: RequestKind, plan: TrainingPlan, request: Request) -> Reply:
-        match kind:
-            case "query":
-                return self._describe(plan, request)
-            case "train":
-                return self._train(plan, request)
-            case "evaluate":
-                return self._evaluate(plan, request)
-            case _:
-                assert_never(kind)
 
     def _describe(self, plan: TrainingPlan, request: Request) -> Reply:
         schedule = self._admission.schedule(plan, request.plan)
@@ -208,72 +221,13 @@ class Institution:
             }
         return Reply(institution=self.name, num_examples=schedule.num_examples, figures=figures)
 
-    def _train(self, plan: TrainingPlan, request: Request) -> Reply:
-        """Answer with an update.
-
-        Everything that can be refused is refused before the round is reserved, which spends it.
-        """
-        schedule = self._admission.schedule(plan, request.plan)
-        algorithm = build_algorithm(plan.objective)
-        start = self._decode(request, algorithm.request_shapes(self._trainer.shapes))
-        params, extra = split_extra(start.tensors)
-        self._admission.check_same_plan(plan.job, request.plan)
-        if request.server_round not in range(1, schedule.max_rounds + 1):
-            raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
-        kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
-        key = self._account.identify(plan, request, start, kept)
-        answered = self._account.answered(key)
-        if answered is not None:
-            shapes = algorithm.reply_shapes(self._trainer.shapes)
-            return self._still_allowed(plan, answered, shapes)
-        self._safeguards.policy.check_hours()
-        if plan.releases:
-            return self._releases.answer(plan, schedule, key)
-        if plan.private:
-            self._trainer.check_rows(params, schedule)
-        # Round r scores the tensors it starts from, so that a round is one exchange.
-        scored = self._scored(plan, request, schedule, start, kept)
-        validation = self._scores.of_round(scored, request.server_round)
-        reserved = self._account.reserve(key, plan, schedule, request.server_round)
-        # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
-        if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
-            raise already_answered(key.run)
-        inputs = RoundInputs(
-            params=params,
-            extra=extra,
-            kept=kept,
-            server_round=request.server_round,
-            memory=self._memory,
-        )
-        result = local_round(
-            self._trainer,
-            inputs,
-            self._data,
-            plan=plan,
-            schedule=schedule,
-            secret=reserved.secret,
-        )
-        update = join_extra(result.update, result.extra)
-        reply = Reply(institution=self.name, num_examples=schedule.num_examples)
-        try:
-            self._safeguards.policy.check_update(update)
-        except DeniedError:
-            self._account.abandon(key)
-            raise
-        if algorithm.first_kept is not None and self._safeguards.states is not None:
-            self._safeguards.states.save(plan.job, request.server_round, result.kept)
-        reply = replace(reply, evaluations=validation, figures=reserved.figures)
-        if plan.private:
-            self._account.settle(key, reply, update)
-        return replace(reply, arrays=encode(update))
-
-    def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
+    def _score(self, plan: TrainingPlan, request: Request) -> Reply:
         if plan.releases:
             raise ProtocolError(
                 "A plan that asks for a release has no model to score.", code=Refusal.NOT_TRAINED
             )
         schedule = self._admission.schedule(plan, request.plan)
-        received = self._decode(request, self._trainer.shapes)
+        received = self._rounds.decode(request, self._trainer.shapes)
         noisy = self._safeguards.policy.config.metrics_privacy == "noisy"
         # Noisy scores are charged by themselves.
         if not noisy and self.ledger.keeps_account and not self.spent(plan.job).count:
@@ -285,7 +239,7 @@ class Institution:
         kept: Tensors = {}
         if algorithm.predict_with is not None:
             kept = kept_before(self._safeguards.states, plan, received.tensors, before=sys.maxsize)
-        scored = self._scored(plan, request, schedule, received, kept)
+        scored = Scored.of(request, plan, schedule, received=received, kept=kept)
         # Scores on training records would tell who is among them.
         splits = [split for split in request.splits if split != "train"]
         told = self._scores.of(scored, splits)
@@ -297,45 +251,6 @@ class Institution:
             tallies={split: one.tally for split, one in told.items() if one.tally is not None},
             figures={"epsilon": self._account.spent(terms)} if noisy and plan.private else {},
         )
-
-    def _scored(
-        self,
-        plan: TrainingPlan,
-        request: Request,
-        schedule: LocalSchedule,
-        received: DecodedTensors,
-        kept: Tensors,
-    ) -> Scored:
-        """Return what the tensors of a request, with what is kept here, predict with."""
-        algorithm = build_algorithm(plan.objective)
-        params, _ = split_extra(received.tensors)
-        predict_with = algorithm.predict_with
-        return Scored(
-            plan=plan,
-            text=request.plan,
-            server_round=request.server_round,
-            schedule=schedule,
-            tensors=predict_with(params, kept) if predict_with else params,
-            params=params,
-            kept=kept if predict_with else {},
-        )
-
-    def _decode(self, request: Request, shapes: Shapes) -> DecodedTensors:
-        if request.arrays is None:
-            raise ProtocolError("Expected tensors with the request.", code=Refusal.TENSOR_NAMES)
-        received = self._decoder.decode(request.arrays, shapes)
-        self._safeguards.policy.check_values(received.largest)
-        return received
-
-    def _still_allowed(self, plan: TrainingPlan, reply: Reply, shapes: Shapes) -> Reply:
-        """Hold a durable reply against the policy of today."""
-        if plan.releases:
-            return self._releases.again(plan, reply)
-        if reply.arrays is not None:
-            # A decoder of its own: the shared one holds what other institutions start from.
-            update = Decoder(shapes).decode(reply.arrays)
-            self._safeguards.policy.check_update(update.tensors)
-        return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
 
 
 def with_head(reply: Reply, ledger: Ledger, text: str) -> Reply:
@@ -377,4 +292,4 @@ def refusal(name: str, kind: str, error: Exception) -> Reply:
     return Reply(institution=name, refusal=code, figures=figures)
 
 
-__all__ = ["Institution", "Safeguards", "refusal", "with_head"]
+__all__ = ["Institution", "refusal", "with_head"]

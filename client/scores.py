@@ -50,11 +50,13 @@ from confide.metrics.release import (
 )
 from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key
-from confide.protocol.messages import Evaluation
+from confide.protocol.messages import Evaluation, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import Tensors
+from confide.protocol.tensors import DecodedTensors, Tensors
 from confide.storage.tensor_files import sha256
+from confide.strategies.algorithm import split_extra
+from confide.strategies.parts import build_algorithm
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.task import Examples
 
@@ -85,6 +87,37 @@ class Scored:
     tensors: Tensors
     params: Tensors
     kept: Tensors
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        plan: TrainingPlan,
+        schedule: LocalSchedule,
+        *,
+        received: DecodedTensors,
+        kept: Tensors,
+    ) -> "Scored":
+        """Return what the tensors of a request predict with, and what is kept here.
+
+        Args:
+            request: whose tensors are scored.
+            plan: the request's plan.
+            schedule: the work that it comes to here.
+            received: tensors of the request.
+            kept: what the algorithm kept here; empty for nothing.
+        """
+        params, _ = split_extra(received.tensors)
+        predict_with = build_algorithm(plan.objective).predict_with
+        return cls(
+            plan=plan,
+            text=request.plan,
+            server_round=request.server_round,
+            schedule=schedule,
+            tensors=predict_with(params, kept) if predict_with else params,
+            params=params,
+            kept=kept if predict_with else {},
+        )
 
     @functools.cached_property
     def digest(self) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from confide.client.assembly import make_trainer
-from confide.client.institution import Institution, Safeguards
+from confide.client.institution import Institution
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
+from confide.client.safeguards import Safeguards
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose

@@ -18,13 +18,14 @@ from confide.client.assembly import Assembly, make_safeguards, make_trainer
 from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
 from confide.client.deployment.kit_ledger import ledger_file, open_ledger
 from confide.client.evaluation_quota import Evaluations
-from confide.client.institution import Institution, Safeguards, refusal, with_head
+from confide.client.institution import Institution, refusal, with_head
 from confide.client.ledger.folder import Members, known_by
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
 from confide.client.records.judged import sampled_token_notes
+from confide.client.safeguards import Safeguards
 from confide.client.training.deadline import Deadline
 from confide.client.training.private.custom_checks import check_encoding
 from confide.config.models.backbone import Weights

@@ -303,7 +303,7 @@ def test_refused_round_costs_nothing() -> None:
 def test_round_that_breaks_off_counts() -> None:
     institution = make_institution(trainer=BrokenTrainer(RuntimeError(CANARY), in_scores=False))
     assert institution.handle("train", ask()).refusal == "internal_error"
-    institution._trainer = _TRAINERS[True]
+    institution._rounds._trainer = _TRAINERS[True]
     one = make_institution().handle("train", ask()).figures["epsilon"]
     assert institution.handle("train", ask(server_round=2)).figures["epsilon"] > one
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from builders import build_institution, build_ledger, build_records, workload_of
 
-from confide.client.institution import Institution, Safeguards
+from confide.client.institution import Institution
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
+from confide.client.safeguards import Safeguards
 from confide.client.training.local_round import local_round
 from confide.client.training.trainer import Trainer
 from confide.config.composing.compose import compose
@@ -153,7 +154,7 @@ def test_a_round_cut_off_has_other_noise_on_other_records_and_is_counted_once(
         secrets.append(secret)
         return local_round(*args, secret=secret, **kwargs)
 
-    monkeypatch.setattr("confide.client.institution.local_round", train)
+    monkeypatch.setattr("confide.client.training_round.local_round", train)
     with monkeypatch.context() as broken:
         broken.setattr(PersistentLedger, "settle", lambda *args: 1 / 0)
         ask(make_institution(tmp_path))

@@ -1,0 +1,53 @@
+"""What an institution decides and remembers by itself, whatever a plan says."""
+
+import functools
+from dataclasses import dataclass
+
+from confide.client.algorithm_state import ClientStates
+from confide.client.evaluation_quota import Evaluations
+from confide.client.ledger.ledger import Ledger
+from confide.client.policy import Policy
+from confide.client.reservation import KeyFn, Randomness
+from confide.errors import PrivacyError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Safeguards:
+    """What an institution decides and remembers by itself, whatever a plan says.
+
+    Attributes:
+        policy: the institution's rules.
+        ledger: its record of what was spent.
+        key_fn: source of a round's randomness; None for fresh keys from the operating system.
+        reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for
+            whoever knows it.
+        by_round: whether randomness then follows from job and round alone, and not from the tensors
+            that came: only for public records, which nobody could learn anything of.
+        states: tensors kept between rounds; None declines algorithms that keep any.
+        evaluations: bound on how many exact scores leave; None for any number, in a simulation.
+    """
+
+    policy: Policy
+    ledger: Ledger
+    key_fn: KeyFn | None = None
+    reproducible: bool = False
+    by_round: bool = False
+    states: ClientStates | None = None
+    evaluations: Evaluations | None = None
+
+    def __post_init__(self) -> None:
+        if self.reproducible and not self.policy.config.allow_reproducible_noise:
+            raise PrivacyError(
+                "Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave"
+                " the seed out."
+            )
+
+    @functools.cached_property
+    def randomness(self) -> Randomness:
+        """Where the institution's randomness comes from."""
+        return Randomness(
+            key_fn=self.key_fn, reproducible=self.reproducible, by_round=self.by_round
+        )
+
+
+__all__ = ["Safeguards"]

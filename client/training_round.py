@@ -1,0 +1,210 @@
+"""A round of training at an institution, in two phases around the line that computes.
+
+``begin`` refuses, scores and reserves: what it hands on is counted, and only that may be computed.
+``end`` holds the update against the policy, settles and writes the reply. Whoever computes, for one
+institution or for many at once, has to come through both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from confide.client.admission import Admission
+from confide.client.algorithm_state import kept_before
+from confide.client.ledger.ledger import already_answered, rounds_spent
+from confide.client.records.encoded import InstitutionData
+from confide.client.release import Releases
+from confide.client.reservation import ReservedRound, RoundAccount, RoundKey
+from confide.client.safeguards import Safeguards
+from confide.client.schedule import LocalSchedule
+from confide.client.scores import Scored, Scores
+from confide.client.training.local_round import RoundInputs, local_round
+from confide.client.training.trainer import Trainer
+from confide.errors import DeniedError, ProtocolError
+from confide.protocol.messages import Evaluation, Reply, Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
+from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, encode
+from confide.strategies.algorithm import ClientResult, Memory, join_extra, split_extra
+from confide.strategies.parts import build_algorithm
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoundWork:
+    """A round that was counted and may be computed, once.
+
+    Attributes:
+        request: what was asked.
+        plan: the request's plan.
+        schedule: the work that it comes to here.
+        inputs: the tensors that it starts from.
+        data: the institution's records.
+        key: what identifies it in the ledger.
+        reserved: its secret, and what the run has spent with it.
+        validation: scores of the tensors that it starts from, as they may leave.
+    """
+
+    request: Request
+    plan: TrainingPlan
+    schedule: LocalSchedule
+    inputs: RoundInputs
+    data: InstitutionData
+    key: RoundKey
+    reserved: ReservedRound
+    validation: Mapping[str, Evaluation]
+
+
+class TrainingRounds:
+    """An institution's rounds of training.
+
+    Args:
+        name: name of the institution.
+        data: encoded records.
+        trainer: computes.
+        decoder: decodes what the coordinator sends.
+        safeguards: what the institution decides and remembers by itself.
+        admission: holds plans against the policy.
+        account: counts rounds in the ledger.
+        scores: scores the tensors that a round starts from.
+    """
+
+    def __init__(  # noqa: PLR0913 - what stands between a request and its reply
+        self,
+        name: str,
+        *,
+        data: InstitutionData,
+        trainer: Trainer,
+        decoder: Decoder,
+        safeguards: Safeguards,
+        admission: Admission,
+        account: RoundAccount,
+        scores: Scores,
+    ) -> None:
+        self._name, self._data, self._trainer = name, data, trainer
+        self._decoder, self._safeguards = decoder, safeguards
+        self._admission, self._account, self._scores = admission, account, scores
+        self._releases = Releases(name, data=data, policy=safeguards.policy, account=account)
+        self._memory: Memory = {}
+
+    def begin(self, plan: TrainingPlan, request: Request) -> RoundWork | Reply:
+        """Refuse a round, or count it and return what is to be computed.
+
+        Everything that can be refused is refused before the round is reserved, which spends it.
+
+        Returns:
+            The work; or the reply itself, where there is nothing to compute: the same question was
+            answered before, or asks for a release.
+
+        Raises:
+            ConfideError: what keeps the institution from training.
+        """
+        schedule = self._admission.schedule(plan, request.plan)
+        algorithm = build_algorithm(plan.objective)
+        start = self.decode(request, algorithm.request_shapes(self._trainer.shapes))
+        params, extra = split_extra(start.tensors)
+        self._admission.check_same_plan(plan.job, request.plan)
+        if request.server_round not in range(1, schedule.max_rounds + 1):
+            raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
+        kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
+        key = self._account.identify(plan, request, start, kept)
+        answered = self._account.answered(key)
+        if answered is not None:
+            shapes = algorithm.reply_shapes(self._trainer.shapes)
+            return self._still_allowed(plan, answered, shapes)
+        self._safeguards.policy.check_hours()
+        if plan.releases:
+            return self._releases.answer(plan, schedule, key)
+        if plan.private:
+            self._trainer.check_rows(params, schedule)
+        # Round r scores the tensors it starts from, so that a round is one exchange.
+        scored = Scored.of(request, plan, schedule, received=start, kept=kept)
+        validation = self._scores.of_round(scored, request.server_round)
+        reserved = self._account.reserve(key, plan, schedule, request.server_round)
+        # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
+        if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
+            raise already_answered(key.run)
+        inputs = RoundInputs(
+            params=params,
+            extra=extra,
+            kept=kept,
+            server_round=request.server_round,
+            memory=self._memory,
+        )
+        return RoundWork(
+            request=request,
+            plan=plan,
+            schedule=schedule,
+            inputs=inputs,
+            data=self._data,
+            key=key,
+            reserved=reserved,
+            validation=validation,
+        )
+
+    def compute(self, work: RoundWork) -> ClientResult:
+        """Compute a round, here and alone."""
+        return local_round(
+            self._trainer,
+            work.inputs,
+            work.data,
+            plan=work.plan,
+            schedule=work.schedule,
+            secret=work.reserved.secret,
+        )
+
+    def end(self, work: RoundWork, result: ClientResult, *, sends_update: bool = True) -> Reply:
+        """Hold what was computed against the policy, settle it and write the reply.
+
+        Args:
+            work: as ``begin`` returned it.
+            result: what was computed of it.
+            sends_update: whether the update is in the reply; or else whoever computed adds it up
+                where it is, once this has returned.
+
+        Raises:
+            DeniedError: if the update may not leave; it is never computed again.
+            StorageError: if it cannot be kept.
+        """
+        plan, states = work.plan, self._safeguards.states
+        update = join_extra(result.update, result.extra)
+        try:
+            self._safeguards.policy.check_update(update)
+        except DeniedError:
+            self._account.abandon(work.key)
+            raise
+        if build_algorithm(plan.objective).first_kept is not None and states is not None:
+            states.save(plan.job, work.request.server_round, result.kept)
+        reply = Reply(
+            institution=self._name,
+            num_examples=work.schedule.num_examples,
+            evaluations=work.validation,
+            figures=work.reserved.figures,
+        )
+        if plan.private:
+            self._account.settle(work.key, reply, update)
+        return replace(reply, arrays=encode(update)) if sends_update else reply
+
+    def decode(self, request: Request, shapes: Shapes) -> DecodedTensors:
+        """Decode the tensors of a request.
+
+        Raises:
+            ProtocolError: if there are none, or others than expected.
+            DeniedError: if the policy allows no such values.
+        """
+        if request.arrays is None:
+            raise ProtocolError("Expected tensors with the request.", code=Refusal.TENSOR_NAMES)
+        received = self._decoder.decode(request.arrays, shapes)
+        self._safeguards.policy.check_values(received.largest)
+        return received
+
+    def _still_allowed(self, plan: TrainingPlan, reply: Reply, shapes: Shapes) -> Reply:
+        """Hold a durable reply against the policy of today."""
+        if plan.releases:
+            return self._releases.again(plan, reply)
+        if reply.arrays is not None:
+            # A decoder of its own: the shared one holds what other institutions start from.
+            update = Decoder(shapes).decode(reply.arrays)
+            self._safeguards.policy.check_update(update.tensors)
+        return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
+
+
+__all__ = ["RoundWork", "TrainingRounds"]
