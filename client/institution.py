@@ -31,7 +31,7 @@ from confide.errors import (
     StorageError,
 )
 from confide.protocol.messages import Reply, Request, RequestKind
-from confide.protocol.plan import TrainingPlan, plan_sha256
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Decoder, Tensors
 from confide.strategies.algorithm import ClientResult
@@ -263,7 +263,7 @@ def with_head(reply: Reply, ledger: Ledger, text: str) -> Reply:
     """
     try:
         plan = TrainingPlan.from_json(text)
-        head = ledger.head(run_name(reply.institution, plan.job), plan_sha256(plan.to_json()))
+        head = ledger.head(run_name(reply.institution, plan.job), plan.sha256)
     except ConfideError as error:  # no plan, or no key to sign with
         log.warning("%s tells no head of its ledger: %s", reply.institution, error)
         return reply

@@ -17,7 +17,7 @@ from confide.errors import PrivacyError
 from confide.privacy.accounting import epsilon
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.messages import Reply, Request
-from confide.protocol.plan import TrainingPlan, plan_sha256
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import DecodedTensors, Tensors
 from confide.storage.tensor_files import sha256
 
@@ -147,7 +147,7 @@ class RoundAccount:
         return RunTerms(
             institution=self._name,
             job=plan.job,
-            plan=plan_sha256(plan.to_json()),
+            plan=plan.sha256,
             unit=privacy.unit,
             grouped_by=self._data.group_column if privacy.unit == "group" else None,
             num_units=schedule.num_examples,

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
@@ -25,17 +25,15 @@ from confide.config.models.table import BACKBONES
 from confide.config.models.tuning import TuningConfig
 from confide.config.models.tunings import TUNINGS, own_settings, written_settings
 from confide.config.one_of import OneOf
-from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, objective_of
 from confide.config.strategies.training import model_problems, objective_problems, view_problems
-from confide.config.tasks.columns import ColumnConfig, NumericConfig
-from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ProtocolError
+from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.released_gram import ReleasedGram
 from confide.releases.table import RELEASES
@@ -43,6 +41,7 @@ from confide.releases.table import RELEASES
 PLAN_VERSION = 1
 LONGEST_PLAN = 2**20
 """Characters; a longer text is refused unread, so that nobody's memory is filled by parsing it."""
+_KNOWN_HASH = "_sha256"
 _MOST_ROUNDS = 1_000_000
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
@@ -53,15 +52,6 @@ _KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.
 Approvals, ledgers and the noise on records that are not public know a plan by its text."""
 _QUANTILES = True
 """How a plan names quantiles, the first kind of release."""
-_CLASSES: dict[str, Any] = dataclasses.asdict(OutcomeConfig())
-_IDLE = {"drafted": [], "label_smoothing": 0.0, "pair_column": None, "template": None}
-_LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
-"""What a plan without a word on encoding says."""
-_SEEN = ("image_classification", "segmentation")
-_ONE_VIEW: dict[str, Any] = {
-    name: getattr(ImageClassificationConfig, name) for name in ("views", "flip", "shift", "mixup")
-}
-"""What a plan of pictures without a word on their views says."""
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of
 units is public."""
@@ -172,11 +162,25 @@ class TrainingPlan:
                 del plain[name]
         if self.releases == "quantiles":
             plain["releases"] = _QUANTILES
-        _leave_out_idle(plain["task"])
+        leave_out_idle(plain["task"])
         plain["tuning"] = written_settings(plain["tuning"])
         if plain["objective"] == _PLAIN:
             plain["objective"] = _KEYED_PLAIN
         return json.dumps(plain, separators=(",", ":"))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what :meth:`to_json` writes: what ledgers know a plan by.
+
+        Of a plan that was parsed it is made once: every request of a run carries the same text, and
+        whoever holds the plan shares it and changes nothing.
+        """
+        known: str | None = vars(self).get(_KNOWN_HASH)
+        return plan_sha256(self.to_json()) if known is None else known
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy may be changed: it does not inherit what was worked out of its original.
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @staticmethod
     def from_json(text: str) -> "TrainingPlan":
@@ -255,35 +259,6 @@ class TrainingPlan:
             yield f"relation={self.relation}: expected {NEIGHBOURING_RELATION}."
 
 
-def _is_table(kind: object) -> bool:
-    """Say whether tasks of a kind have numeric columns, a kind of somebody's own included."""
-    entry = TASKS.get(kind) if isinstance(kind, str) else None
-    return entry is not None and any(field.name == "numeric" for field in fields(entry.schema))
-
-
-def _leave_out_idle(task: dict[str, Any]) -> None:
-    """Take settings out of a task that plans of earlier releases did not have."""
-    if task["_target_"] is None:
-        del task["_target_"], task["kwargs"]
-    _leave_out(_IDLE, task)
-    if task["outcome"] == _CLASSES:
-        del task["outcome"]
-    if task.get("numeric") == _LINEAR:
-        del task["numeric"]
-    _leave_out(_ONE_VIEW if task["kind"] in _SEEN else {}, task)
-    idle = dataclasses.asdict(ColumnConfig())
-    for column in task.get("columns", {}).values():
-        young = ("encoding", "edges", "mean", "deviation", "unseen")
-        _leave_out({name: idle[name] for name in young}, column)
-
-
-def _leave_out(idle: Mapping[str, Any], settings: dict[str, Any]) -> None:
-    """Take out what settings say no more than by default."""
-    for name, value in idle.items():
-        if name in settings and settings[name] == value:
-            del settings[name]
-
-
 # A plan comes with every message of a run.
 @functools.lru_cache(maxsize=8)
 def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
@@ -310,8 +285,8 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
             raw["releases"] = "quantiles"
         # Plans of releases that had one encoding do not name it.
         task = raw.get("task")
-        if isinstance(task, dict) and _is_table(task.get("kind")):
-            task.setdefault("numeric", _LINEAR)
+        if isinstance(task, dict) and is_table(task.get("kind")):
+            task.setdefault("numeric", LINEAR)
         if isinstance(raw.get("tuning"), dict):
             raw["tuning"] = own_settings(raw["tuning"])
         text = json.dumps(raw)
@@ -324,6 +299,7 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
     problems = list(plan.problems())
     if problems:
         raise _invalid(f"The plan is out of range: {_first_few(problems, ' ')}")
+    vars(plan)[_KNOWN_HASH] = plan.sha256
     return plan
 
 

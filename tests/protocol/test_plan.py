@@ -1,6 +1,10 @@
+import copy
 import dataclasses
 import functools
 import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from confide.protocol.plan import (
     PLAN_VERSION,
     TrainingPlan,
     make_plan,
+    plan_sha256,
 )
 
 EXPERIMENT = "experiment=heart_disease"
@@ -368,3 +373,38 @@ def test_plan_without_a_seed_that_can_be_used_is_refused(seed: object) -> None:
     raw = json.loads(tuned("tuning=lora_ffa").to_json())
     raw["tuning"]["seed"] = seed
     refused(json.dumps(raw), r"tuning\b.*seed")
+
+
+def parsed(**changes: Any) -> TrainingPlan:
+    """Return a plan as an institution gets it, which another test's may not be."""
+    return TrainingPlan.from_json(replace(plan(), job="hashed", **changes).to_json())
+
+
+def test_hash_of_a_plan_is_that_of_its_text() -> None:
+    for one in (plan(), parsed(), parsed(num_rounds=4)):
+        assert one.sha256 == plan_sha256(one.to_json())
+    # Whatever else the other side wrote: settings that say nothing, spaces
+    spaced = json.dumps(json.loads(parsed().to_json()), indent=1)
+    assert TrainingPlan.from_json(spaced).sha256 == parsed().sha256
+
+
+def test_hash_of_a_parsed_plan_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = parsed()
+    text, sha256 = known.to_json(), known.sha256
+    monkeypatch.setattr(TrainingPlan, "to_json", lambda self: pytest.fail("written again"))
+    assert TrainingPlan.from_json(text) is known
+    assert known.sha256 == sha256
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one)), replace]
+)
+def test_changed_copy_of_a_plan_has_a_hash_of_its_own(
+    copied: Callable[[TrainingPlan], TrainingPlan],
+) -> None:
+    original = parsed()
+    other = copied(original)
+    assert other == original
+    assert other.sha256 == original.sha256
+    object.__setattr__(other, "num_rounds", original.num_rounds + 1)
+    assert other.sha256 == plan_sha256(other.to_json()) != original.sha256

@@ -1,0 +1,57 @@
+"""How the text of a plan names a task: as the first plans did, wherever it says no more than they.
+
+Approvals, ledgers and the noise on records that are not public know a plan by its text, so that a
+setting that is younger than a plan is not in it until it says something.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from confide.config.outcomes.outcome import OutcomeConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.media.image_classification import ImageClassificationConfig
+from confide.config.tasks.table import TASKS
+
+_CLASSES: dict[str, Any] = dataclasses.asdict(OutcomeConfig())
+_IDLE = {"drafted": [], "label_smoothing": 0.0, "pair_column": None, "template": None}
+LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
+"""What a plan without a word on encoding says."""
+_SEEN = ("image_classification", "segmentation")
+_ONE_VIEW: dict[str, Any] = {
+    name: getattr(ImageClassificationConfig, name) for name in ("views", "flip", "shift", "mixup")
+}
+"""What a plan of pictures without a word on their views says."""
+
+
+def is_table(kind: object) -> bool:
+    """Say whether tasks of a kind have numeric columns, a kind of somebody's own included."""
+    entry = TASKS.get(kind) if isinstance(kind, str) else None
+    return entry is not None and any(field.name == "numeric" for field in fields(entry.schema))
+
+
+def leave_out_idle(task: dict[str, Any]) -> None:
+    """Take settings out of a task that plans of earlier releases did not have."""
+    if task["_target_"] is None:
+        del task["_target_"], task["kwargs"]
+    _leave_out(_IDLE, task)
+    if task["outcome"] == _CLASSES:
+        del task["outcome"]
+    if task.get("numeric") == LINEAR:
+        del task["numeric"]
+    _leave_out(_ONE_VIEW if task["kind"] in _SEEN else {}, task)
+    idle = dataclasses.asdict(ColumnConfig())
+    for column in task.get("columns", {}).values():
+        young = ("encoding", "edges", "mean", "deviation", "unseen")
+        _leave_out({name: idle[name] for name in young}, column)
+
+
+def _leave_out(idle: Mapping[str, Any], settings: dict[str, Any]) -> None:
+    """Take out what settings say no more than by default."""
+    for name, value in idle.items():
+        if name in settings and settings[name] == value:
+            del settings[name]
+
+
+__all__ = ["LINEAR", "is_table", "leave_out_idle"]
