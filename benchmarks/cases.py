@@ -12,7 +12,7 @@ from confide.client.training.trainer import Trainer
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.tuning import TuningConfig
 from confide.config.run import Config
-from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.models.compute import Compute
 from confide.models.networks import Mlp
@@ -92,7 +92,11 @@ class Case:
 
     def _task(self) -> TabularConfig:
         columns = {f"x{i}": ColumnConfig(minimum=0, maximum=1) for i in range(20)}
-        return TabularConfig(labels=[str(i) for i in range(self.num_classes)], columns=columns)
+        labels = [str(i) for i in range(self.num_classes)]
+        # One input a column: what is invented fits the model.
+        return TabularConfig(
+            labels=labels, columns=columns, numeric=NumericConfig(encoding="linear")
+        )
 
 
 def make_trainer(case: Case, worker: int = 0) -> Trainer:

@@ -7,6 +7,7 @@ denial names the rule, the value asked for and the value allowed.
 """
 
 import datetime
+import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -233,6 +234,8 @@ class Policy:
         Raises:
             DeniedError: if not.
         """
+        if self.config.hours is None:
+            return
         verdict = self.hours()
         if not verdict.holds:
             raise verdict.denial()
@@ -266,11 +269,8 @@ class Policy:
         """
         # The update was charged already, so that checking it reveals nothing more about records
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in update.values()})
-        squares = [
-            float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
-            for tensor in update.values()
-        ]
-        norm = math.sqrt(sum(squares)) if all(map(math.isfinite, squares)) else math.inf
+        flat = torch.cat([tensor.reshape(-1) for tensor in update.values()])
+        norm = float(torch.linalg.vector_norm(flat, dtype=torch.float64))
         for verdict in (
             Verdict(
                 rule="update_dtype",
@@ -303,12 +303,16 @@ class Policy:
         With noise, unless the policy lets exact ones out; noisy ones say their number of records
         with noise too.
         """
-        allowed = {"num_examples", *self.config.metrics, *map(noise_name, self.config.metrics)}
         return {
-            split: {name: value for name, value in evaluation.items() if name in allowed}
+            split: {name: value for name, value in evaluation.items() if name in self._told}
             for split, evaluation in evaluations.items()
             if evaluation["num_examples"] >= self.config.min_support and self._protects(evaluation)
         }
+
+    @functools.cached_property
+    def _told(self) -> frozenset[str]:
+        metrics = self.config.metrics
+        return frozenset({"num_examples", *metrics, *map(noise_name, metrics)})
 
     def _protects(self, evaluation: Evaluation) -> bool:
         """Tell whether metrics are protected as the policy demands."""

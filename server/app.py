@@ -103,7 +103,9 @@ class RoundStrategy(Strategy):
         cohort = loop.select(enrolled, server_round)
         self._driven = _Driven(enrolled=enrolled, state=state, cohort=cohort)
         request = self._job.algorithm.request(_decoded(arrays), state.strategy_state)
-        return loop.train_messages(enrolled, cohort, server_round, encode(request))
+        return loop.train_question(enrolled, cohort, server_round, encode(request)).messages(
+            "train"
+        )
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

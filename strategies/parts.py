@@ -1,6 +1,7 @@
 """From the config of a part to the part, by the tables of ``confide.config.strategies``."""
 
 import dataclasses
+import functools
 import importlib
 from typing import Any
 
@@ -23,8 +24,17 @@ def build_part(kind: PartKind, config: Any) -> Any:
 
 
 def build_algorithm(config: ObjectiveConfig) -> Algorithm:
-    """Build the algorithm that a config or a plan names."""
-    algorithm: Algorithm = build_part(ALGORITHMS[config.kind], config)
+    """Return the algorithm that a config or a plan names: one for all who name it alike.
+
+    Each question to an institution looks it up several times, and it keeps nothing.
+    """
+    return _built(config.kind, ALGORITHMS[config.kind].builder, tuple(vars(config).items()))
+
+
+@functools.lru_cache(maxsize=64)
+def _built(kind: str, builder: str, settings: tuple[tuple[str, Any], ...]) -> Algorithm:
+    schema = ALGORITHMS[kind].schema
+    algorithm: Algorithm = build_part(ALGORITHMS[kind], schema(**dict(settings)))
     return algorithm
 
 

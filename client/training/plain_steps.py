@@ -17,12 +17,25 @@ def plain_batches(schedule: LocalSchedule, count: int, secret: bytes) -> Iterato
 
     A new permutation each epoch, the last batch of an epoch short.
     """
+    sizes = batch_sizes(schedule.steps, schedule.batch_size, count)
+    yield from plain_order(sum(sizes), count, secret).split(sizes)
+
+
+def plain_order(total: int, count: int, secret: bytes) -> Tensor:
+    """Return the records of all batches, one batch behind the other: int64, shape [total]."""
     generator = torch.Generator().manual_seed(int.from_bytes(secret[:8], "little"))
-    left = schedule.steps
-    while left:
-        for indices in torch.randperm(count, generator=generator).split(schedule.batch_size)[:left]:
-            left -= 1
-            yield indices
+    order = torch.randperm(count, generator=generator)
+    if total <= count:
+        return order[:total]
+    more = [torch.randperm(count, generator=generator) for _ in range((total - 1) // count)]
+    return torch.cat([order, *more])[:total]
+
+
+@functools.lru_cache(maxsize=4096)
+def batch_sizes(steps: int, batch_size: int, count: int) -> tuple[int, ...]:
+    """Return how many records each step takes."""
+    epoch = [min(batch_size, count - start) for start in range(0, count, batch_size)]
+    return tuple((epoch * -(-steps // len(epoch)))[:steps])
 
 
 def plain_gradients(
@@ -61,4 +74,4 @@ def _mean_weights(count: int, batch_size: int, device: torch.device) -> Tensor:
     return torch.full((count,), 1 / batch_size, device=device)
 
 
-__all__ = ["plain_batches", "plain_gradients"]
+__all__ = ["batch_sizes", "plain_batches", "plain_gradients", "plain_order"]

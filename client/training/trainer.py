@@ -7,7 +7,8 @@ left behind.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -18,12 +19,13 @@ from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.client.training.aligned import AlignedRows
 from confide.client.training.base_optimizer import make_optimizer
-from confide.client.training.passes import Filler, ScoringSizes, passes
+from confide.client.training.passes import Filler
 from confide.client.training.plain_steps import plain_batches, plain_gradients
 from confide.client.training.private.custom_checks import check_losses
 from confide.client.training.private.preflight import off_zero, preflight
 from confide.client.training.private.row_check import RowCheck
 from confide.client.training.private.step import DpSgdStep, expect_hook_warning
+from confide.client.training.scoring import Scorer
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
@@ -101,6 +103,7 @@ class Trainer:
         self._dp_sgd: DpSgd | None = None
         self._row_check: RowCheck | None = None
         self._aligned = AlignedRows(workload.model)
+        self._scorer = Scorer(workload, self._load, Filler(self._invent(1)), self._check_fn)
         self.num_threads = threads_of(workload.model, workload.compute)
         if private:
             self._prepare_privacy(group_size)
@@ -219,7 +222,8 @@ class Trainer:
             raise PrivacyError(_NOT_PRIVATE)
         shared = _shared(schedule)
         self._dp_sgd.margin(shared)
-        self._model.train()
+        if not self._model.training:
+            self._model.train()
         self._row_check.check_once(self._load(tensors), self._dp_sgd.sizes(shared))
 
     def place(self, tensors: Tensors) -> list[Tensor]:
@@ -237,21 +241,15 @@ class Trainer:
         Returns:
             The task's scores, or its tallies, on the CPU, shape [n, ...].
         """
-        self._load(tensors)
-        self._model.eval()
-        scores: Tensor | None = None
-        sizes, filler = ScoringSizes(self._compute.physical_batch_size), Filler(self._invent(1))
-        with torch.no_grad(), self._aligned():
-            for part in passes(examples, torch.arange(len(examples)), sizes, filler):
-                self._check_fn()
-                batch = {name: c.to(self._compute.device) for name, c in part.batch.items()}
-                found = self._workload.measures(self._workload.outputs(self._model, batch), batch)
-                found = found.cpu()
-                if scores is None:
-                    scores = found.new_empty((len(examples), *found.shape[1:]))
-                scores[part.indices] = found[: len(part.indices)]
-        assert scores is not None
-        return scores
+        return self._scorer.scores(tensors, examples)
+
+    def scoring_together(self, many: Sequence[Examples]) -> AbstractContextManager[None]:
+        """Have the first of some records that are scored bring the scores of all, for the moment.
+
+        Args:
+            many: records of several institutions, to be scored with the same tensors.
+        """
+        return self._scorer.together(many)
 
     def records(self, tensors: Tensors, examples: Examples) -> Records:
         """Return records, with the model that holds ``tensors``, for an algorithm that reads them.

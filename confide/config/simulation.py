@@ -7,7 +7,7 @@ from confide.config.fields import setting
 
 BASELINES = ("local", "pooled")
 """Kinds of training that a federation can be compared with."""
-ENGINES = ("inline", "process")
+ENGINES = ("inline", "process", "vectorised")
 """Names of the engines; ``confide.simulations.engines.engine`` builds each."""
 
 
@@ -32,8 +32,9 @@ class SimulationConfig:
 
     engine: str = setting(
         "inline",
-        "Way in which clients are run: by function calls in this process (inline), or in worker"
-        " processes with one model each (process).",
+        "Way in which clients are run: by function calls in this process (inline), in worker"
+        " processes with one model each (process), or all of a round as one program (vectorised),"
+        " where the model is a stack of linear layers; other models are run inline.",
         choices=ENGINES,
     )
     workers: int | None = setting(

@@ -46,7 +46,20 @@ def with_products(rows: Tensor, pairs: Sequence[Span]) -> Tensor:
     return torch.cat(blocks, dim=1) if pairs else rows
 
 
-class Mlp(nn.Module):
+class Stacked(nn.Module):
+    """A model of linear layers with ReLU between, on rows that no tensor of it changes."""
+
+    def rows(self, features: Tensor) -> Tensor:
+        """Map features [b, d] to what goes into the first layer, each row by itself."""
+        raise NotImplementedError
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers, in order; ReLU stands between them and not after the last one."""
+        raise NotImplementedError
+
+
+class Mlp(Stacked):
     """A perceptron on encoded columns; without hidden layers, logistic regression.
 
     Args:
@@ -65,14 +78,22 @@ class Mlp(nn.Module):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])  # no ReLU after the last one
 
+    def rows(self, features: Tensor) -> Tensor:
+        """Append products, and scale."""
+        return scaled_rows(with_products(features, self.pairs), self._row_norm)
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The linear layers, in order."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
     def forward(self, features: Tensor) -> Tensor:
         """Map features [b, d] to logits [b, c]."""
-        rows = with_products(features, self.pairs)
-        outputs: Tensor = self.layers(scaled_rows(rows, self._row_norm))
+        outputs: Tensor = self.layers(self.rows(features))
         return outputs
 
 
-class Head(nn.Module):
+class Head(Stacked):
     """A linear head on pooled features, started at zero: the first prediction favours no class.
 
     Args:
@@ -88,9 +109,18 @@ class Head(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    def rows(self, features: Tensor) -> Tensor:
+        """Scale features."""
+        return scaled_rows(features, self._row_norm)
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The one layer."""
+        return [self.head]
+
     def forward(self, features: Tensor) -> Tensor:
         """Map features [b, d] to logits [b, c]."""
-        logits: Tensor = self.head(scaled_rows(features, self._row_norm))
+        logits: Tensor = self.head(self.rows(features))
         return logits
 
 
@@ -245,6 +275,7 @@ __all__ = [
     "Mlp",
     "OnEncoder",
     "Span",
+    "Stacked",
     "TextClassifier",
     "TuneFn",
     "apply_tuning",

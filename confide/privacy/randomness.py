@@ -20,6 +20,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+from numpy.typing import NDArray
 from torch import Tensor
 
 from confide.errors import PrivacyError
@@ -67,16 +68,19 @@ class KeyedGenerator:
 
     def uniform(self, count: int) -> Tensor:
         """Draw from (0, 1): float64, shape [count], multiples of 2^-53 plus 2^-54, never 0 or 1."""
+        # Two words more: the cipher wants room for up to 15 bytes more than it fills
+        words = numpy.zeros(count + 2, dtype=numpy.uint64)
+        self.fill(words)
+        return uniform_of(words[:count])
+
+    def fill(self, words: NDArray[numpy.uint64]) -> None:
+        """Fill all but the last two of some words of zeros with the stream's next bits."""
         if os.getpid() != self._pid:
             raise PrivacyError(
                 "A random generator was carried over a fork; derive a new key in the child process."
             )
-        # Two words more: the cipher wants room for up to 15 bytes more than it fills
-        words = numpy.zeros(count + 2, dtype=numpy.uint64)
         stream = words.data.cast("B")
-        self._stream.update_into(stream[: 8 * count], stream)
-        words >>= 11  # the top 53 bits, as many as a float64 holds exactly
-        return torch.from_numpy(words[:count].view(numpy.int64)).double().add_(0.5).mul_(2.0**-53)
+        self._stream.update_into(stream[:-16], stream)
 
     def normal(self, count: int, *, std: float = 1.0) -> Tensor:
         """Draw Gaussians: float64, shape [count], mean 0."""
@@ -105,10 +109,8 @@ class KeyedGenerator:
         for start in range(0, count, _CHUNK):
             size = min(_CHUNK, count - start)
             drawn = torch.empty((2, (size + 1) // 2), dtype=torch.float64)
-            radius = self.uniform(drawn.shape[1]).log_().mul_(-2).sqrt_().mul_(std)
-            angle = self.uniform(drawn.shape[1]).mul_(2 * math.pi)
-            torch.mul(radius, angle.cos(), out=drawn[0])
-            torch.mul(radius, angle.sin_(), out=drawn[1])
+            half = drawn.shape[1]
+            box_muller(self.uniform(half), self.uniform(half), std, drawn[0], drawn[1])
             yield drawn.view(-1)[:size]
 
     def poisson_sample(self, count: int, rate: float) -> Tensor:
@@ -120,4 +122,60 @@ class KeyedGenerator:
         return (self.uniform(count) < rate).nonzero().flatten()
 
 
-__all__ = ["KEY_BYTES", "KeyedGenerator", "derive_key", "seed_from"]
+def uniform_of(words: NDArray[numpy.uint64]) -> Tensor:
+    """Turn random words, in place, into numbers of (0, 1), float64 of the same shape."""
+    words >>= 11  # the top 53 bits, as many as a float64 holds exactly
+    return torch.from_numpy(words.view(numpy.int64)).double().add_(0.5).mul_(2.0**-53)
+
+
+def box_muller(
+    radius: Tensor, angle: Tensor, std: float | Tensor, one: Tensor, other: Tensor
+) -> None:
+    """Write Gaussians of standard deviation ``std`` to two tensors, out of uniform numbers."""
+    radius = radius.log_().mul_(-2).sqrt_().mul_(std)
+    angle = angle.mul_(2 * math.pi)
+    torch.mul(radius, angle.cos(), out=one)
+    torch.mul(radius, angle.sin_(), out=other)
+
+
+class KeyedGenerators:
+    """Several streams side by side, each with the numbers that one of its key alone has.
+
+    Args:
+        keys: m of 32 bytes, each as a :class:`KeyedGenerator` wants it.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._streams = [KeyedGenerator(key) for key in keys]
+
+    def uniform(self, counts: Sequence[int]) -> Tensor:
+        """Draw so many numbers from each stream, one stream after the other: float64, [sum]."""
+        words = numpy.zeros(sum(counts) + 2, dtype=numpy.uint64)
+        start = 0
+        for stream, count in zip(self._streams, counts, strict=True):
+            # Room that the stream before wanted beyond its own words.
+            words[start : start + 2] = 0
+            stream.fill(words[start : start + count + 2])
+            start += count
+        return uniform_of(words[:start])
+
+    def normal(self, count: int, *, std: Tensor) -> Tensor:
+        """Draw Gaussians from each stream: float64, shape [m, count].
+
+        Args:
+            count: of each stream.
+            std: of each stream, float64, shape [m].
+        """
+        streams = len(self._streams)
+        drawn = torch.empty((streams, count), dtype=torch.float64)
+        for start in range(0, count, _CHUNK):
+            size = min(_CHUNK, count - start)
+            half = (size + 1) // 2
+            pairs = self.uniform([2 * half] * streams).view(streams, 2, half)
+            found = torch.empty((streams, 2, half), dtype=torch.float64)
+            box_muller(pairs[:, 0], pairs[:, 1], std[:, None], found[:, 0], found[:, 1])
+            drawn[:, start : start + size] = found.view(streams, -1)[:, :size]
+        return drawn
+
+
+__all__ = ["KEY_BYTES", "KeyedGenerator", "KeyedGenerators", "derive_key", "seed_from"]

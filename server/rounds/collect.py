@@ -13,7 +13,7 @@ from torch import Tensor
 
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Shapes
-from confide.server.rounds.participants import Answer, accept, check_reply
+from confide.server.rounds.participants import Answer, Question, accept, check_reply
 from confide.server.rounds.tally import Tally
 from confide.strategies.strategy import Round
 
@@ -30,6 +30,8 @@ class Intake:
         shapes: of an update.
         max_value: bound on what is accepted.
         timeout_s: seconds for what is left to do after the last answer.
+        question: what is asked, for a grid that carries it without messages; None where messages
+            are on their way.
     """
 
     server_round: int
@@ -39,6 +41,7 @@ class Intake:
     shapes: Shapes
     max_value: float
     timeout_s: float
+    question: Question | None = None
 
     def add(self, name: str, reply: Reply) -> None:
         """Check a reply and add its update.

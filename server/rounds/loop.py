@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
@@ -37,7 +37,7 @@ from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
 from confide.server.rounds.exchange import exchange
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
-from confide.server.rounds.participants import Answer, Clients
+from confide.server.rounds.participants import Answer, Clients, Question
 from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
@@ -166,20 +166,21 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     started = time.perf_counter()
     cohort = select(enrolled, server_round)
     # Encoded once for all: tensors are most of what a message costs.
-    request = job.algorithm.request(state.params, state.strategy_state)
-    messages = train_messages(enrolled, cohort, server_round, encode(request))
+    tensors = job.algorithm.request(state.params, state.strategy_state)
+    question = train_question(enrolled, cohort, server_round, encode(tensors))
     under_way = begin_round(enrolled, state, cohort)
     intake = Intake(
         server_round=server_round,
-        ask_fn=functools.partial(_ask, enrolled, messages, cohort),
+        ask_fn=functools.partial(_ask, enrolled, "train", question),
         under_way=under_way,
         declared=enrolled.clients.num_examples,
         shapes=enrolled.reply_shapes,
         max_value=job.settings.max_update_value,
         timeout_s=job.settings.round_timeout_s,
+        question=question,
     )
     tally = job.reach.collect_fn(intake)
-    sent = Sent(asked=cohort, started=started, num_bytes=num_bytes(request) * len(messages))
+    sent = Sent(asked=cohort, started=started, num_bytes=num_bytes(tensors) * len(cohort))
     return finish_round(enrolled, state, under_way, tally, sent)
 
 
@@ -191,22 +192,29 @@ def select(enrolled: Enrolled, server_round: int) -> list[str]:
     )
 
 
-def train_messages(
+def train_question(
     enrolled: Enrolled, cohort: Sequence[str], server_round: int, arrays: ArrayRecord
-) -> list[Message]:
-    """Write a round's question to each of ``cohort``."""
+) -> Question:
+    """Write down what a round asks of ``cohort``."""
     request = Request(plan=enrolled.plan, server_round=server_round, arrays=arrays)
-    sign_fn = enrolled.job.reach.countersign_fn
-    return enrolled.clients.messages("train", cohort, request, sign_fn)
+    return _question(enrolled, cohort, request)
 
 
-def _ask(
-    enrolled: Enrolled, messages: Sequence[Message], asked: Sequence[str]
-) -> Iterator[tuple[str, Answer]]:
-    """Send messages, and yield one answer for each who was asked."""
+def _question(enrolled: Enrolled, names: Sequence[str], request: Request) -> Question:
+    return Question(
+        clients=enrolled.clients,
+        names=names,
+        request=request,
+        countersign_fn=enrolled.job.reach.countersign_fn,
+    )
+
+
+def _ask(enrolled: Enrolled, kind: str, question: Question) -> Iterator[tuple[str, Answer]]:
+    """Send a question, and yield one answer for each who was asked."""
     job = enrolled.job
+    messages = question.messages(kind)
     replies = exchange(enrolled.grid, messages, job.settings.round_timeout_s, job.reach.again)
-    return enrolled.clients.answers(replies, asked)
+    return enrolled.clients.answers(replies, question.names)
 
 
 def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> Round:
@@ -337,9 +345,7 @@ def _evaluate(enrolled: Enrolled, params: Tensors, splits: Sequence[str]) -> dic
     """Have all institutions score tensors: name -> reply."""
     everybody = list(enrolled.clients.num_examples)
     request = Request(plan=enrolled.plan, arrays=encode(params), splits=splits)
-    sign_fn = enrolled.job.reach.countersign_fn
-    messages = enrolled.clients.messages("evaluate", everybody, request, sign_fn)
-    answers = dict(_ask(enrolled, messages, everybody))
+    answers = dict(_ask(enrolled, "evaluate", _question(enrolled, everybody, request)))
     # Whoever does not answer, or answers with an error, is left out; the model stands without.
     replies = {
         name: answer for name, answer in sorted(answers.items()) if isinstance(answer, Reply)
@@ -376,5 +382,5 @@ __all__ = [
     "finish_round",
     "run_rounds",
     "select",
-    "train_messages",
+    "train_question",
 ]

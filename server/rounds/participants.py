@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
@@ -54,6 +54,19 @@ class Clients:
             reproducible=[it.institution for it in replies if it.figures.get("reproducible")],
         )
 
+    def requests(
+        self, names: Sequence[str], request: Request, countersign_fn: CountersignFn | None = None
+    ) -> Iterator[tuple[str, Request]]:
+        """Yield what each of ``names`` is asked: the same, with the head of its ledger, if any.
+
+        Heads are countersigned where there is a function.
+        """
+        for name in names:
+            head = self.ledger_heads.get(name)
+            if head and countersign_fn is not None:
+                head = countersign_fn(head)
+            yield name, replace(request, ledger_head=head) if head else request
+
     def messages(
         self,
         kind: str,
@@ -61,21 +74,22 @@ class Clients:
         request: Request,
         countersign_fn: CountersignFn | None = None,
     ) -> list[Message]:
-        """Write the same request to each of ``names``, with the head of its ledger.
-
-        It is encoded once where there is none. Heads are countersigned where there is a function.
-        """
+        """Write a request to each of ``names``; it is encoded once where nobody has a ledger."""
         nodes = {name: node for node, name in self.names.items()}
         group = str(request.server_round)
         for_all = pack_request(request)  # tensors are encoded once, however many are asked
+        return [
+            Message(
+                for_all if own is request else pack_request(own), nodes[name], kind, group_id=group
+            )
+            for name, own in self.requests(names, request, countersign_fn)
+        ]
 
-        def content(name: str) -> RecordDict:
-            head = self.ledger_heads.get(name)
-            if head and countersign_fn is not None:
-                head = countersign_fn(head)
-            return pack_request(replace(request, ledger_head=head)) if head else for_all
-
-        return [Message(content(name), nodes[name], kind, group_id=group) for name in names]
+    def hear(self, name: str, answer: Answer) -> None:
+        """Remember the head of a ledger that an answer tells."""
+        # A ledger that was found to be unsound has no head that could be relied on.
+        if isinstance(answer, Reply) and answer.ledger_head and answer.refusal != Refusal.LEDGER:
+            self.ledger_heads[name] = answer.ledger_head
 
     def answers(
         self, replies: Iterable[Message], asked: Sequence[str]
@@ -90,16 +104,35 @@ class Clients:
             if name in waiting:  # a second answer to one question, or a stranger's, is ignored
                 waiting.remove(name)
                 answer = read_answer(reply)
-                # A ledger that was found to be unsound has no head that could be relied on.
-                if (
-                    isinstance(answer, Reply)
-                    and answer.ledger_head
-                    and answer.refusal != Refusal.LEDGER
-                ):
-                    self.ledger_heads[name] = answer.ledger_head
+                self.hear(name, answer)
                 yield name, answer
         for name in sorted(waiting):
             yield name, Refusal.NO_REPLY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One request to several institutions.
+
+    Attributes:
+        clients: the enrolled institutions.
+        names: of those who are asked.
+        request: what is asked.
+        countersign_fn: countersigns heads of ledgers; None for nothing.
+    """
+
+    clients: Clients
+    names: Sequence[str]
+    request: Request
+    countersign_fn: CountersignFn | None = None
+
+    def requests(self) -> Iterator[tuple[str, Request]]:
+        """Yield what each is asked."""
+        return self.clients.requests(self.names, self.request, self.countersign_fn)
+
+    def messages(self, kind: str) -> list[Message]:
+        """Write it to each."""
+        return self.clients.messages(kind, self.names, self.request, self.countersign_fn)
 
 
 def why_absent(answer: Answer, known: str | None) -> str | None:
@@ -176,6 +209,7 @@ def accept(
 __all__ = [
     "Answer",
     "Clients",
+    "Question",
     "accept",
     "check_reply",
     "read_answer",

@@ -1,6 +1,7 @@
 """Engines: what carries a simulation's messages.
 
-Every engine opens the same institutions and gives the same weights, bit for bit. A new one is one
+Every engine opens the same institutions. Inline and process give the same weights, bit for bit;
+vectorised gives those of another order of sums, which differ in the last bits. A new engine is one
 function and one line in :data:`ENGINES`, under a name that ``simulation.engine`` knows.
 """
 
@@ -18,6 +19,7 @@ from confide.protocol.tensors import Tensors
 from confide.simulations.engines.inline import InlineEngine, LocalGrid
 from confide.simulations.engines.process import ProcessEngine
 from confide.simulations.engines.shared_memory import SharedRecords
+from confide.simulations.engines.vectorised import VectorisedEngine
 from confide.simulations.institutions import Setup
 
 
@@ -79,7 +81,15 @@ def _process(parts: EngineParts) -> Engine:
     )
 
 
-ENGINES: Mapping[str, Callable[[EngineParts], Engine]] = {"inline": _inline, "process": _process}
+def _vectorised(parts: EngineParts) -> Engine:
+    return VectorisedEngine(parts.data, trainer=parts.trainer, setup=parts.setup)
+
+
+ENGINES: Mapping[str, Callable[[EngineParts], Engine]] = {
+    "inline": _inline,
+    "process": _process,
+    "vectorised": _vectorised,
+}
 """``simulation.engine`` -> builds it."""
 
 

@@ -142,6 +142,10 @@ class InlineEngine:
     def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
         """Return a grid that calls institutions when their replies are pulled."""
         by_node = dict(enumerate(names, start=1))
+        delivery = delivery_of(self._faults, job, by_node)
+        return InlineGrid(self._app(job, by_node), list(by_node), delivery=delivery)
+
+    def _app(self, job: str, by_node: Mapping[int, str]) -> ClientApp:
         # For each job anew: faults are meant for one of them
         handlers = {
             node: faulty(self._institutions[name], self._faults, job)
@@ -151,9 +155,7 @@ class InlineEngine:
         def find(context: Context) -> RequestHandler:
             return handlers[context.node_id]
 
-        return InlineGrid(
-            make_client_app(find), list(by_node), delivery=delivery_of(self._faults, job, by_node)
-        )
+        return make_client_app(find)
 
     def spent(self, job: str) -> Mapping[str, RoundsSpent]:
         """Return what a job has computed at each institution."""

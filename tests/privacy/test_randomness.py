@@ -7,7 +7,13 @@ import torch
 from scipy import stats
 
 from confide.errors import PrivacyError
-from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key, seed_from
+from confide.privacy.randomness import (
+    KEY_BYTES,
+    KeyedGenerator,
+    KeyedGenerators,
+    derive_key,
+    seed_from,
+)
 
 KEY, OTHER = bytes(32), bytes(31) + b"\1"
 SIGMA = 1.7
@@ -165,3 +171,22 @@ def test_seeds_fit_torch_and_use_their_width() -> None:
     seeds = [seed_from(KEY, "order", i) for i in range(200)]
     assert len(set(seeds)) == 200
     assert 2**62 < max(seeds) < 2**63
+
+
+KEYS = [derive_key(KEY, number) for number in range(5)]
+
+
+def test_streams_side_by_side_are_the_streams_alone() -> None:
+    alone, together = [KeyedGenerator(key) for key in KEYS], KeyedGenerators(KEYS)
+    for counts in ([3, 0, 8, 5, 1], [2, 2, 2, 2, 2], [0, 0, 0, 0, 7]):
+        expected = [one.uniform(count) for one, count in zip(alone, counts, strict=True)]
+        assert together.uniform(counts).equal(torch.cat(expected))
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 738, 2**18 + 3])
+def test_gaussians_side_by_side_are_those_alone(count: int) -> None:
+    std = torch.tensor([0.0, 1.0, 2.0, 0.5, 3.0], dtype=torch.float64)
+    alone, together = [KeyedGenerator(key) for key in KEYS], KeyedGenerators(KEYS)
+    for _ in range(2):
+        rows = [one.normal(count, std=float(by)) for one, by in zip(alone, std, strict=True)]
+        assert torch.allclose(together.normal(count, std=std), torch.stack(rows), rtol=1e-14)

@@ -91,6 +91,30 @@ def test_merged_partial_sums_give_the_same_bits(cut: int) -> None:
     assert torch.equal(parts[1].mean()["weight"], bits(updates))
 
 
+@pytest.mark.parametrize("weighting", ["num_examples", "uniform"])
+def test_rows_at_once_give_the_same_bits(weighting: str) -> None:
+    values = torch.randn(5, 40_000, generator=torch.Generator().manual_seed(0))
+    bounds = Bounds(max_value=16.0, max_total_weight=400)
+    one, other = (
+        FixedPointMean(shapes={"x": (40_000,)}, bounds=bounds, weighting=weighting)
+        for _ in range(2)
+    )
+    counts = [3, 100, 7, 1, 50]
+    for number, (row, count) in enumerate(zip(values, counts, strict=True)):
+        one.add(ClientUpdate(client=str(number), tensors={"x": row}, num_examples=count))
+    other.add_rows(values[:2], counts[:2])
+    other.add_rows(values[2:], counts[2:])
+    assert other.total.equal(one.total)
+    assert other.total_weight == one.total_weight
+
+
+def test_rows_that_weigh_more_than_declared_are_refused() -> None:
+    mean = FixedPointMean(shapes={"x": (1,)}, bounds=Bounds(max_value=1.0, max_total_weight=5))
+    with pytest.raises(ProtocolError, match="A group of 2 brings a weight of 6"):
+        mean.add_rows(torch.ones(2, 1), [3, 3])
+    assert mean.total_weight == 0
+
+
 def test_more_values_than_one_block_are_all_summed() -> None:
     values = torch.arange(100_000, dtype=torch.float32) / 128
     mean = FixedPointMean(shapes={"weight": (100_000,)}, bounds=BOUNDS)

@@ -44,7 +44,8 @@ class RowCheck:
         # looked at: which kernels run follows from shapes.
         self._places = dp_sgd.places
         self._ends = tuple(sorted({*self._places[:1], *self._places[-1:]}))
-        self._checked: tuple[Tensor | None, tuple[int, ...]] = (None, ())
+        self._tensors: Tensor | None = None
+        self._checked: set[tuple[int, ...]] = set()
         if synthetic.lengths is not None:
             most = padded_length(longest or int(synthetic.lengths.max()))
             middle = padded_length(most // 2)
@@ -56,7 +57,7 @@ class RowCheck:
         return tuple(sizes.rows(length, places) for length, places in kinds)
 
     def check_once(self, tensors: Tensor, sizes: PassSizes) -> None:
-        """Check on a round's tensors, unless these and the sizes of a pass were the last checked.
+        """Check on a round's tensors, unless these were the last, with the sizes of a pass.
 
         Args:
             tensors: of the model, flat; they are in it.
@@ -66,11 +67,12 @@ class RowCheck:
             RowsDifferError: if anything differs.
         """
         rows = self.rows(sizes)
-        known, known_rows = self._checked
-        if known is not None and known_rows == rows and known.equal(tensors):
+        if self._tensors is None or not self._tensors.equal(tensors):
+            self._tensors, self._checked = tensors.clone(), set()
+        if rows in self._checked:
             return
         self.check(sizes, is_first=False)
-        self._checked = (tensors.clone(), rows)
+        self._checked.add(rows)
 
     def check(self, sizes: PassSizes, *, is_first: bool) -> None:
         """Compare what one record adds in all companies and at all places.

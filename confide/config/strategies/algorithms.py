@@ -54,6 +54,8 @@ class AlgorithmKind(PartKind):
         choice: what a person writes to choose it.
         under_privacy: what to choose under privacy, where it is refused.
         sends: what leaves an institution in a round, for a report.
+        elementwise: whether its client part works number by number, so that it may be called once
+            for many institutions, whose tensors have one more, first dimension.
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
     """
 
@@ -71,6 +73,7 @@ class AlgorithmKind(PartKind):
     under_privacy: str = "another algorithm"
     sends: str = "updates of trainable tensors"
     exact: bool = False
+    elementwise: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -78,6 +81,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         schema=ObjectiveConfig,
         builder="confide.strategies.algorithms.fedavg.local_sgd",
         name="FedAvg",
+        elementwise=True,
     ),
     "fedprox": AlgorithmKind(
         schema=FedProxConfig,
@@ -85,6 +89,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         name="FedProx",
         phrase="a proximal term",
         sentence="A proximal term held each institution near the global model.",
+        elementwise=True,
     ),
     "feddyn": AlgorithmKind(
         schema=FedDynConfig,
@@ -95,6 +100,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         " federation's.",
         weighting="uniform",
         remains="its part of the server's correction",
+        elementwise=True,
     ),
     "scaffold": AlgorithmKind(
         schema=ScaffoldConfig,
@@ -105,6 +111,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         " gradient.",
         weighting="uniform",
         remains="its last part of the server's control variate",
+        elementwise=True,
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,
@@ -120,6 +127,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         own_recipe=True,
         row_norm=True,
         choice="client=private_table",
+        elementwise=True,
     ),
     "newton": AlgorithmKind(
         schema=NewtonConfig,
@@ -155,6 +163,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         sends="a Gram matrix of its encoded records and sums of gradients, both with noise,",
         row_norm=True,
         choice="client=private_newton",
+        elementwise=True,
     ),
     "boosting": AlgorithmKind(
         schema=BoostingConfig,

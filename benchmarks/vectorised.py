@@ -1,0 +1,234 @@
+"""Compares a client's round of the vectorised engine with one of the inline engine.
+
+    python benchmarks/vectorised.py [--rounds 12] [CASE ...]
+
+Two runs of the same federation, one an engine, hand a baton over after each round, so that whatever
+else the machine does meets both. Measured is the processor time of each run's own thread, with one
+thread of torch. Printed are the medians a client-round, their ratio, and an interval of it that the
+bootstrap over rounds gives (95 %).
+"""
+
+import argparse
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from confide.client.assembly import make_trainer
+from confide.client.records.encoded import InstitutionData
+from confide.config.composing.compose import compose
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.run import Config
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.models.compute import Compute
+from confide.models.networks import Mlp, trainable_tensors
+from confide.models.workload import Workload
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import make_plan
+from confide.server.rounds.state import RunState
+from confide.simulations.engines.engine import Engine
+from confide.simulations.engines.inline import InlineEngine
+from confide.simulations.engines.vectorised import VectorisedEngine
+from confide.simulations.federation import Federation
+from confide.simulations.institutions import Setup
+from confide.strategies.algorithms.fedavg import fedavg
+from confide.strategies.selection import SelectUniform
+from confide.tasks.tabular import FEATURES, Tabular
+from confide.tasks.task import LABELS, Examples
+
+# Once, before there are threads: Hydra composes in one alone.
+_POLICY = compose().policy
+_WARM_UP = 3
+_DRAWS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One comparison.
+
+    Attributes:
+        widths: of the model's layers.
+        clients: number of clients.
+        cohort: how many take part in a round; None for all.
+        sizes: smallest and largest number of training records.
+        validation: number of validation records of each.
+        batch_size: records of a step.
+        private: whether under DP-SGD.
+    """
+
+    widths: tuple[int, ...] = (20, 32, 2)
+    clients: int = 200
+    cohort: int | None = None
+    sizes: tuple[int, int] = (32, 32)
+    validation: int = 0
+    batch_size: int = 8
+    private: bool = False
+
+    def task(self) -> TabularConfig:
+        """Return a table of as many columns as the model has inputs."""
+        columns = {f"x{i}": ColumnConfig(minimum=0, maximum=1) for i in range(self.widths[0])}
+        labels = [str(label) for label in range(self.widths[-1])]
+        return TabularConfig(
+            labels=labels, columns=columns, numeric=NumericConfig(encoding="linear")
+        )
+
+    def workload(self) -> Workload:
+        """Build the model."""
+        torch.manual_seed(0)
+        task = Tabular(self.task())
+        return Workload(task, Mlp(self.widths), task.encode, task.synthetic, Compute())
+
+    def data(self) -> Mapping[str, InstitutionData]:
+        """Draw records at random; sizes are spread evenly between the smallest and the largest."""
+        generator = torch.Generator().manual_seed(0)
+
+        def examples(count: int) -> Examples:
+            shape = (count, self.widths[0])
+            labels = torch.randint(0, self.widths[-1], (count,), generator=generator)
+            return Examples({FEATURES: torch.randn(shape, generator=generator), LABELS: labels})
+
+        low, high = self.sizes
+        step = (high - low) / max(1, self.clients - 1)
+        return {
+            f"client-{number:04}": InstitutionData(
+                train=examples(round(low + number * step)),
+                validation=examples(self.validation),
+                test=examples(0),
+            )
+            for number in range(self.clients)
+        }
+
+
+SHAPES: dict[str, Shape] = {
+    "mlp": Shape(),
+    "mlp-unequal": Shape(sizes=(8, 96)),
+    "mlp-private": Shape(private=True, clients=150),
+    "mlp-private-unequal": Shape(private=True, clients=60, sizes=(20, 96)),
+    "mlp-validated": Shape(validation=8),
+    "lr-mnist": Shape(widths=(784, 10), clients=1000, cohort=10, sizes=(60, 60), batch_size=10),
+}
+
+
+@dataclass
+class Baton:
+    """An observer that hands over after each round, and notes what its thread has computed.
+
+    Attributes:
+        mine: set when it is this run's turn.
+        other: set when it is the other's.
+        seconds: of the thread's processor time, by round.
+    """
+
+    mine: threading.Event
+    other: threading.Event
+    seconds: list[float] = field(default_factory=list)
+    since: float = 0.0
+
+    def started(self, clients: Mapping[str, int]) -> None:
+        """Wait for the first turn."""
+        self.hand_over()
+
+    def resumed(self, state: RunState) -> None:
+        """Nothing is resumed here."""
+
+    def round_done(self, state: RunState) -> None:
+        """Note the round, and let the other run one."""
+        self.seconds.append(time.thread_time() - self.since)
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Let the other go, and wait."""
+        self.mine.clear()
+        self.other.set()
+        self.mine.wait()
+        self.since = time.thread_time()
+
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
+        """Nothing is compared here."""
+
+
+MakeEngine = Callable[..., Engine]
+
+
+def run(shape: Shape, make_engine: MakeEngine, baton: Baton, *, rounds: int) -> None:
+    """Run a federation."""
+    config = Config(task=shape.task(), backbone=MlpConfig(), tuning=TuningConfig(kind="full"))
+    config.client.batch_size, config.server.num_rounds = shape.batch_size, rounds
+    if shape.private:
+        config.privacy = PrivacyConfig(unit="record", epsilon=8.0, delta=1e-3)
+    plan = make_plan(config, backbone_sha256=None)
+    trainer, data = make_trainer(shape.workload(), plan), shape.data()
+    setup = Setup(serves=plan, policy=_POLICY, noise_secret=bytes(32))
+    federation = Federation(
+        data=data,
+        trainer=trainer,
+        initial=trainable_tensors(trainer.workload.model),
+        secret=bytes(32),
+        engine=make_engine(data, trainer=trainer, setup=setup),
+    )
+    strategy = fedavg(
+        selection=None if shape.cohort is None else SelectUniform(clients_per_round=shape.cohort)
+    )
+    job = federation.job(strategy, plan, config.server)
+    try:
+        federation.run(replace(job, observers=[baton]))
+    finally:
+        baton.other.set()
+
+
+def interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Return bounds of the ratio of two medians, by the bootstrap over rounds."""
+    draw = random.Random(0)
+    ratios = sorted(
+        statistics.median(draw.choices(one, k=len(one)))
+        / statistics.median(draw.choices(other, k=len(other)))
+        for _ in range(_DRAWS)
+    )
+    return ratios[round(0.025 * _DRAWS)], ratios[round(0.975 * _DRAWS)]
+
+
+def compare(name: str, shape: Shape, *, rounds: int) -> float:
+    """Print and return how many times faster the vectorised engine is."""
+    turns = threading.Event(), threading.Event()
+    batons = [Baton(turns[0], turns[1]), Baton(turns[1], turns[0])]
+    engines: list[MakeEngine] = [InlineEngine, VectorisedEngine]
+    threads = [
+        threading.Thread(target=run, args=(shape, engine, baton), kwargs={"rounds": rounds})
+        for engine, baton in zip(engines, batons, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    inline, vectorised = (baton.seconds[_WARM_UP:] for baton in batons)
+    clients = shape.cohort or shape.clients
+    one, other = (1e6 * statistics.median(times) / clients for times in (inline, vectorised))
+    low, high = interval(inline, vectorised)
+    print(
+        f"{name}: inline {one:.0f} us, vectorised {other:.0f} us a client-round, ratio"
+        f" {one / other:.1f} ({low:.1f} to {high:.1f})"
+    )
+    return one / other
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(SHAPES))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.cases or SHAPES:
+        compare(name, SHAPES[name], rounds=arguments.rounds + _WARM_UP)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Rounds of many institutions in one process, computed together."""

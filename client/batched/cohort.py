@@ -1,0 +1,275 @@
+"""The rounds of a cohort, computed together: the same local steps, for many institutions at once.
+
+Only where models are stacks of linear layers (`confide.client.batched.stack`), whose gradients of
+single records follow in closed form. What is computed for an institution is what it computes alone,
+but for the last bits: the same batches or Poisson samples, the same clipping rule, norms and sums
+in float64, the same noise from its own cipher, the same optimizer and the same client part of the
+algorithm, called once for tensors that have the institution as one more, first dimension.
+
+What is protected, the neighbouring relation, who is trusted and what voids the guarantee are those
+of `confide.client.training.private.dp_sgd`. Here too every pass has a number of rows that is
+public: it follows from the schedules of the cohort, and what a record adds does not depend on who
+else was sampled (`confide.client.batched.check`).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from confide.client.batched.check import CohortCheck
+from confide.client.batched.draws import Drawn, batches, samples
+from confide.client.batched.passes import RecordPasses, Table, norms_of
+from confide.client.batched.stack import LinearStack
+from confide.client.schedule import LocalSchedule
+from confide.client.training.base_optimizer import make_optimizer
+from confide.client.training.private.clipping import ClippingRule, counts
+from confide.client.training.private.layer_gradients import rounding_margin
+from confide.client.training_round import RoundWork
+from confide.models.compute import threads, threads_of
+from confide.models.workload import Workload
+from confide.privacy.randomness import KeyedGenerators, derive_key
+from confide.protocol.tensors import Tensors
+from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Step
+from confide.strategies.parts import build_algorithm
+
+# Kernels that work in vectors treat what is left over in another way: rows are a multiple.
+_ROWS = 16
+# Numbers that the tensors and records of one chunk may have: they stay near the processor.
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class CohortResult:
+    """What a client part makes of the rounds of m institutions.
+
+    Attributes:
+        works: the rounds.
+        whole: update, extra and kept tensors, of shape [m, ...].
+    """
+
+    works: Sequence[RoundWork]
+    whole: ClientResult
+
+    def of(self, index: int) -> ClientResult:
+        """Return one institution's."""
+        update, extra, kept = (
+            {name: tensor[index] for name, tensor in tensors.items()}
+            for tensors in (self.whole.update, self.whole.extra, self.whole.kept)
+        )
+        return ClientResult(update=update, extra=extra, kept=kept)
+
+
+class CohortProgram:
+    """Computes rounds of many institutions that share a model.
+
+    Args:
+        workload: whose model is a stack.
+        stack: its layers.
+        check_fn: called before every step; what it raises ends the computation.
+    """
+
+    def __init__(
+        self, workload: Workload, stack: LinearStack, check_fn: Callable[[], None] | None = None
+    ) -> None:
+        self._workload, self._stack = workload, stack
+        self._passes = RecordPasses(workload, stack)
+        self._check = CohortCheck(self._passes)
+        self._check_fn = check_fn
+
+    def chunks(self, works: Sequence[RoundWork]) -> Iterator[Sequence[RoundWork]]:
+        """Deal rounds of one plan out to chunks that are computed together, like with like."""
+        if not works:
+            return
+        equal_steps = build_algorithm(works[0].plan.objective).first_kept is not None
+        chunk: list[RoundWork] = []
+        room = _CHUNK
+        for work in sorted(works, key=lambda it: (it.schedule.steps, it.schedule.num_examples)):
+            size = self._numbers(work)
+            # What an algorithm keeps follows from the number of steps, which it is told once.
+            differs = equal_steps and chunk and chunk[-1].schedule.steps != work.schedule.steps
+            if chunk and (differs or size > room):
+                yield chunk
+                chunk, room = [], _CHUNK
+            chunk.append(work)
+            room -= size
+        yield chunk
+
+    def _numbers(self, work: RoundWork) -> int:
+        rows = self._rows(work) if work.plan.private else work.schedule.batch_size
+        tensors = (6 if work.plan.private else 3) * self._stack.size
+        return tensors + 2 * rows * sum(self._stack.widths)
+
+    def _rows(self, work: RoundWork) -> int:
+        """Return R, the rows of a private pass, which follow from public figures.
+
+        Nearly every Poisson sample fits; another takes more passes. What a pass costs whatever it
+        is given is shared by all institutions in it, so that no other size pays.
+        """
+        rate = work.schedule.sampling_rate
+        expected = rate * work.schedule.num_examples
+        nearly_all = expected + 3 * math.sqrt(expected * (1 - rate))
+        whole = -(-math.ceil(nearly_all) // _ROWS) * _ROWS
+        return min(whole, max(_ROWS, self._workload.compute.physical_batch_size // _ROWS * _ROWS))
+
+    def compute(self, works: Sequence[RoundWork]) -> CohortResult:
+        """Compute rounds of one plan and one question.
+
+        Args:
+            works: at least one, as :meth:`chunks` deals them out.
+
+        Raises:
+            RowsDifferError: if what a record adds depends on others in a pass.
+        """
+        first, count = works[0], len(works)
+        plan = first.plan
+        table = self._passes.table([work.data.train for work in works])
+        given = ClientRound(
+            params=_repeated(first.inputs.params, count),
+            extra=_repeated(first.inputs.extra, count),
+            kept={
+                name: torch.stack([work.inputs.kept[name] for work in works])
+                for name in first.inputs.kept
+            },
+            steps=first.schedule.steps,
+            learning_rate=plan.client.optimizer.learning_rate,
+            place_fn=lambda tensors: [tensors[name] for name in self._stack.names],
+            server_round=first.inputs.server_round,
+        )
+
+        def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
+            return self._train(works, table, start, change_gradient)
+
+        with threads(threads_of(self._workload.model, self._workload.compute)):
+            return CohortResult(works, build_algorithm(plan.objective).client(given, train))
+
+    def _train(
+        self,
+        works: Sequence[RoundWork],
+        table: Table,
+        start: Tensors,
+        change_gradient: GradientFn | None,
+    ) -> Tensors:
+        """Take all local steps; return what was added to ``start``, [m, ...] each."""
+        begun = torch.zeros(len(works), self._stack.size)
+        anchors = self._stack.parts(begun)
+        for anchor, name in zip(anchors, self._stack.names, strict=True):
+            anchor.copy_(start[name])
+        tensors = nn.Parameter(begun.clone(), requires_grad=False)
+        tensors.grad = torch.zeros_like(begun)
+        params = _with_gradients(self._stack, tensors)
+        optimizer = make_optimizer(works[0].plan.client.optimizer, [tensors])
+        # Of rising numbers of steps: who is done comes first.
+        steps = torch.tensor([work.schedule.steps for work in works])
+        plain_or_private = self._private if works[0].plan.private else self._plain
+        for step, _ in enumerate(plain_or_private(works, table, tensors)):
+            if change_gradient is not None:
+                change_gradient(Step(params=params, start=anchors, model=self._workload.model))
+            done = int((steps <= step).sum())
+            kept = tensors[:done].clone()
+            optimizer.step()
+            tensors[:done] = kept
+        update = self._stack.parts(tensors.data - begun)
+        return {
+            name: part.contiguous() for name, part in zip(self._stack.names, update, strict=True)
+        }
+
+    def _plain(
+        self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
+    ) -> Iterator[None]:
+        """Write the gradient of each batch's mean loss, once a step."""
+        assert tensors.grad is not None
+        for drawn in batches(*_lists(works)):
+            self._called()
+            found = self._passes.run(tensors.data, table, drawn.places)
+            if not bool(drawn.is_record.all()):
+                found = found.only(drawn.is_record)
+            weights = drawn.is_record / drawn.is_record.sum(dim=1, keepdim=True).clamp_min(1)
+            self._stack.write_sums(tensors.grad, found, weights, fresh=True)
+            yield None
+
+    def _private(
+        self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
+    ) -> Iterator[None]:
+        """Write the noisy mean gradient of each Poisson sample, once a step."""
+        assert tensors.grad is not None
+        schedules, sizes, secrets = _lists(works)
+        rows = max(map(self._rows, works))
+        self._check.check(tensors.data[0], len(works), rows)
+        masks, noise = (
+            KeyedGenerators([derive_key(secret, name) for secret in secrets])
+            for name in ("mask", "noise")
+        )
+        expected = torch.tensor([one.sampling_rate * one.num_examples for one in schedules])
+        norm = works[0].plan.privacy.clipping_norm
+        rule = ClippingRule(norm, margin=rounding_margin(expected=float(expected.max()), tokens=1))
+        sigma = torch.tensor([one.noise_multiplier for one in schedules], dtype=torch.float64)
+        sums = torch.empty(tensors.shape, dtype=torch.float64)
+        size = sum(part[0].numel() for part in self._stack.parts(sums))
+        for drawn in samples(schedules, sizes, masks, rows=rows):
+            self._called()
+            self._add_passes(sums, tensors.data, table, drawn, rule=rule, rows=rows)
+            if bool(sigma.any()):
+                z = noise.normal(size, std=sigma * rule.sensitivity())
+                own = self._stack.parts(sums)
+                for part, more in zip(own, z.split([p[0].numel() for p in own], 1), strict=True):
+                    part += more.view_as(part)
+            # As Opacus: rounded first, then divided by the expected size of a batch.
+            tensors.grad.copy_(sums).div_(expected[:, None])
+            yield None
+
+    def _add_passes(
+        self,
+        sums: Tensor,
+        tensors: Tensor,
+        table: Table,
+        drawn: Drawn,
+        *,
+        rule: ClippingRule,
+        rows: int,
+    ) -> None:
+        """Write each institution's sum of clipped gradients, in passes of ``rows`` records."""
+        if not drawn.places.shape[1]:
+            sums.zero_()  # an empty sample is a step too
+        for start in range(0, drawn.places.shape[1], rows):
+            own = slice(start, start + rows)
+            found = self._passes.run(tensors, table, drawn.places[:, own])
+            norms = norms_of(found)
+            kept = counts(norms)
+            if not bool(kept.all()):
+                found = found.only(kept)
+            factors = rule.factors(norms.flatten()).view_as(norms)
+            factors = torch.where(drawn.is_record[:, own], factors, 0.0)
+            self._stack.write_sums(sums, found, factors, fresh=not start)
+
+    def _called(self) -> None:
+        if self._check_fn is not None:
+            self._check_fn()
+
+
+def _repeated(tensors: Tensors, count: int) -> Tensors:
+    return {name: tensor.expand(count, *tensor.shape) for name, tensor in tensors.items()}
+
+
+def _lists(works: Sequence[RoundWork]) -> tuple[list[LocalSchedule], list[int], list[bytes]]:
+    return (
+        [work.schedule for work in works],
+        [len(work.data.train) for work in works],
+        [work.reserved.secret for work in works],
+    )
+
+
+def _with_gradients(stack: LinearStack, tensors: nn.Parameter) -> list[nn.Parameter]:
+    """Return the tensors of rows as parameters whose gradients are parts of the rows'."""
+    assert tensors.grad is not None
+    params = []
+    for part, gradient in zip(stack.parts(tensors.data), stack.parts(tensors.grad), strict=True):
+        param = nn.Parameter(part, requires_grad=False)
+        param.grad = gradient
+        params.append(param)
+    return params
+
+
+__all__ = ["CohortProgram", "CohortResult"]

@@ -1,0 +1,94 @@
+"""One forward and one backward pass over the records of many institutions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from confide.client.batched.stack import LinearStack, Pass
+from confide.models.networks import Stacked
+from confide.models.workload import Workload
+from confide.tasks.task import LABELS, Examples
+
+# Far more than float64 rounding of a norm could take away, as book-keeping has it.
+_ROUNDING = 2.0**-20
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Records of many institutions one after the other, and the synthetic one behind them.
+
+    Attributes:
+        inputs: what goes into the first layer, filled up, shape [n + 1, d].
+        columns: what the loss reads beside outputs, shapes [n + 1, ...].
+    """
+
+    inputs: Tensor
+    columns: Mapping[str, Tensor]
+
+
+class RecordPasses:
+    """Runs records through a stack and back.
+
+    Args:
+        workload: task and model.
+        stack: the model's layers.
+    """
+
+    def __init__(self, workload: Workload, stack: LinearStack) -> None:
+        assert isinstance(workload.model, Stacked)
+        self._task, self._model, self.stack = workload.task, workload.model, stack
+        self._device = workload.compute.device
+        self._invent = workload.synthetic
+        self._filler = self.invented(1)
+
+    def invented(self, count: int) -> Examples:
+        """Invent records, the same ones each time."""
+        return self._invent(count, torch.Generator().manual_seed(0)).to(self._device)
+
+    def table(self, parts: Sequence[Examples]) -> Table:
+        """Lay records out for passes, each by itself."""
+        joined = Examples.concat([*parts, self._filler])
+        features = {name: it for name, it in joined.columns.items() if name != LABELS}
+        with torch.no_grad():
+            rows = self._model.rows(**features).float()
+        filled = functional.pad(rows, (0, self.stack.widths[0] - rows.shape[1]))
+        return Table(filled, {LABELS: joined.labels})
+
+    def run(self, tensors: Tensor, table: Table, places: Tensor) -> Pass:
+        """Run a pass.
+
+        Args:
+            tensors: of m institutions, [m, size].
+            table: records.
+            places: which records each takes, int64 of shape [m, r].
+        """
+        batch = {name: column[places.flatten()] for name, column in table.columns.items()}
+
+        def gradient_of(outputs: Tensor) -> Tensor:
+            with torch.enable_grad():
+                leaf = outputs.detach().reshape(-1, outputs.shape[2]).requires_grad_()
+                losses = self._task.loss(leaf, batch)
+                (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+            return gradient.view_as(outputs)
+
+        return self.stack.pass_through(tensors, table.inputs[places], gradient_of)
+
+
+def norms_of(found: Pass) -> Tensor:
+    """Return the norm of each record's whole gradient, erring upwards: float64, shape [m, r].
+
+    A layer's gradient is g x^T, and g for its bias, whose squares add up to |g|^2 (|x|^2 + 1).
+    """
+    squared = torch.zeros(found.gradients[0].shape[:2], dtype=torch.float64)
+    for x, g in zip(found.inputs, found.gradients, strict=True):
+        one, other = (
+            torch.linalg.vector_norm(it, dim=-1, dtype=torch.float64).square_() for it in (x, g)
+        )
+        squared += other * (one * (1 + _ROUNDING) + 1)
+    return squared.sqrt_()
+
+
+__all__ = ["RecordPasses", "Table", "norms_of"]

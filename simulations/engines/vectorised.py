@@ -1,0 +1,256 @@
+"""The vectorised engine: the clients of a round as one program.
+
+Every institution's door is passed through, before the computation and after it
+(`confide.client.training_round`); between lies one program for all of them
+(`confide.client.batched`). A round's question is carried without a message for each.
+
+Which jobs are computed so follows from the plan and the model, and never from the time something
+takes: the last bits of weights differ from those that the inline engine gives.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from flwr.clientapp import ClientApp
+
+from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.stack import LinearStack, stack_of
+from confide.client.institution import Institution
+from confide.client.records.encoded import InstitutionData
+from confide.client.training.trainer import Trainer
+from confide.client.training_round import RoundWork
+from confide.config.strategies.strategy import ALGORITHMS
+from confide.errors import ProtocolError
+from confide.models.networks import trainable
+from confide.models.workload import Workload
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import check_values
+from confide.server.rounds.collect import Intake, PartialSum, collect
+from confide.server.rounds.participants import Answer, check_reply
+from confide.server.rounds.tally import Tally
+from confide.simulations.engines.inline import InlineEngine, InlineGrid, LocalGrid
+from confide.simulations.institutions import Setup
+from confide.strategies.aggregators import FixedPointMean
+from confide.strategies.algorithm import ClientResult, join_extra
+from confide.strategies.strategy import SumRule
+
+log = logging.getLogger(__name__)
+
+MOST_VALUES = 2**18
+"""Trainable values up to which a processor gains by computing many models together (measured)."""
+# Institutions whose scores and work are held at once.
+_SLICE = 1024
+
+
+class VectorisedGrid(InlineGrid):
+    """Computes the clients of a round together.
+
+    Other questions than a round's are carried one by one.
+
+    Args:
+        app: the app a SuperNode would run.
+        institutions: by name, in the order of nodes.
+        program: computes.
+        trainer: scores the tensors that a round starts from.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        institutions: Mapping[str, Institution],
+        *,
+        program: CohortProgram,
+        trainer: Trainer,
+    ) -> None:
+        super().__init__(app, range(1, len(institutions) + 1))
+        self._institutions = institutions
+        self._program, self._trainer = program, trainer
+
+    def collect(self, intake: Intake) -> Tally:
+        """Ask a round's question and fill its accumulator, by one sum if the rule is one."""
+        question = intake.question
+        if question is None or not _is_elementwise(TrainingPlan.from_json(question.request.plan)):
+            return super().collect(intake)
+        rule = intake.under_way.rule
+        total = None if rule is None else _start(rule)
+        answers = self._answers(question.requests(), intake, total)
+
+        def heard() -> Iterator[tuple[str, Answer]]:
+            for name, reply in answers:
+                question.clients.hear(name, reply)
+                yield name, reply
+
+        tally = collect(replace(intake, ask_fn=heard), intake.add_unless_summed)
+        if total is not None:
+            intake.merge(PartialSum(total.total, total.total_weight, {}), tally)
+        return tally
+
+    def _answers(
+        self,
+        requests: Iterator[tuple[str, Request]],
+        intake: Intake,
+        total: FixedPointMean | None,
+    ) -> Iterator[tuple[str, Reply]]:
+        """Yield each institution's reply; updates are in them, or in ``total``."""
+        while asked := list(islice(requests, _SLICE)):
+            works: dict[str, RoundWork] = {}
+            names: dict[int, str] = {}
+            held_out = [self._institutions[name].validation for name, _ in asked]
+            with self._trainer.scoring_together(held_out):
+                for name, request in asked:
+                    begun = self._institutions[name].begin(request)
+                    if isinstance(begun, Reply):
+                        yield name, begun
+                    else:
+                        works[name] = begun
+                        names[id(begun)] = name
+            for chunk in self._program.chunks(list(works.values())):
+                yield from self._ended(chunk, names, intake, total)
+
+    def _ended(
+        self,
+        chunk: Sequence[RoundWork],
+        names: Mapping[int, str],
+        intake: Intake,
+        total: FixedPointMean | None,
+    ) -> Iterator[tuple[str, Reply]]:
+        result: CohortResult | Exception
+        try:
+            result = self._program.compute(chunk)
+        # Whatever breaks off is a refusal of each, as where it is computed alone.
+        except Exception as error:
+            result = error
+        replies: list[tuple[str, Reply]] = []
+        for index, work in enumerate(chunk):
+            institution = self._institutions[names[id(work)]]
+            result_fn = functools.partial(_result_of, result, index)
+            replies.append(
+                (institution.name, institution.end(work, result_fn, sends_update=total is None))
+            )
+        if total is not None and isinstance(result, CohortResult):
+            replies = _add_up(replies, result, intake, total)
+        yield from replies
+
+
+def _result_of(result: CohortResult | Exception, index: int) -> ClientResult:
+    if isinstance(result, Exception):
+        # Without what it went through so far: it would grow with each that it is raised for.
+        raise result.with_traceback(None)
+    return result.of(index)
+
+
+def _start(rule: SumRule) -> FixedPointMean:
+    accumulator = rule.aggregator.start(rule.shapes, rule.bounds)
+    # Additive custom rules are checked for this when the strategy is built.
+    assert isinstance(accumulator, FixedPointMean)
+    return accumulator
+
+
+def _add_up(
+    replies: Sequence[tuple[str, Reply]],
+    result: CohortResult,
+    intake: Intake,
+    total: FixedPointMean,
+) -> list[tuple[str, Reply]]:
+    """Check updates as the coordinator would, and add them up.
+
+    Returns:
+        Replies, with a refusal where an update did not go in.
+    """
+    joined = join_extra(result.whole.update, result.whole.extra)
+    values = torch.cat([joined[name].flatten(1) for name in intake.shapes], dim=1)
+    within = (values.abs() <= intake.max_value).all(dim=1).tolist()
+    rows: list[int] = []
+    answers = []
+    for index, (name, reply) in enumerate(replies):
+        answer = reply
+        if not reply.refusal:
+            try:
+                check_reply(reply, name, declared=intake.declared[name])
+                if not within[index]:
+                    own = {key: tensor[index] for key, tensor in joined.items()}
+                    check_values(own, max_value=intake.max_value)
+                rows.append(index)
+            except ProtocolError as error:
+                log.warning("The update of %s is refused: %s", name, error)
+                # Nor is what it says of a model believed whose update is wrong
+                answer = replace(reply, refusal=error.code, evaluations={})
+        answers.append((name, answer))
+    if rows:
+        total.add_rows(values[rows], [replies[index][1].num_examples for index in rows])
+    return answers
+
+
+class VectorisedEngine(InlineEngine):
+    """Institutions in this process, whose rounds are computed together where that is possible.
+
+    Args:
+        data: encoded records, by institution.
+        trainer: shared by all of them.
+        setup: what else they share.
+    """
+
+    def __init__(
+        self, data: Mapping[str, InstitutionData], *, trainer: Trainer, setup: Setup
+    ) -> None:
+        super().__init__(data, trainer=trainer, setup=setup)
+        self._trainer = trainer
+        self._program: CohortProgram | None = None
+        stack = stack_of(trainer.workload.model)
+        reason = _why_alone(trainer.workload, stack, setup)
+        if reason is not None:
+            log.warning(
+                "simulation.engine=vectorised: clients are computed one by one, as by inline: %s.",
+                reason,
+            )
+        elif stack is not None:
+            self._program = CohortProgram(trainer.workload, stack)
+
+    def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
+        """Return a grid that computes a round's clients together."""
+        is_faulty = self._faults is not None and self._faults.job == job
+        if self._program is None or is_faulty:
+            return super().grid(job, names)
+        return VectorisedGrid(
+            self._app(job, dict(enumerate(names, start=1))),
+            {name: self._institutions[name] for name in names},
+            program=self._program,
+            trainer=self._trainer,
+        )
+
+
+def _is_elementwise(plan: TrainingPlan) -> bool:
+    return ALGORITHMS[plan.objective.kind].elementwise
+
+
+def _why_alone(workload: Workload, stack: LinearStack | None, setup: Setup) -> str | None:
+    """Return why a workload's rounds are computed one by one; None if they are not.
+
+    Args:
+        workload: of the run.
+        stack: its model's layers.
+        setup: of the institutions.
+    """
+    values = sum(p.numel() for p in trainable(workload.model).values())
+    objective = setup.serves.objective.kind
+    compute = workload.compute
+    reasons = {
+        "the model is no stack of linear layers": stack is None,
+        f"{values} trainable values are more than {MOST_VALUES}": values > MOST_VALUES,
+        f"trainer.device={compute.device}: only the CPU is supported": compute.device.type != "cpu",
+        "trainer.precision is not float32": compute.autocast is not None,
+        "task.kind=custom: its loss is not known": workload.custom_task is not None,
+        "task.views: a record stands for several rows": workload.augmentation is not None,
+        f"privacy.unit={setup.serves.privacy.unit}": setup.serves.privacy.unit == "group",
+        f"objective.kind={objective} reads records": not _is_elementwise(setup.serves),
+        "simulation.faults: some clients fail on purpose": setup.faults is not None,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+__all__ = ["MOST_VALUES", "VectorisedEngine", "VectorisedGrid"]

