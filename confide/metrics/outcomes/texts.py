@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from confide.metrics.metric import Metric, table, total
 from confide.metrics.outcomes.answers import FIGURES
+from confide.metrics.outcomes.transcripts import EDITS, error_rates, said_metrics
 from confide.metrics.sums import Figures, Sums, ratio
 
 _WORDS, _LETTERS = 4, 6
@@ -39,8 +40,9 @@ _CHRF = tuple(
     for n in range(1, _LETTERS + 1)
     for figure in ("written", "wanted", "right")
 )
-TEXT_FIGURES = (*FIGURES, *_BLEU, *_CHRF)
-"""What a record adds: as an answer, then of :func:`bleu_counts`, then of :func:`chrf_counts`."""
+TEXT_FIGURES = (*FIGURES, *_BLEU, *_CHRF, *EDITS)
+"""What a record adds: as an answer, then of :func:`bleu_counts`, :func:`chrf_counts` and
+:func:`edit_counts`."""
 
 # The words of mteval-v13a, by which sacrebleu counts
 _ESCAPED = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}
@@ -62,6 +64,8 @@ def text_metrics(most_tokens: int) -> Mapping[str, Metric]:
             **of_tokens,
             **dict.fromkeys(_BLEU, tokens),
             **dict.fromkeys(_CHRF, _LETTERS_A_TOKEN * tokens),
+            **dict.fromkeys(EDITS[:2], tokens),
+            **dict.fromkeys(EDITS[2:], _LETTERS_A_TOKEN * tokens),
         }
     )
     make = functools.partial(figures.metric, of=FIGURES, statistic="texts")
@@ -77,6 +81,11 @@ def text_metrics(most_tokens: int) -> Mapping[str, Metric]:
         replace(
             make("target_tokens", "max", lambda sums: max(sums["tokens"], 0.0), largest=2.0**53),
             pool_fn=total,
+        ),
+        # Of what is said, and for whoever names them
+        *(
+            replace(metric, reported=False)
+            for metric in (*error_rates(figures), *said_metrics(figures))
         ),
     )
 

@@ -13,6 +13,7 @@ from confide.metrics.outcomes.texts import (
     text_metrics,
     words_of,
 )
+from confide.metrics.outcomes.transcripts import edit_counts
 
 WORDS = ("the", "cat", "sat", "on", "mat.", "12,5", "3-4", "a&amp;b", "he said:", "(x)", "grün", "")
 METRICS = text_metrics(32)
@@ -32,7 +33,7 @@ def drawn_texts(seed: int, count: int) -> tuple[list[str], list[str]]:
 
 def tallies(written: list[str], wanted: list[str]) -> numpy.ndarray:
     rows = [
-        [1, 2.0, 4, 3, 0, *bleu_counts(*pair), *chrf_counts(*pair)]
+        [1, 2.0, 4, 3, 0, *bleu_counts(*pair), *chrf_counts(*pair), *edit_counts(*pair)]
         for pair in zip(written, wanted, strict=True)
     ]
     return numpy.array(rows, dtype=float)

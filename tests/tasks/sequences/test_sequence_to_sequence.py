@@ -13,7 +13,8 @@ from confide.config.outcomes.text import TextConfig
 from confide.config.tasks.sequence_to_sequence import SequenceToSequenceConfig
 from confide.errors import DataError, ModelError
 from confide.tasks.outcomes.answer import NOTHING
-from confide.tasks.sequences.sequence_to_sequence import DECODER, SequenceToSequence
+from confide.tasks.sequences.sequence_to_sequence import SequenceToSequence
+from confide.tasks.sequences.written import DECODER
 from confide.tasks.task import LABELS, TalliedTask
 
 SETTINGS = SimpleNamespace(decoder_start_token_id=272, eos_token_id=0)
