@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft
@@ -153,6 +153,7 @@ _RECIPES = {
     "token_classification": _Recipe(backbone="minilm", tuning="head"),
     "image_classification": _NETWORK,
     "audio_classification": _NETWORK,
+    "speech_recognition": replace(_NETWORK, backbone="ctc"),
 }
 
 

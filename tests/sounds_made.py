@@ -62,6 +62,49 @@ def write_tones(
     return folder
 
 
+PITCHES = {"a": 400.0, "b": 1200.0, "c": 2400.0, " ": None}
+"""Character -> the tone that says it; None: silence."""
+
+
+def spelled(text: str, generator: numpy.random.Generator, *, rate: int = RATE) -> Levels:
+    """Say a text: a tone a character, of 60 ms or so, each with a little silence behind it."""
+    parts = []
+    for one in text:
+        hertz, seconds = PITCHES[one], generator.uniform(0.05, 0.07)
+        said = tone(hertz or 0.0, seconds, rate=rate)
+        parts += [said, numpy.zeros(round(0.02 * rate))]
+    levels = numpy.concatenate(parts)
+    return levels + generator.normal(0, 0.01, len(levels))
+
+
+def write_spelled(
+    folder: Path, *, count: int = 24, wards: tuple[str, ...] = ("east", "west")
+) -> Path:
+    """Write INSTITUTION/NAME.wav and NAME.txt beside each: two short words."""
+    generator = numpy.random.default_rng(5)
+    for ward in wards:
+        (folder / ward).mkdir(parents=True)
+        for number in range(count):
+            sizes = generator.integers(1, 4, size=2)
+            text = " ".join("".join(generator.choice(list("abc"), size)) for size in sizes)
+            place = folder / ward / f"{number:02}.wav"
+            place.write_bytes(wav(spelled(text, generator)))
+            place.with_suffix(".txt").write_text(f"{text.upper()}\n")
+    return folder
+
+
+def spelling_job(folder: Path) -> list[str]:
+    """Return the overrides of a private run of two wards on spelled texts."""
+    return [
+        *("task=speech_recognition", "task.seconds=0.7", "task.bands=16", "task.step_ms=10"),
+        *("task.outcome.characters=' abc'", "task.outcome.max_characters=16"),
+        *(f"data.path={folder}", "data.public=true", "data.test=0.3", "data.validation=0.1"),
+        *("backbone=ctc", "backbone.width=16", "backbone.depth=1", "backbone.kernel=5"),
+        *("tuning=full", "simulation.baselines=[]", "privacy.epsilon=8"),
+        *("server.num_rounds=3", "client.local_steps=2"),
+    ]
+
+
 def job(folder: Path) -> list[str]:
     """Return the overrides of a private run of two wards."""
     return [

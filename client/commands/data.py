@@ -192,8 +192,9 @@ def _looked_up(config: Config, records: "Dataset") -> Sequence[str]:
     """
     own = config.task._target_ is not None
     kind, pretrained = TASKS[config.task.kind], config.backbone.pretrained
-    is_asked = own or kind.maker is not None or "record_notes" in kind.members
-    if not is_asked or (kind.assets and pretrained is None):
+    needed = kind.assets_for(config.task.outcome.kind)
+    is_asked = own or kind.maker is not None or (needed and "record_notes" in kind.members)
+    if not is_asked or (needed and pretrained is None):
         return []
     from confide.models.backbones import find_backbone
     from confide.models.encoders.assets import folder_assets

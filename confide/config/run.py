@@ -103,9 +103,15 @@ class Config:
         if problem is not None:
             yield problem
         if backbone.outcomes is not None and outcome not in backbone.outcomes:
+            others = [
+                one.choice
+                for one in map(BACKBONES.__getitem__, task.backbones)
+                if one.outcomes is None or outcome in one.outcomes
+            ]
+            fix = f"choose backbone={' or '.join(others)}" if others else "choose one of these"
             yield (
                 f"{named} does not predict task.outcome.kind={outcome}, but"
-                f" {' or '.join(backbone.outcomes)}; choose another backbone, such as mlp."
+                f" {' or '.join(backbone.outcomes)}; {fix}."
             )
         if self.tuning.kind not in backbone.tunings:
             reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"

@@ -64,6 +64,7 @@ DESCRIPTIONS: dict[str, str] = {
     "forecast": "confide.metrics.evaluation.describe_metrics",
     "next_item": "confide.metrics.evaluation.describe_metrics",
     "spans": "confide.metrics.evaluations.spans.describe_spans",
+    "transcript": "confide.metrics.evaluation.describe_metrics",
 }
 """Kind of outcome -> dotted name of a :data:`DescribeFn`; imported when it is used."""
 

@@ -141,6 +141,12 @@ def network_of(task: TaskConfig, backbone: BackboneConfig) -> Network:
     problem = kind.outcome_problem(task.outcome.kind)
     if problem is not None:
         raise ConfigError(problem)
+    predicted = BACKBONES[backbone.kind].outcomes
+    if predicted is not None and task.outcome.kind not in predicted:
+        raise ConfigError(
+            f"backbone.kind={backbone.kind} does not predict task.outcome.kind="
+            f"{task.outcome.kind}, but {' or '.join(predicted)}."
+        )
     return kind.networks.get(backbone.kind, BACKBONES[backbone.kind].network)
 
 

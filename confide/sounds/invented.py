@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy
 
-from confide.config.tasks.media.audio_classification import AudioClassificationConfig
+from confide.config.tasks.media.sound_task import SoundTaskConfig
 from confide.held import BYTES, embedded
 from confide.sounds.opening import Sounds
 
@@ -14,7 +14,7 @@ _RATES = (8_000, 16_000, 22_050, 44_100)
 
 
 def sounds(
-    config: AudioClassificationConfig, count: int, generator: numpy.random.Generator
+    config: SoundTaskConfig, count: int, generator: numpy.random.Generator
 ) -> Mapping[str, Sequence[object]]:
     """Invent files of unlike rates and lengths, now and then in stereo: a tone in noise.
 

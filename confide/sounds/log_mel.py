@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from confide.config.tasks.media.audio_classification import AudioClassificationConfig
+from confide.config.tasks.media.sound_task import SoundTaskConfig
 from confide.sounds.decode import Samples
 
 _FRAME_S = 0.025
@@ -22,13 +22,14 @@ _HIGHEST = 0.475
 _FLOOR = 1e-6
 _FILTER = 10
 """Half the length of SciPy's resampling filter, in samples of the lower rate."""
+WHISPER_RATE, WHISPER_STEP = 16_000, 160
+"""Samples a second that Whisper hears, and from one of its frames to the next."""
+_WHISPER_FRAME = 400
 _MIDDLE, _SPREAD = -3.0, 2.0
 """Of the logarithm to base 10 of the power, from -6 (silence) to about 2 (full scale)."""
 
 
-def spectrogram(
-    samples: Samples, rate: int, schema: AudioClassificationConfig
-) -> NDArray[numpy.float32]:
+def spectrogram(samples: Samples, rate: int, schema: SoundTaskConfig) -> NDArray[numpy.float32]:
     """Return log-mel power of one sound.
 
     Args:
@@ -58,7 +59,41 @@ def spectrogram(
     return scaled
 
 
-def _heard(samples: Samples, rate: int, schema: AudioClassificationConfig) -> Samples:
+def whisper_features(
+    samples: Samples, rate: int, schema: SoundTaskConfig, *, shape: tuple[int, int]
+) -> NDArray[numpy.float32]:
+    """Return a recording as Whisper takes it, as its WhisperFeatureExtractor makes it with numpy.
+
+    What is more than 80 dB below the loudest of a recording is raised to that: the model was
+    trained so, and it follows from the recording alone.
+
+    Args:
+        samples: shape [s].
+        rate: samples a second.
+        schema: length; silence stands behind it.
+        shape: mel bands m and frames t of the model.
+
+    Returns:
+        Shape [m, t].
+    """
+    from transformers import audio_utils
+
+    bands, frames = shape
+    heard = of_length(_heard(samples, rate, schema), frames * WHISPER_STEP)
+    made = audio_utils.spectrogram(
+        heard,
+        _window(_WHISPER_FRAME),
+        frame_length=_WHISPER_FRAME,
+        hop_length=WHISPER_STEP,
+        power=2.0,
+        mel_filters=_whisper_filters(bands),
+        log_mel="log10",
+    )[:, :-1]
+    scaled: NDArray[numpy.float32] = (numpy.maximum(made, made.max() - 8.0) + 4.0) / 4.0
+    return scaled.astype(numpy.float32)
+
+
+def _heard(samples: Samples, rate: int, schema: SoundTaskConfig) -> Samples:
     """Return the samples that a model hears, of the schema's rate and length."""
     # What the filter reaches beyond the end, and no more: a header may say one sample a second
     reach = _FILTER * max(1, math.ceil(rate / schema.rate)) + 1
@@ -103,4 +138,20 @@ def _filters(rate: int, bands: int) -> Any:
     )
 
 
-__all__ = ["of_length", "resampled", "spectrogram"]
+@functools.lru_cache(maxsize=8)
+def _whisper_filters(bands: int) -> Any:
+    from transformers import audio_utils
+
+    return audio_utils.mel_filter_bank(
+        1 + _WHISPER_FRAME // 2, bands, 0.0, 8000.0, WHISPER_RATE, norm="slaney", mel_scale="slaney"
+    )
+
+
+__all__ = [
+    "WHISPER_RATE",
+    "WHISPER_STEP",
+    "of_length",
+    "resampled",
+    "spectrogram",
+    "whisper_features",
+]

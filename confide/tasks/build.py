@@ -48,7 +48,7 @@ def build_task(config: TaskConfig, assets: Assets, custom_tasks: Sequence[str] =
             " policy.tasks once its code has been read.",
             code="policy_tasks",
         )
-    loaded = {name: assets[name]() for name in kind.assets}
+    loaded = {name: assets[name]() for name in kind.assets_for(config.outcome.kind)}
     if config._target_ is not None:
         return _custom(config, loaded, (*_NEEDED, *kind.members))
     task: Task = implementation(kind.task)(config, **loaded)

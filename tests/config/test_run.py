@@ -52,6 +52,8 @@ NEEDS = {
     ("task", "text"): ["task.labels=[no,yes]"],
     ("task", "image"): ["task.labels=[no,yes]", "task.size=32", *PICTURES],
     ("task", "audio"): ["task.labels=[no,yes]", *PICTURES],
+    ("task", "speech_recognition"): ["backbone=ctc", "tuning=full"],
+    ("backbone", "ctc"): ["task=speech_recognition", "tuning=full"],
     ("task", "masks"): MASKS,
     ("backbone", "unet"): ["task=masks", *MASKS],
     ("task", "digits"): PICTURES,

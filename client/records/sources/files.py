@@ -30,6 +30,8 @@ from confide.pictures.dicom import is_dicom, patient_of
 FILE_NAME, FOLDER, PATIENT = "file", "folder", "patient_id"
 """Further columns: of a folder the path within it, the folders below a class, and the PatientID of
 DICOM files."""
+TEXT_SUFFIX = ".txt"
+"""Of a text beside a file."""
 _SHOWN = 5
 _HEAD = 132  # bytes in which a DICOM file says that it is one
 
@@ -89,9 +91,11 @@ def is_folder_of_files(folder: Path, tables: Sequence[str], reading: FileReading
         reading: what the schema says.
     """
     shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return not any(path.suffix.lower() in tables for path in shown if path.is_file()) and any(
-        path.is_dir() or path.suffix.lower() in reading.suffixes for path in shown
-    )
+    return not any(
+        path.suffix.lower() in tables and not is_text_beside(path, reading)
+        for path in shown
+        if path.is_file()
+    ) and any(path.is_dir() or path.suffix.lower() in reading.suffixes for path in shown)
 
 
 def open_folders(
@@ -105,7 +109,8 @@ def open_folders(
     """Open a folder of files: CLASS/FILE, or INSTITUTION/CLASS/FILE, or files alone.
 
     Folders are classes where their names are classes of the task. Further folders within a class,
-    of a patient say, are values of the column ``folder``.
+    of a patient say, are values of the column ``folder``. Where texts lie beside files there are no
+    classes, and the first folder is an institution.
 
     Args:
         folder: the source.
@@ -125,13 +130,17 @@ def open_folders(
     if not found:
         raise DataError(f"data.path={folder}: the folder holds no {reading.what}.")
     level = _class_level(found, reading, labelled=labelled)
-    if not apart or level != 1:
+    above = 2 if level == 1 else 1 if reading.text_column and any(f.within for f in found) else 0
+    if not apart or not above:
         return {"": _opened(found, folder, columns, reading, level)}
-    strays = [one.path.name for one in found if len(one.within) < 2]
+    strays = [one.path.name for one in found if len(one.within) < above]
     if strays:
+        expected, into = (
+            ("INSTITUTION/CLASS/FILE", "a class") if above == 2 else ("INSTITUTION/FILE", "one")
+        )
         raise DataError(
-            f"data.path={folder}: expected INSTITUTION/CLASS/FILE; move {_listed(strays)} elsewhere"
-            " or into a class."
+            f"data.path={folder}: expected {expected}; move {_listed(strays)} elsewhere or into"
+            f" {into}."
         )
     parts: dict[str, list[Found]] = {}
     for one in found:
@@ -162,7 +171,7 @@ def found_files(folder: Path, reading: FileReading) -> Iterator[Found]:
             refuse_odd_name(path, folder)
             if path.suffix.lower() in reading.suffixes or _is_dicom_file(path, reading):
                 yield Found(path, within)
-            else:
+            elif not is_text_beside(path, reading):
                 others.append(str(path.relative_to(folder)))
     if links:  # os.walk passes over them
         raise DataError(
@@ -206,6 +215,30 @@ def _is_dicom_file(path: Path, reading: FileReading) -> bool:
         return is_dicom(file.read(_HEAD))
 
 
+def is_text_beside(path: Path, reading: FileReading) -> bool:
+    """Say whether a file is the text beside another: NAME.txt beside NAME.wav."""
+    return (
+        bool(reading.text_column)
+        and path.suffix == TEXT_SUFFIX
+        and any(
+            path.with_suffix(suffix).is_file()
+            for one in reading.suffixes
+            for suffix in (one, one.upper())
+        )
+    )
+
+
+def _text_beside(path: Path) -> str | None:
+    """Return the text beside a file; None where there is none."""
+    beside = path.with_suffix(TEXT_SUFFIX)
+    try:
+        return file_bytes(beside).decode("utf-8-sig").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{beside} cannot be read as UTF-8: {error}; write it anew.") from None
+
+
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
@@ -240,6 +273,8 @@ def _opened(
     names = [reading.column, FILE_NAME, FOLDER]
     if level is not None:
         names.insert(1, reading.label_column)
+    if reading.text_column:
+        names.insert(1, reading.text_column)
     if _is_dicom_file(found[0].path, reading):
         names.append(PATIENT)
     kept = [name for name in names if name in columns]
@@ -264,6 +299,7 @@ def _folder_batches(
         ),
         FILE_NAME: lambda one: one.path.relative_to(folder).as_posix(),
         FOLDER: lambda one: "/".join(one.within[below:]) or None,
+        reading.text_column: lambda one: _text_beside(one.path),
         PATIENT: lambda one: _patient(one.path),
         # Last: a column of the schema may be called as one of these
         reading.column: lambda one: opened.look(FILE, str(one.path.resolve())).text,
@@ -315,9 +351,11 @@ __all__ = [
     "FILE_NAME",
     "FOLDER",
     "PATIENT",
+    "TEXT_SUFFIX",
     "Found",
     "found_files",
     "is_folder_of_files",
+    "is_text_beside",
     "open_folders",
     "with_files",
     "write_files",

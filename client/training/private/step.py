@@ -25,13 +25,17 @@ class DpSgdStep:
 
 @contextlib.contextmanager
 def expect_hook_warning() -> Iterator[None]:
-    """Silence what torch says of hooks on a layer whose inputs need no gradient.
+    """Silence what torch says of Opacus's hooks that changes nothing.
 
-    Opacus uses that of its outputs.
+    Of a layer whose inputs need no gradient Opacus uses that of its outputs. Of one that reads ids,
+    and that it knows no rule for, it takes the ids' type for a precision, which torch then leaves.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Full backward hook is firing", category=UserWarning
+        )
+        warnings.filterwarnings(
+            "ignore", message=r"In \w+ autocast, but the target dtype", category=UserWarning
         )
         yield
 

@@ -11,7 +11,7 @@ from confide.config.models.tunings import TUNINGS
 
 @dataclass
 class Seq2SeqConfig(OfFolder, BackboneConfig):
-    """A pretrained encoder and decoder in Hugging Face format, such as Marian, T5 or BART."""
+    """A pretrained encoder and decoder in Hugging Face format, such as Marian, T5 or Whisper."""
 
     kind: str = setting("seq2seq", "Kind of backbone.", choices=("seq2seq",))
     name: str = setting("???", NAME)

@@ -4,6 +4,7 @@
 """
 
 from confide.config.models.cnn import CnnConfig
+from confide.config.models.ctc import CtcConfig
 from confide.config.models.items import ItemsConfig
 from confide.config.models.kind import BackboneKind, Network
 from confide.config.models.language_model import LanguageModelConfig
@@ -161,6 +162,19 @@ BACKBONES: dict[str, BackboneKind] = {
         tunings=("full",),
         has_weights=False,
         choice="cnn",
+    ),
+    "ctc": BackboneKind(
+        schema=CtcConfig,
+        inputs=("input_values",),
+        network=Network(
+            builder="confide.models.sounds.ctc.build_ctc",
+            exporter="confide.inference.media.speech_form.SpeechExporter",
+        ),
+        tunings=("full",),
+        has_weights=False,
+        choice="ctc",
+        tasks=("speech_recognition",),
+        outcomes=("transcript",),
     ),
 }
 """Kinds of backbone, by name."""

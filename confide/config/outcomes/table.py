@@ -20,6 +20,7 @@ from confide.config.outcomes.regression import RegressionConfig
 from confide.config.outcomes.spans import SpansConfig
 from confide.config.outcomes.survival import SurvivalConfig
 from confide.config.outcomes.text import TextConfig
+from confide.config.outcomes.transcript import TranscriptConfig
 from confide.metrics.metric import Metric
 
 
@@ -35,6 +36,7 @@ class OutcomeKind:
         pipeline_tags: kind of task -> Hugging Face's name for both together; {} where that of the
             kind of task does.
         problem_type: what transformers calls it; None: it has no name for it.
+        assets: what it needs of a pretrained backbone's folder, whatever the records are.
     """
 
     schema: type[OutcomeConfig]
@@ -42,6 +44,7 @@ class OutcomeKind:
     title: str = ""
     pipeline_tags: Mapping[str, str] = field(default_factory=dict)
     problem_type: str | None = None
+    assets: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -101,7 +104,16 @@ OUTCOMES: dict[str, OutcomeKind] = {
     "text": OutcomeKind(
         schema=TextConfig,
         outcome="confide.tasks.outcomes.text.Text",
-        pipeline_tags={"sequence_to_sequence": "text2text-generation"},
+        pipeline_tags={
+            "sequence_to_sequence": "text2text-generation",
+            "speech_recognition": "automatic-speech-recognition",
+        },
+        assets=("tokenizer", "settings"),
+    ),
+    "transcript": OutcomeKind(
+        schema=TranscriptConfig,
+        outcome="confide.tasks.outcomes.transcript.Transcript",
+        pipeline_tags={"speech_recognition": "automatic-speech-recognition"},
     ),
 }
 """Kinds of outcome, by name."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from confide.config.models.kind import Network
 from confide.config.models.table import BACKBONES
-from confide.config.outcomes.table import OF_A_RECORD
+from confide.config.outcomes.table import OF_A_RECORD, OUTCOMES
 from confide.config.tasks.task import TaskConfig
 from confide.metrics.metric import Metric
 
@@ -73,6 +73,10 @@ class TaskKind:
                 and (kind.tasks is None or self.schema.kind in kind.tasks)
             )
         )
+
+    def assets_for(self, outcome: str) -> tuple[str, ...]:
+        """Name what a task with an outcome of that kind needs of a pretrained backbone's folder."""
+        return tuple(dict.fromkeys((*self.assets, *OUTCOMES[outcome].assets)))
 
     def outcome_problem(self, outcome: str) -> str | None:
         """Return what is wrong with an outcome of its records; None for nothing."""

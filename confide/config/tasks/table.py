@@ -11,6 +11,7 @@ from confide.config.tasks.kind import TaskKind
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.media.segmentation import SegmentationConfig
+from confide.config.tasks.media.speech_recognition import SpeechRecognitionConfig
 from confide.config.tasks.recommendation import RecommendationConfig
 from confide.config.tasks.sequence_to_sequence import SequenceToSequenceConfig
 from confide.config.tasks.series import SeriesConfig
@@ -127,8 +128,27 @@ TASKS: dict[str, TaskKind] = {
         pipeline_tag="audio-classification",
         networks={
             "cnn": Network(
-                builder="confide.models.sounds.build_sound_cnn",
+                builder="confide.models.sounds.cnn.build_sound_cnn",
                 exporter="confide.inference.media.sounds_form.SoundsExporter",
+            ),
+        },
+    ),
+    "speech_recognition": TaskKind(
+        schema=SpeechRecognitionConfig,
+        task="confide.tasks.media.speech_recognition.make_speech",
+        inputs=("input_values",),
+        reader="confide.tasks.media.spoken.read_spoken",
+        inventor="confide.tasks.media.spoken.invent_spoken",
+        title="Speech recognition",
+        purpose="Writes what is said",
+        records="recordings",
+        pipeline_tag="automatic-speech-recognition",
+        outcomes=("transcript", "text"),
+        members=("tally", "predictions", "record_notes"),
+        networks={
+            "seq2seq": Network(
+                builder="confide.models.language.spoken.build_spoken",
+                exporter="confide.inference.language.spoken_form.SpokenExporter",
             ),
         },
     ),
@@ -158,7 +178,6 @@ TASKS: dict[str, TaskKind] = {
         records="texts",
         pipeline_tag="text2text-generation",
         outcomes=("text",),
-        assets=("tokenizer", "settings"),
         members=("tally", "predictions", "record_notes"),
         forms=("hf", "merged"),
     ),

@@ -1,13 +1,13 @@
 """Sequence-to-sequence models: an encoder of one text, a decoder that writes another."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, GenerationMixin
 
 from confide.config.custom import implementation
 from confide.config.models.seq2seq import Seq2SeqConfig
@@ -29,7 +29,7 @@ from confide.tasks.outcomes.text import UNWRITTEN
 from confide.tasks.task import padded_length
 
 AUTO_CLASS = "AutoModelForSeq2SeqLM"
-FULL = ("marian",)
+FULL = ("marian", "whisper")
 """Families of which everything may be trained. Of T5 and BART an embedding is looked up for a whole
 batch at once (relative biases, positions), so that no record has a gradient of its own."""
 _MOST_IN_PASS = 2**24
@@ -62,37 +62,33 @@ class Seq2SeqModel(nn.Module):
             suppress_tokens=self.suppressed,
         )
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor
-    ) -> Tensor:
+    def forward(self, decoder_input_ids: Tensor, **source: Tensor) -> Tensor:
         """Return logits, and the tokens that are written one after another, [b, K, v + 1].
 
         Args:
-            input_ids: of the text to write from, shape [b, t].
-            attention_mask: 1 at its own tokens, shape [b, t].
             decoder_input_ids: a start and the tokens before each place, shape [b, K]; what is
                 written reads the start alone.
+            source: what the encoder reads, by the names of the model's arguments: of a text
+                ``input_ids`` and ``attention_mask``, 1 at its own tokens, shape [b, t].
         """
         logits = at_least_float32(
-            self.model(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                decoder_input_ids=decoder_input_ids,
-                use_cache=False,
-            ).logits
+            self.model(**source, decoder_input_ids=decoder_input_ids, use_cache=False).logits
         )
         written = logits.new_full((*decoder_input_ids.shape, 1), UNWRITTEN)
         if not self.training:  # a loss reads none of it
-            found = self._write(input_ids, attention_mask, decoder_input_ids)
+            found = self._write(source, decoder_input_ids)
             written[:, : found.shape[1], 0] = found.to(logits.dtype)
         return torch.cat([logits, written], dim=-1)
 
-    def _write(self, input_ids: Tensor, attention_mask: Tensor, inputs: Tensor) -> Tensor:
+    def _write(self, source: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Write greedily; what ends a text, and what stands behind, is :data:`UNWRITTEN`."""
+        # The model within its adapters, which stay in place, and by the common way: Whisper's own
+        # cuts recordings into windows, and reads languages and times off settings of its folder
+        model = getattr(self.model, "get_base_model", lambda: self.model)()
         with torch.no_grad():
-            rows: Tensor = self.model.generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
+            rows: Tensor = GenerationMixin.generate(
+                model,
+                **source,
                 decoder_input_ids=inputs[:, :1],
                 max_new_tokens=inputs.shape[1],
             )[:, 1:]
@@ -112,19 +108,67 @@ def build_seq2seq(config: Seq2SeqConfig, order: Order) -> Workload:
         ModelError: if it cannot be loaded, is of a family that cannot be trained so, or a record
             would take gibibytes.
     """
+    source = max(order.task.text_limits.values())
+    (places,) = outcome_of(order.task).target_shape
+
+    def read(whole: Any) -> Read:
+        settings = whole.config
+        most = getattr(settings, "max_position_embeddings", None) or max(source, places)
+        return Read(
+            source=source,
+            limits={"max_tokens": (source, most), "outcome.max_tokens": (places, most)},
+            numbers_fn=lambda: _numbers(whole, source, places),
+            fix=f"lower task.max_tokens={source} or task.outcome.max_tokens={places}",
+        )
+
+    return replace(
+        build_writing(config, order, auto_class=AUTO_CLASS, read_fn=read), longest=source
+    )
+
+
+class Read(NamedTuple):
+    """What a model that writes reads of one record.
+
+    Attributes:
+        source: places of what the encoder reads.
+        limits: setting of the task -> how many places it asks for, and how many the model has.
+        numbers_fn: counts what all layers hand on of one record, as long as may be.
+        fix: the end of the sentence that says how to lower that.
+    """
+
+    source: int
+    limits: Mapping[str, tuple[int, int]]
+    numbers_fn: Callable[[], int]
+    fix: str
+
+
+def build_writing(
+    config: Seq2SeqConfig, order: Order, *, auto_class: str, read_fn: Callable[[Any], Read]
+) -> Workload:
+    """Build a model with an encoder and a decoder.
+
+    Args:
+        config: the model.
+        order: the schema, what is trained, and where.
+        auto_class: of transformers, which loads it.
+        read_fn: says what a loaded model reads of one record.
+
+    Raises:
+        ModelError: if it cannot be loaded, is of a family that cannot be trained so, or a record
+            would take gibibytes.
+    """
     folder = find_backbone(config)
     # The task first: one that is not allowed is refused before weights are read.
     task = order.task_fn(folder_assets(folder))
-    whole = load_pretrained(folder, auto_class=AUTO_CLASS, name=config.name)
+    whole = load_pretrained(folder, auto_class=auto_class, name=config.name)
     whole.set_attn_implementation(ATTENTION)
-    source = max(order.task.text_limits.values())
     (places,) = outcome_of(order.task).target_shape
-    problems = list(_problems(whole, config.name, order.tuning.kind, source, places))
+    read = read_fn(whole)
+    problems = list(_problems(whole, config.name, order.tuning.kind, read.limits))
     if problems:
         raise ModelError(" ".join(problems))
-    numbers = _numbers(whole, source, places)
-    lower = f"lower task.max_tokens={source} or task.outcome.max_tokens={places}"
-    refuse_large(numbers, fix=lower, most=MOST_OF_PRETRAINED)
+    numbers = read.numbers_fn()
+    refuse_large(numbers, fix=read.fix, most=MOST_OF_PRETRAINED)
     compute = within_memory(order.compute, numbers)
     tuning = TUNINGS[order.tuning.kind]
     model = Seq2SeqModel(whole)
@@ -134,7 +178,7 @@ def build_seq2seq(config: Seq2SeqConfig, order: Order) -> Workload:
     most = min(
         compute.physical_batch_size,
         max(1, _MOST_IN_PASS // (places * _vocabulary(whole))),
-        max(1, _MOST_IN_PASS // (_heads(whole.config) * max(source, places) ** 2)),
+        max(1, _MOST_IN_PASS // (_heads(whole.config) * max(read.source, places) ** 2)),
     )
     return Workload(
         task,
@@ -142,7 +186,6 @@ def build_seq2seq(config: Seq2SeqConfig, order: Order) -> Workload:
         task.encode,
         task.synthetic,
         replace(compute, physical_batch_size=most),
-        longest=source,
         save_beside=lambda target: model.model.save_pretrained(target / tuning.folder),
     )
 
@@ -158,7 +201,9 @@ def _train_padding_rows(model: nn.Module) -> None:
             module.padding_idx = None
 
 
-def _problems(model: Any, name: str, tuning: str, source: int, places: int) -> Iterator[str]:
+def _problems(
+    model: Any, name: str, tuning: str, limits: Mapping[str, tuple[int, int]]
+) -> Iterator[str]:
     """Yield what cannot be trained, or held in memory, whatever a plan asks for."""
     settings = model.config
     if tuning == "full" and settings.model_type not in FULL:
@@ -167,9 +212,8 @@ def _problems(model: Any, name: str, tuning: str, source: int, places: int) -> I
             f" tensors have gradients of single records; that is known of {', '.join(FULL)} alone."
             " Choose tuning=lora."
         )
-    positions = getattr(settings, "max_position_embeddings", None) or max(source, places)
     heads = _heads(settings)
-    for setting, longest in (("max_tokens", source), ("outcome.max_tokens", places)):
+    for setting, (longest, positions) in limits.items():
         if longest > positions:
             yield (
                 f"task.{setting}={longest}: backbone.name={name} takes at most {positions}; lower"
@@ -181,7 +225,7 @@ def _problems(model: Any, name: str, tuning: str, source: int, places: int) -> I
                 f" more than {_MOST_OF_RECORD:,} numbers; lower it to"
                 f" {math.isqrt(_MOST_OF_RECORD // heads)}."
             )
-    vocabulary = _vocabulary(model)
+    vocabulary, (places, _) = _vocabulary(model), limits["outcome.max_tokens"]
     if places * vocabulary > _MOST_OF_RECORD:
         yield (
             f"task.outcome.max_tokens={places}: so many times {vocabulary:,} words are more than"
@@ -214,4 +258,4 @@ def _vocabulary(model: Any) -> int:
     return int(model.get_output_embeddings().weight.shape[0])
 
 
-__all__ = ["AUTO_CLASS", "FULL", "Seq2SeqModel", "build_seq2seq"]
+__all__ = ["AUTO_CLASS", "FULL", "Read", "Seq2SeqModel", "build_seq2seq", "build_writing"]

@@ -2,8 +2,10 @@
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
+from confide.config.tasks.media.sound_task import SoundTaskConfig
 from confide.sounds.log_mel import spectrogram
 from confide.sounds.opening import Sounds
 from confide.tasks.labelled import Labelled
@@ -33,13 +35,21 @@ class AudioClassification(Labelled):
                 that are unknown.
         """
         _, labels = self.read(records)
-        opened, config = Sounds(self._config.files), self._config
-        shape = (config.num_frames, config.bands)
-        made = room(len(records), shape, torch.float32, fix=_FIX)
-        for index, cell in enumerate(records[config.audio_column]):
-            sound = opened.sound(cell)
-            made[index] = torch.from_numpy(spectrogram(sound.samples, sound.rate, config))
-        return Examples({SPECTROGRAM: made, LABELS: labels})
+        return Examples({SPECTROGRAM: spectrograms(records, self._config), LABELS: labels})
 
 
-__all__ = ["SPECTROGRAM", "AudioClassification"]
+def spectrograms(records: Dataset, config: SoundTaskConfig) -> Tensor:
+    """Decode the sounds of records that fit: shape [n, t, m], float32.
+
+    Raises:
+        DataError: if a sound has changed since it was read, or all take too much memory.
+    """
+    opened = Sounds(config.files)
+    made = room(len(records), (config.num_frames, config.bands), torch.float32, fix=_FIX)
+    for index, cell in enumerate(records[config.audio_column]):
+        sound = opened.sound(cell)
+        made[index] = torch.from_numpy(spectrogram(sound.samples, sound.rate, config))
+    return made
+
+
+__all__ = ["SPECTROGRAM", "AudioClassification", "spectrograms"]

@@ -36,12 +36,15 @@ def invented_texts(
     config: SequenceToSequenceConfig, count: int, generator: numpy.random.Generator
 ) -> dict[str, Sequence[object]]:
     """Invent texts, and others to be written from them, of unlike lengths."""
-    return {name: [_words(generator) for _ in range(count)] for name in config.content_columns}
+    return {
+        name: [invented_text(generator) for _ in range(count)] for name in config.content_columns
+    }
 
 
-def _words(generator: numpy.random.Generator) -> str:
+def invented_text(generator: numpy.random.Generator) -> str:
+    """Invent a text of a few words."""
     lengths = generator.integers(1, _LONGEST_WORD, size=generator.integers(1, _MOST_WORDS))
     return " ".join("".join(generator.choice(list(_LETTERS), length)) for length in lengths)
 
 
-__all__ = ["invented_texts", "read_sources"]
+__all__ = ["invented_text", "invented_texts", "read_sources"]

@@ -20,6 +20,7 @@ from confide.server.report.sections.reference_section import reference_card, ref
 from confide.server.report.sections.regression_section import regression_card, regression_section
 from confide.server.report.sections.spans_section import spans_card, spans_section
 from confide.server.report.sections.survival_section import survival_card, survival_section
+from confide.server.report.sections.transcript_section import transcript_card, transcript_section
 
 SectionFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[Block]]
 """A run and its evaluation -> blocks from top to bottom."""
@@ -35,6 +36,7 @@ SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {
     "forecast": (reference_section, reference_card),
     "next_item": (reference_section, reference_card),
     "spans": (spans_section, spans_card),
+    "transcript": (transcript_section, transcript_card),
 }
 """Kind of evaluation -> what shows it on the page, and on the card."""
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from sounds_made import RATE, tone, wav, write_tones
+from sounds_made import RATE, tone, wav, write_spelled, write_tones
 
 import confide
 from confide.client.records.drafting.reading import draft_source
+from confide.config.outcomes.transcript import TranscriptConfig
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
+from confide.config.tasks.media.speech_recognition import SpeechRecognitionConfig
 from confide.errors import DataError
 from confide.simulations.commands.init import main as init_main
 
@@ -57,3 +59,30 @@ def test_project_of_a_folder_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     assert sorted(result.summary["clients"]) == ["east", "west"]
     assert result.summary["privacy"]["unit"] == "record"
+
+
+def test_texts_beside_sounds_make_speech_recognition(tmp_path: Path) -> None:
+    folder = write_spelled(tmp_path / "wards", count=4)
+    draft = draft_source(str(folder))
+    assert isinstance(draft.task, SpeechRecognitionConfig)
+    # Of the texts nothing is in the draft
+    assert draft.task.outcome == TranscriptConfig()
+    assert (draft.records, draft.folders, draft.task.rate) == (8, 2, RATE)
+    assert any("2 institutions: east, west" in note for note in draft.notes)
+    alone = draft_source(str(folder / "east"))
+    assert isinstance(alone.task, SpeechRecognitionConfig)
+    assert alone.folders == 0
+
+
+def test_project_of_spoken_texts_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_spelled(tmp_path / "wards", count=12)
+    assert init_main(["wards", "--from", "wards"]) == 0
+    overrides = ("server.num_rounds=1", "client.local_steps=2", "task.seconds=1")
+    result = confide.simulate(
+        [
+            *("experiment=wards", "tracking=none", "backbone.width=8", "backbone.depth=1"),
+            *overrides,
+        ]
+    )
+    assert sorted(result.summary["clients"]) == ["east", "west"]

@@ -7,7 +7,7 @@ import torch
 from masks_made import write_squares
 from picture_models import make_vision
 from pictures_made import build_pictures, write_folder
-from sounds_made import write_tones
+from sounds_made import write_spelled, write_tones
 
 from confide.client.records.checked import load_checked_records
 from confide.config.data import DataConfig
@@ -15,8 +15,10 @@ from confide.config.models.cnn import CnnConfig
 from confide.config.models.tuning import TuningConfig
 from confide.config.models.unet import UNetConfig
 from confide.config.outcomes.mask import MaskConfig
+from confide.config.outcomes.transcript import TranscriptConfig
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
 from confide.config.tasks.media.segmentation import SegmentationConfig
+from confide.config.tasks.media.speech_recognition import SpeechRecognitionConfig
 from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError, ModelError
 from confide.models.compute import Compute
@@ -31,11 +33,15 @@ TASKS = {
     "pictures": build_pictures(size=16),
     "masks": SegmentationConfig(outcome=MASKS, size=16, channels=1),
     "sounds": AudioClassificationConfig(labels=["low", "high"], seconds=0.3, bands=16),
+    "speech": SpeechRecognitionConfig(
+        seconds=0.7, bands=16, step_ms=10, outcome=TranscriptConfig(characters=" abc")
+    ),
 }
 WRITERS = {
     "pictures": lambda folder: write_folder(folder, 12),
     "masks": write_squares,
     "sounds": write_tones,
+    "speech": write_spelled,
 }
 
 

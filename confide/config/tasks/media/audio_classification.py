@@ -1,75 +1,27 @@
 """Sounds with one outcome each."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confide.config.fields import setting
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
+from confide.config.tasks.media.sound_task import SoundTaskConfig
 from confide.config.tasks.media.sounds import SoundReading
-from confide.config.tasks.task import TaskConfig
 
 
 @dataclass
-class AudioClassificationConfig(TaskConfig):
+class AudioClassificationConfig(SoundTaskConfig):
     """One outcome for one sound."""
 
     kind: str = setting("audio_classification", "Kind of task.", choices=("audio_classification",))
-    audio_column: str = setting(
-        "audio",
-        "Column that holds the sound: a path, starting at the table's folder, or the bytes of a"
-        " file. In a folder of sounds, what the sounds are called.",
-    )
-    rate: int = setting(
-        16_000, "Samples a second that each sound is resampled to.", ge=1_000, le=192_000
-    )
-    seconds: float = setting(
-        1.0,
-        "Length in seconds: what a sound has beyond it is cut, and silence follows a shorter one.",
-        ge=0.1,
-        le=60,
-    )
-    bands: int = setting(32, "Mel bands of the spectrogram.", ge=8, le=256)
-    step_ms: float = setting(
-        20.0, "Milliseconds from one frame of the spectrogram to the next.", ge=2, le=500
-    )
-
-    @property
-    def content_columns(self) -> tuple[str, ...]:
-        """The sound, by its samples."""
-        return (self.audio_column,)
 
     @property
     def files(self) -> SoundReading:
         """How sounds are read."""
-        by_class = self.outcome.kind == DEFAULT_OUTCOME
-        return SoundReading(
-            column=self.audio_column,
-            rate=self.rate,
-            seconds=self.seconds,
-            label_column=self.label_column if by_class else "",
-            classes=(*self.label_values, *self.labels) if by_class else (),
-        )
-
-    @property
-    def num_samples(self) -> int:
-        """Samples of a sound once it has its length."""
-        return round(self.rate * self.seconds)
-
-    @property
-    def step(self) -> int:
-        """Samples from one frame to the next, at least one."""
-        return max(1, round(self.rate * self.step_ms / 1000))
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a spectrogram, each around a multiple of the step."""
-        return 1 + self.num_samples // self.step
-
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
-        yield from TaskConfig.problems(self)
-        if self.audio_column in self.target_columns:
-            yield f"audio_column={self.audio_column} is the label; name the column of sounds."
+        files = super().files
+        if self.outcome.kind != DEFAULT_OUTCOME:
+            return files
+        classes = (*self.label_values, *self.labels)
+        return replace(files, label_column=self.label_column, classes=classes)
 
 
 __all__ = ["AudioClassificationConfig"]

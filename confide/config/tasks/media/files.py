@@ -12,6 +12,8 @@ class FileReading:
         column: name of the column.
         label_column: name of the column that folders of classes become; "" for none.
         classes: names that folders of classes may have.
+        text_column: name of the column that texts beside files become, NAME.txt beside each; "" for
+            none.
         beside: how a second column of files is read, such as masks; None for none.
     """
 
@@ -25,6 +27,7 @@ class FileReading:
     column: str
     label_column: str = ""
     classes: tuple[str, ...] = ()
+    text_column: str = ""
     beside: "FileReading | None" = None
 
     @property
