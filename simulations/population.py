@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,14 +45,38 @@ class PartitionedRecords:
     """Records, partitioned among institutions.
 
     Attributes:
-        parts: institution -> records, in the order of institutions' names or numbers.
+        records: of all institutions.
+        indices: institution -> positions of its records, in the order of institutions' names or
+            numbers.
         tally: how many records were read, and why some are in no part.
         notes: further sentences that whoever looks at the run should read.
     """
 
-    parts: Mapping[str, Dataset]
+    records: Dataset
+    indices: Mapping[str, Sequence[int]]
     tally: Tally
     notes: Sequence[str] = ()
+
+    @property
+    def parts(self) -> Mapping[str, Dataset]:
+        """Institution -> its records, made when they are asked for."""
+        return _Parts(self.records, self.indices)
+
+
+class _Parts(Mapping[str, Dataset]):
+    """Records by institution: of many only some are looked at by themselves."""
+
+    def __init__(self, records: Dataset, indices: Mapping[str, Sequence[int]]) -> None:
+        self._records, self._indices = records, indices
+
+    def __getitem__(self, name: str) -> Dataset:
+        return take(self._records, self._indices[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
 
 
 def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) -> PartitionedRecords:
@@ -91,7 +115,8 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
         raise ConfigError(_wrong_count(config, list(indices)))
     tally = tally.without("partitioner", len(records) - sum(map(len, indices.values())))
     return PartitionedRecords(
-        parts={name: take(records, chosen) for name, chosen in indices.items()},
+        records=records,
+        indices=indices,
         tally=tally,
         notes=(*checked.notes, *remarks),
     )

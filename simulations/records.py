@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from datasets import Dataset
 
-from confide.client.records.encoded import InstitutionData, encode_institution
+from confide.client.records.encoded import InstitutionData
 from confide.client.records.judged import sampled_token_notes
 from confide.client.records.sources.custom import check_custom_records
+from confide.client.records.units import take
 from confide.client.training.private.custom_checks import check_encoding
 from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.models.workload import Workload
-from confide.privacy.keys import split_key
 from confide.protocol.plan import TrainingPlan
 from confide.server.run.progress_view import ProgressView
+from confide.simulations.pools import encode_together, pooled, pools
 from confide.simulations.population import (
     PartitionedRecords,
     partition_records,
@@ -67,16 +67,24 @@ def encode_records(
     Raises:
         DataError: if records do not fit, or groups are split among institutions.
     """
-    progress.phase("prepare records", total=len(population.parts))
-    data, units = {}, {}
-    # A key for each name: who else takes part does not change an institution's splits
-    for name, records in population.parts.items():
-        data[name], units[name] = encode_institution(
-            name, records, config, workload=workload, key=split_key(secret, name)
+    sizes = {name: len(rows) for name, rows in population.indices.items()}
+    progress.phase("prepare records", total=len(sizes))
+    data: dict[str, InstitutionData] = {}
+    units: dict[str, Sequence[str]] = {}
+    for names in pools(population.indices):
+        encoded = encode_together(
+            names,
+            population,
+            config,
+            task=plan.encoded_task,
+            workload=workload,
+            secret=secret,
         )
-        progress.advance(f"{name}, {len(records)} records")
+        for name, one in zip(names, encoded, strict=True):
+            data[name], units[name] = one
+            progress.advance(f"{name}, {sizes[name]} records")
     # The largest part stands for all: the same sentence for each of a hundred would hide others
-    largest = max(population.parts.values(), key=len)
+    largest = population.parts[max(sizes, key=sizes.__getitem__)]
     notes = sampled_token_notes(largest, plan.task, workload.task)
     for note in notes:
         log.warning("%s", note)
@@ -131,7 +139,7 @@ def load_population(
     problems = list(config.client_problems(len(population.parts)))
     if problems:
         raise ConfigError(problems)
-    fingerprints = {name: fingerprint(records) for name, records in population.parts.items()}
+    fingerprints = fingerprints_of(population)
     _check_unchanged(fingerprints, before)
     return population, fingerprints
 
@@ -148,13 +156,23 @@ def _check_unchanged(now: Mapping[str, str], before: Mapping[str, str] | None) -
         )
 
 
-def fingerprint(records: Dataset) -> str:
-    """Hash records, in their order."""
-    digest = hashlib.sha256()
-    # Column by column, in the order of names: the order of columns means nothing.
-    for name, column in whole_columns(records, sorted(records.column_names)).items():
-        digest.update(repr((name, column.to_pylist())).encode())
-    return digest.hexdigest()
+def fingerprints_of(population: PartitionedRecords) -> dict[str, str]:
+    """Hash each institution's records, in their order."""
+    found = {}
+    for names in pools(population.indices):
+        rows, places = pooled(population, names)
+        records = take(population.records, rows)
+        # Column by column, in the order of names: the order of columns means nothing.
+        columns = {
+            column: values.to_pylist()
+            for column, values in whole_columns(records, sorted(records.column_names)).items()
+        }
+        for name, own in zip(names, places, strict=True):
+            digest = hashlib.sha256()
+            for column, values in columns.items():
+                digest.update(repr((column, values[own.start : own.stop])).encode())
+            found[name] = digest.hexdigest()
+    return found
 
 
-__all__ = ["EncodedRecords", "encode_records", "fingerprint", "load_population"]
+__all__ = ["EncodedRecords", "encode_records", "fingerprints_of", "load_population"]

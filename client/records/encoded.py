@@ -2,8 +2,9 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from datasets import Dataset
@@ -11,11 +12,14 @@ from torch import Tensor
 
 from confide.client.records.groups import group_codes
 from confide.client.records.units import (
+    OrdersFn,
     Splits,
     SplitShares,
     column_of_names,
-    numbered_units,
-    split_records,
+    numbered,
+    orders,
+    split_positions,
+    take,
     unit_ids,
 )
 from confide.config.data import DataConfig
@@ -127,26 +131,125 @@ def encode_splits(
     Raises:
         DataError: if records do not fit the schema, or none is left to train on.
     """
-    if not len(splits.train):
-        raise DataError(
-            f"Institution {name} has {sum(map(len, splits))} records, none of them to train on; "
-            "give it more, or lower data.validation and data.test."
-        )
+    refuse_untrainable(name, splits)
     try:
         encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
-    codes = {
-        split: group_codes(column_of_names(records, group_column))
+    owners = {
+        split: column_of_names(records, group_column)
         for split, records in zip(SPLITS, splits, strict=True)
         if group_column is not None
     }
+    return grouped(encoded, owners, group_column=group_column)
+
+
+def refuse_untrainable(name: str, splits: Sequence[Sized]) -> None:
+    """Check that an institution has something to train on; the first split is that of training.
+
+    Raises:
+        DataError: if not.
+    """
+    if not len(splits[0]):
+        raise DataError(
+            f"Institution {name} has {sum(map(len, splits))} records, none of them to train on; "
+            "give it more, or lower data.validation and data.test."
+        )
+
+
+def grouped(
+    encoded: Mapping[str, Examples],
+    owners: Mapping[str, Sequence[str]],
+    *,
+    group_column: str | None,
+) -> InstitutionData:
+    """Put an institution's encoded splits together.
+
+    Args:
+        encoded: split -> its records.
+        owners: split -> whose each of its records is; empty if ungrouped.
+        group_column: name of the column that identifies a record's owner; None if ungrouped.
+    """
+    codes = {split: group_codes(names) for split, names in owners.items()}
     return InstitutionData(
         **encoded,
         groups=codes.pop("train", None),
         held_out_groups=codes,
         group_column=group_column,
     )
+
+
+class Known(NamedTuple):
+    """What tells records apart, one entry a record.
+
+    Attributes:
+        columns: names of the columns that a record is shown by.
+        ids: by which records are one unit.
+        owners: whose each is; None if ungrouped.
+        alike: by which rows of a table without ids are in one split; None elsewhere.
+    """
+
+    columns: Sequence[str]
+    ids: Sequence[str]
+    owners: Sequence[str] | None
+    alike: Sequence[str] | None
+
+
+def identify(records: Dataset, config: DataConfig, workload: Workload) -> Known:
+    """Return what tells records apart, each by itself alone.
+
+    Args:
+        records: checked records.
+        config: settings of the id columns.
+        workload: knows the columns of its task.
+
+    Raises:
+        DataError: if a column is missing, or an id is null.
+    """
+    content, owner = workload.task.content_columns(), config.group_column
+    shown = list(dict.fromkeys([*content, *workload.target_columns]))
+    ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
+    alike = None
+    if config.id_column is None and owner is None and isinstance(workload.task, TableTask):
+        # Rows that differ by their label alone have numbers in common: one more of them would move
+        # a row of each other label to another split
+        alike = unit_ids(records, id_column=None, content_columns=shown)
+    return Known(shown, ids, column_of_names(records, owner) if owner else None, alike)
+
+
+def laid_out(
+    rows: Sequence[int], known: Known, orders_fn: OrdersFn, *, config: DataConfig, key: bytes
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Return which of an institution's records are in each split, in order, and its units.
+
+    Args:
+        rows: positions of its records among those that are known.
+        known: what tells records apart.
+        orders_fn: what records of one id are ordered by.
+        config: shares of the splits.
+        key: secret of the institution, which decides each unit's split.
+
+    Returns:
+        Split -> positions, and the ids of units, or of their owners; sorted.
+    """
+
+    def order_of(several: Sequence[int]) -> Sequence[str]:
+        return orders_fn([rows[index] for index in several])
+
+    # Of what was checked only rows of a table repeat, each of which is a unit of its own
+    kept, ids = numbered([known.ids[row] for row in rows], order_of)
+    rows = [rows[index] for index in kept]
+    # All records of an owner are in one split: otherwise test scores would reward a model for
+    # having seen the same patient in training
+    owners = ids if known.owners is None else [known.owners[row] for row in rows]
+    split_by = owners
+    if known.alike is not None:
+        kept, split_by = numbered([known.alike[row] for row in rows], order_of)
+        rows = [rows[index] for index in kept]
+    shares = SplitShares(validation=config.validation, test=config.test)
+    positions = split_positions(split_by, key=key, shares=shares)
+    parts = {split: [rows[index] for index in part] for split, part in positions.items()}
+    return parts, sorted(set(owners))
 
 
 def encode_institution(
@@ -167,28 +270,31 @@ def encode_institution(
     Raises:
         DataError: naming the institution and what does not fit.
     """
-    content, owner = workload.task.content_columns(), config.group_column
-    ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
-    # Of what was checked only rows of a table repeat, each of which is a unit of its own
-    shown = list(dict.fromkeys([*content, *workload.target_columns]))
-    records, ids = numbered_units(records, ids, columns=shown)
-    # All records of an owner are in one split: otherwise test scores would reward a model for
-    # having seen the same patient in training
-    held_together = split_by = column_of_names(records, owner) if owner else ids
-    if config.id_column is None and owner is None and isinstance(workload.task, TableTask):
-        # Rows that differ by their label alone have numbers in common: one more of them would move
-        # a row of each other label to another split
-        alike = unit_ids(records, id_column=None, content_columns=shown)
-        records, split_by = numbered_units(records, alike, columns=shown)
-    shares = SplitShares(validation=config.validation, test=config.test)
-    splits = split_records(records, split_by, key=key, shares=shares)
+    known = identify(records, config, workload)
+    positions, units = laid_out(
+        range(len(records)),
+        known,
+        lambda several: orders(take(records, several), known.columns),
+        config=config,
+        key=key,
+    )
+    splits = Splits(*(take(records, positions[split]) for split in Splits._fields))
     data = encode_splits(
         name,
         splits,
         lambda part: workload.prepare(part).to(workload.compute.device),
-        group_column=owner,
+        group_column=config.group_column,
     )
-    return data, sorted(set(held_together))
+    return data, units
 
 
-__all__ = ["InstitutionData", "encode_institution", "encode_splits"]
+__all__ = [
+    "InstitutionData",
+    "Known",
+    "encode_institution",
+    "encode_splits",
+    "grouped",
+    "identify",
+    "laid_out",
+    "refuse_untrainable",
+]

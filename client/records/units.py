@@ -63,6 +63,8 @@ class Units(NamedTuple):
 
 ClassesFn = Callable[[Dataset], Sequence[Hashable]]
 """Function records -> class of each one's label."""
+OrdersFn = Callable[[Sequence[int]], Sequence[str]]
+"""Positions of records -> what each is ordered by among those of its id."""
 
 
 def unit_ids(
@@ -191,10 +193,28 @@ def numbered_units(
     Returns:
         The records, and the id of each one's unit.
     """
+    kept, units = numbered(ids, lambda several: orders(take(records, several), columns))
+    return take(records, kept), units
+
+
+def orders(records: Dataset, columns: Sequence[str]) -> list[str]:
+    """Return what records of one id are ordered by: contents, as far as they differ in meaning."""
+    return list(map(repr, _contents(records, columns)))
+
+
+def numbered(ids: Sequence[str], orders_fn: OrdersFn) -> tuple[list[int], list[str]]:
+    """Do as :func:`numbered_units`, of positions in place of records.
+
+    Args:
+        ids: id of each record.
+        orders_fn: what records of one id are ordered by; asked once, of those whose id repeats.
+
+    Returns:
+        The position of each record in the new order, and the id of each one's unit.
+    """
     groups = _repeating(ids)
     several = [index for group in groups.values() for index in group]
-    contents = _contents(take(records, several), columns)
-    order = dict(zip(several, map(repr, contents), strict=True))
+    order = dict(zip(several, orders_fn(several) if several else (), strict=True))
     single = dict(zip(ids, range(len(ids)), strict=True))
     kept: list[int] = []
     units: list[str] = []
@@ -202,7 +222,7 @@ def numbered_units(
         ranked = sorted(groups.get(unit, [single[unit]]), key=lambda index: order.get(index, ""))
         kept += ranked
         units += [f"{unit}\0{number}" if number else unit for number in range(len(ranked))]
-    return take(records, kept), units
+    return kept, units
 
 
 def take(records: Dataset, indices: Sequence[int]) -> Dataset:
@@ -240,6 +260,12 @@ def split_records(
         key: secret of the institution.
         shares: expected shares of validation and test.
     """
+    parts = split_positions(ids, key=key, shares=shares)
+    return Splits(*(take(records, parts[split]) for split in Splits._fields))
+
+
+def split_positions(ids: Sequence[str], *, key: bytes, shares: SplitShares) -> dict[str, list[int]]:
+    """Return the positions of each split's records; arguments as of :func:`split_records`."""
     parts: dict[str, list[int]] = {split: [] for split in Splits._fields}
     for index, unit in enumerate(ids):
         digest = hashlib.blake2b(
@@ -254,18 +280,22 @@ def split_records(
         else:
             split = "train"
         parts[split].append(index)
-    return Splits(*(take(records, parts[split]) for split in Splits._fields))
+    return parts
 
 
 __all__ = [
     "ClassesFn",
+    "OrdersFn",
     "SplitShares",
     "Splits",
     "Units",
     "column_of_names",
     "id_problem",
     "keep_units",
+    "numbered",
     "numbered_units",
+    "orders",
+    "split_positions",
     "split_records",
     "take",
     "unit_ids",
