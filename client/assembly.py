@@ -56,6 +56,7 @@ def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
     by_round: bool = False,
     states: ClientStates | None,
     evaluations: Evaluations | None = None,
+    brackets: bool = False,
 ) -> Safeguards:
     """Put together what an institution decides and remembers by itself.
 
@@ -69,6 +70,7 @@ def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
         by_round: whether noise then follows from job and round alone; for public records only.
         states: where tensors are kept between rounds; None declines algorithms that keep any.
         evaluations: limit on exact scores; None for none.
+        brackets: whether epsilon is told as that of a few numbers of rounds.
 
     Raises:
         PrivacyError: if noise would derive from a seed and the policy forbids that.
@@ -82,6 +84,7 @@ def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
         by_round=by_round,
         states=states,
         evaluations=evaluations,
+        brackets=brackets,
     )
 
 

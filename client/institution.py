@@ -94,6 +94,7 @@ class Institution:
             ledger=safeguards.ledger,
             randomness=safeguards.randomness,
             noisy_scores=safeguards.policy.config.metrics_privacy == "noisy",
+            brackets=safeguards.brackets,
         )
         self._scores = Scores(
             data=data,

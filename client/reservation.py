@@ -14,7 +14,7 @@ from confide.client.ledger.state import RunTerms, run_name
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, score_schedules
 from confide.errors import PrivacyError
-from confide.privacy.accounting import epsilon
+from confide.privacy.accounting import bracket, epsilon
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
@@ -107,6 +107,9 @@ class RoundAccount:
         ledger: what was spent.
         randomness: where a round's randomness comes from.
         noisy_scores: whether runs release noisy scores, which are charged with them.
+        brackets: whether a run's epsilon is told as that of a few numbers of rounds, each an upper
+            bound for those below: to work it out for each round of thousands takes longer than to
+            train. What is counted, and how much noise is added, does not change.
     """
 
     def __init__(
@@ -117,12 +120,14 @@ class RoundAccount:
         ledger: Ledger,
         randomness: Randomness,
         noisy_scores: bool = False,
+        brackets: bool = False,
     ) -> None:
         self._name = name
         self._data = data
         self._ledger = ledger
         self._randomness = randomness
         self._noisy_scores = noisy_scores
+        self._brackets = brackets
 
     def identify(
         self, plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
@@ -178,6 +183,8 @@ class RoundAccount:
             rounds: rounds counted so far; None for what the ledger says.
         """
         count = self._ledger.spent(terms.name).count if rounds is None else rounds
+        if self._brackets and 0 < count <= terms.max_rounds:
+            count = bracket(count, most=terms.max_rounds)
         # A unit is read by training or by the scores of one split.
         mechanisms = [terms.whole(count), *terms.scores(self._ledger.releases(terms.name))]
         return max(

@@ -25,6 +25,7 @@ class Safeguards:
             that came: only for public records, which nobody could learn anything of.
         states: tensors kept between rounds; None declines algorithms that keep any.
         evaluations: bound on how many exact scores leave; None for any number, in a simulation.
+        brackets: whether epsilon is told as that of a few numbers of rounds, in a simulation.
     """
 
     policy: Policy
@@ -34,6 +35,7 @@ class Safeguards:
     by_round: bool = False
     states: ClientStates | None = None
     evaluations: Evaluations | None = None
+    brackets: bool = False
 
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:

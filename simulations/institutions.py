@@ -45,6 +45,8 @@ class Setup:
         ledgers: where institutions keep theirs; None for memory.
         faults: injected ones; None for none.
         states: where institutions keep tensors between rounds; None declines algorithms that do.
+        brackets: whether epsilon is told as that of a few numbers of rounds, which many numbers of
+            records need.
     """
 
     serves: TrainingPlan
@@ -55,6 +57,7 @@ class Setup:
     ledgers: LedgerFn | None = None
     faults: Faults | None = None
     states: StatesFn | None = None
+    brackets: bool = False
 
 
 class InstitutionFactory:
@@ -83,6 +86,7 @@ class InstitutionFactory:
             reproducible=setup.reproducible,
             by_round=setup.by_round,
             states=setup.states(name) if setup.states else None,
+            brackets=setup.brackets,
         )
         return self._assembly.institution(name, data, safeguards)
 

@@ -11,6 +11,7 @@ import torch
 from flwr.serverapp import Grid
 
 from confide.client.assembly import make_trainer
+from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
@@ -43,6 +44,9 @@ from confide.simulations.records import encode_records, load_population
 from confide.simulations.references import reference_scores
 from confide.strategies.parts import build_algorithm
 from confide.tasks.outcomes.build import outcome_of
+
+_FEW_SIZES = 64
+"""Numbers of training units up to which each institution's epsilon is worked out for each round."""
 
 
 def simulate(
@@ -234,7 +238,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         simulated_states, run.run_dir / STATES, config.server.checkpoints + 1
     )
     _check_states(run, plan, states)
-    setup = _setup(config, plan)
+    setup = _setup(config, plan, records.data)
     # With a seed a round that is run again gives the same noise on the same input, which costs
     # nothing more; a ledger that outlives the process knows by itself.
     counted = plan.private and not setup.reproducible and ledgers is None
@@ -273,15 +277,19 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     )
 
 
-def _setup(config: Config, plan: TrainingPlan) -> Setup:
+def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Setup:
     """Return what institutions have in common in every job of a run."""
     reproducible = noise_repeats(config)
+    sizes: set[int] = set()
+    if plan.private and config.policy.public_n is None:
+        sizes = {one.num_units(plan.privacy.unit) for one in data.values()}
     return Setup(
         serves=plan,
         policy=replace(config.policy, allow_reproducible_noise=reproducible),
         noise_secret=noise_secret(config.simulation.seed, reproducible=reproducible),
         reproducible=reproducible,
         by_round=reproducible and config.data.is_public,
+        brackets=len(sizes) > _FEW_SIZES,
     )
 
 

@@ -50,6 +50,7 @@ _PRV_ROUNDING = 5e-13
 # A value takes it 200 bytes and 0.5 us: 1 GiB and seconds a call.
 _MOST_PRV_VALUES = 5e6
 _PRV_ERROR = 0.01
+_BRACKET = 4 / 3
 
 SpentFn = Callable[[float], float]
 """Noise multiplier -> epsilon of a schedule with it."""
@@ -96,7 +97,26 @@ def epsilon(schedule: Schedule, *, delta: float, accountant: str = "pld") -> flo
     return _epsilon(schedule, delta, accountant)
 
 
-@functools.lru_cache(maxsize=4096)
+def bracket(rounds: int, *, most: int) -> int:
+    """Return a number of rounds, not below this one, whose epsilon may stand for it.
+
+    Few numbers do: 1 to 6, 8, 10, 13, 17, ..., each a third more than the one before. More rounds
+    never cost less, so that what stands for a number is an upper bound, up to a sixth above it.
+
+    Args:
+        rounds: at least 1.
+        most: what a run can come to, at least ``rounds``; it stands for itself.
+
+    >>> [bracket(rounds, most=30) for rounds in (1, 6, 7, 11, 25, 30)]
+    [1, 6, 8, 13, 29, 30]
+    """
+    end = 1
+    while end < rounds:
+        end = max(end + 1, math.floor(end * _BRACKET))
+    return min(end, most)
+
+
+@functools.lru_cache(maxsize=65536)
 def _epsilon(schedule: Schedule, delta: float, accountant: str) -> float:
     return float(implementation(ACCOUNTANTS[accountant])(schedule, delta))
 
@@ -228,7 +248,7 @@ def _least(spent_fn: SpentFn, target: float, enough: float, *, interpolate: bool
     return narrow(spent_fn, target, (too_little, enough))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=8192)
 def calibrate(
     *,
     target_epsilon: float,
@@ -290,11 +310,22 @@ def calibrate(
 
 
 def _halved(spent_fn: SpentFn, target: float, within: tuple[float, float]) -> float:
-    """Return the smallest sigma that suffices, of an interval whose upper end does."""
+    """Return the smallest sigma that suffices, of an interval whose upper end does.
+
+    It is one of those that halving would come to, which repeats whatever led there. Where the
+    target is met is found first, by half as many steps as halving takes: more noise never costs
+    more, so that only what lies between the two ends found is asked again.
+    """
     too_little, enough = within
+    fails, suffices = _bracketed(spent_fn, target, within)
     while enough / too_little > 1 + _SIGMA_TOLERANCE:
         middle = math.sqrt(enough * too_little)
-        if spent_fn(middle) <= target:
+        if fails < middle < suffices:
+            if spent_fn(middle) <= target:
+                suffices = middle
+            else:
+                fails = middle
+        if middle >= suffices:
             enough = middle
         else:
             too_little = middle
@@ -302,7 +333,14 @@ def _halved(spent_fn: SpentFn, target: float, within: tuple[float, float]) -> fl
 
 
 def _interpolated(spent_fn: SpentFn, target: float, within: tuple[float, float]) -> float:
-    """Do as :func:`_halved`, by a third of its steps: over a million each takes seconds.
+    """Do as :func:`_halved`, by fewer steps: over a million each takes seconds."""
+    return _bracketed(spent_fn, target, within)[1]
+
+
+def _bracketed(
+    spent_fn: SpentFn, target: float, within: tuple[float, float]
+) -> tuple[float, float]:
+    """Return two sigmas, 0.01 % apart, of which the upper one suffices and the lower does not.
 
     Epsilon is nearly a power of sigma. A step goes where a power through both ends would meet the
     target, a little beyond it towards the end that is farther, so that both ends close in. After
@@ -320,7 +358,7 @@ def _interpolated(spent_fn: SpentFn, target: float, within: tuple[float, float])
         end = int(cost <= target)
         sigmas[end], costs[end] = sigma, cost
         slow = math.log(sigmas[1] / sigmas[0]) > width / 2
-    return sigmas[1]
+    return sigmas[0], sigmas[1]
 
 
 def _coarsely(spent_fn: SpentFn, target: float, sigma: float) -> float:
@@ -334,6 +372,7 @@ def _coarsely(spent_fn: SpentFn, target: float, sigma: float) -> float:
 
 __all__ = [
     "Schedule",
+    "bracket",
     "calibrate",
     "epsilon",
     "pld_epsilon",

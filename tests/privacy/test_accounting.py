@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from confide.errors import PrivacyError
-from confide.privacy.accounting import Schedule, calibrate, epsilon, renyi
+from confide.privacy import accounting, loss_distribution
+from confide.privacy.accounting import Schedule, bracket, calibrate, epsilon, renyi
 
 DELTA = 1e-5
 # (sigma, q, steps, PLD epsilon of dp-accounting at full precision, PRV epsilon of Opacus)
@@ -199,3 +200,101 @@ def test_impossible_budget_is_refused() -> None:
 def test_unknown_accountant_is_refused() -> None:
     with pytest.raises(KeyError, match="gdp"):
         epsilon(make(1, 0.1, 1), delta=DELTA, accountant="gdp")
+
+
+# --- many numbers of records
+
+
+def halved(spent_fn: accounting.SpentFn, target: float, within: tuple[float, float]) -> float:
+    """Halve an interval as calibration did before it looked for the place first."""
+    too_little, enough = within
+    while enough / too_little > 1 + 1e-4:
+        middle = math.sqrt(enough * too_little)
+        if spent_fn(middle) <= target:
+            enough = middle
+        else:
+            too_little = middle
+    return enough
+
+
+@pytest.mark.parametrize(("target", "rate", "steps"), [(3.0, 1.0, 10), (1.0, 0.02, 50)])
+def test_calibration_gives_the_very_noise_that_halving_gave(
+    target: float, rate: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"target_epsilon": target, "delta": DELTA, "sampling_rate": rate, "steps": steps}
+    found = calibrate(**settings)  # type: ignore[arg-type]
+    monkeypatch.setattr(accounting, "_halved", halved)
+    assert calibrate.__wrapped__(**settings) == found  # type: ignore[arg-type]
+
+
+@given(
+    root=st.floats(1.0, 2.0, exclude_min=True, exclude_max=True),
+    power=st.floats(0.2, 4.0),
+    steps=st.sampled_from([0.0, 1e-3, 0.3]),
+)
+def test_halving_repeats_whatever_the_cost_looks_like(
+    root: float, power: float, steps: float
+) -> None:
+    def cost(sigma: float) -> float:
+        exact = (root / sigma) ** power
+        return math.ceil(exact / steps) * steps if steps else exact
+
+    if not cost(1.0) > 1.0 >= cost(2.0):
+        return
+    asked: list[float] = []
+    found = accounting._halved(lambda s: asked.append(s) or cost(s), 1.0, (1.0, 2.0))  # type: ignore[func-returns-value]
+    assert found == halved(cost, 1.0, (1.0, 2.0))
+    assert len(asked) <= 26
+
+
+def test_calibration_asks_less_than_halving() -> None:
+    asked: list[float] = []
+
+    def cost(sigma: float) -> float:
+        asked.append(sigma)
+        return 1.3 / sigma**1.4
+
+    accounting._halved(cost, 1.0, (1.0, 2.0))
+    assert len(asked) <= 9  # of 15, both ends among them
+
+
+def test_step_that_is_kept_gives_the_same_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask() -> list[float]:
+        together = loss_distribution.Steps(1.1, 0.05, 1), loss_distribution.Steps(3.0, 1.0, 1)
+        return [
+            loss_distribution.bounded_epsilon(
+                [one._replace(steps=n) for one in together], delta=1e-6
+            )
+            for n in (1, 7, 7, 40)
+        ]
+
+    kept = ask()
+    assert loss_distribution._kept_step.cache_info().hits > 0
+    monkeypatch.setattr(loss_distribution, "_kept_step", loss_distribution._one_step)
+    assert ask() == kept
+
+
+@given(most=st.integers(1, 5000), data=st.data())
+def test_bracket_is_not_below_and_at_most_a_third_above(most: int, data: st.DataObject) -> None:
+    rounds = data.draw(st.integers(1, most))
+    end = bracket(rounds, most=most)
+    assert rounds <= end <= min(most, max(rounds, 4 * rounds / 3))
+    assert bracket(end, most=most) == end
+    assert bracket(most, most=most) == most
+
+
+def test_few_numbers_stand_for_all() -> None:
+    assert len({bracket(rounds, most=1000) for rounds in range(1, 1001)}) <= 25
+
+
+@pytest.mark.parametrize(("rate", "steps", "target"), [(0.4, 3, 8.0), (0.01, 100, 1.0)])
+def test_bracketed_epsilon_is_an_upper_bound_and_near(
+    rate: float, steps: int, target: float
+) -> None:
+    most = 40
+    sigma = calibrate(target_epsilon=target, delta=DELTA, sampling_rate=rate, steps=steps * most)
+    for rounds in (1, 6, 7, 23, 30, most):
+        told = epsilon(make(sigma, rate, steps * bracket(rounds, most=most)), delta=DELTA)
+        exact = epsilon(make(sigma, rate, steps * rounds), delta=DELTA)
+        assert exact <= told <= min(7 / 6 * exact, target)
+        assert (told == exact) == (rounds in (1, 6, most))
