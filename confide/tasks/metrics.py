@@ -19,13 +19,13 @@ def outcome_metrics(
 
     Args:
         outcome: what was predicted.
-        scores: as the outcome gives them, such as class probabilities, shape [n, ...], n >= 1.
+        scores: as the outcome gives them, such as class probabilities, shape [n, ...].
         targets: as the outcome has them, such as class indices, shape [n, ...].
         names: metrics wanted.
         metrics: the task's table.
 
     Returns:
-        Name -> value; undefined metrics are left out.
+        Name -> value; undefined metrics are left out, and of no record all are.
 
     Raises:
         ValueError: naming a metric that the table lacks.
@@ -33,8 +33,9 @@ def outcome_metrics(
     unknown = [name for name in names if name not in metrics]
     if unknown:
         raise ValueError(f"Expected a metric of {', '.join(metrics)}; got {unknown[0]!r}.")
-    if not bool(scores.isfinite().all()):
-        return {}  # a model that has diverged predicts nothing
+    # A model that has diverged predicts nothing
+    if not len(scores) or not bool(scores.isfinite().all()):
+        return {}
     told, truth = outcome.measured(scores.double().cpu().numpy(), targets.cpu().numpy())
     values = {name: metrics[name].score_fn(told, truth) for name in names}
     return {name: value for name, value in values.items() if value is not None}

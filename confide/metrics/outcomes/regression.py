@@ -72,7 +72,8 @@ class _Range:
     def r2(self, scores: "numpy.ndarray", targets: "numpy.ndarray") -> float | None:
         """Return the share of the variance that is explained; None where there is none."""
         spread = float(((targets - targets.mean()) ** 2).sum())
-        if spread <= 0:
+        # Equal numbers may differ from their mean, which is rounded
+        if spread <= 0 or targets.min() == targets.max():
             return None
         return 1 - float(((self.shares(scores) - targets) ** 2).sum()) / spread
 
