@@ -17,8 +17,8 @@ class RecordsConfig:
 
     path: str = setting(
         _UNSET,
-        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .npz), pkg://PACKAGE/FILE, a folder"
-        " of pictures (CLASS/FILE), or a database's SQLAlchemy URL.",
+        "A file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .conll, .npz),"
+        " pkg://PACKAGE/FILE, a folder of pictures (CLASS/FILE), or a database's SQLAlchemy URL.",
     )
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
     encoding: str = setting(

@@ -43,7 +43,7 @@ class DataConfig:
     # ??? is OmegaConf's word for a setting that has no default and must be set.
     path: str = setting(
         "???",
-        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .npz;"
+        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .npz;"
         " .conll, .bio or .txt with a word and its tag a line),"
         " pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
         " institution, a folder of pictures ([INSTITUTION/]CLASS/FILE), or a"
@@ -60,8 +60,8 @@ class DataConfig:
     query: str | None = setting(None, "SQL query (SELECT ...), if path is a database's URL.")
     encoding: str = setting(
         "utf-8",
-        "Encoding of text files (.csv, .tsv, .jsonl, .ndjson, .conll, .bio, .txt), such as gb18030,"
-        " cp1252 or utf-16.",
+        "Encoding of text files (.csv, .tsv, .jsonl, .ndjson, .json, .conll, .bio, .txt), such as"
+        " gb18030, cp1252 or utf-16.",
     )
     encoding_errors: str = setting(
         "strict",

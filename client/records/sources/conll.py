@@ -25,6 +25,10 @@ WORDS, TAGS, DOCUMENT = "words", "tags", "document"
 _DOCUMENT_START = "-DOCSTART-"
 _BLANKS = re.compile(r"[ \t]+")
 """Not every sign that Python takes for a blank: a no-break space belongs to its word."""
+_PROSE = ".txt"
+"""Ends the names of files that may hold prose."""
+_TAG = re.compile(r"[oO]|\S+[-_]\S+|[A-Z_]+|\d+")
+"""What the last column of a file with a word a line looks like; numbers stand for tags."""
 
 
 class _Sentence(NamedTuple):
@@ -80,6 +84,8 @@ def _sentences(
             document += line.startswith(_DOCUMENT_START)
             continue
         fields = line.split("\t") if "\t" in line else _BLANKS.split(line.strip(" "))
+        if not width and len(fields) > 1 and path.suffix.lower() == _PROSE:
+            _refuse_prose(path, number, fields[-1])
         width = width or len(fields)
         if len(fields) != width:
             raise DataError(
@@ -92,6 +98,16 @@ def _sentences(
         rows.append(fields)
     if rows:
         yield _Sentence(first, rows, document)
+
+
+def _refuse_prose(path: Path, line: int, last: str) -> None:
+    """Refuse a text, of which each first word would be taken for a word with its tag behind it."""
+    if not _TAG.fullmatch(last):
+        raise DataError(
+            f"data.path={path}: line {line} ends in {last!r}, which is no tag: a .txt has a word"
+            " and its tag a line, and a blank line behind each sentence; name it .conll if it has."
+            " Texts belong into a column of a .csv or .jsonl."
+        )
 
 
 def _table(

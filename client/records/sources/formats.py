@@ -13,7 +13,7 @@ from confide.client.records.sources.arrays import open_arrays
 from confide.client.records.sources.conll import open_conll
 from confide.client.records.sources.delimited import open_delimited
 from confide.client.records.sources.files import with_files
-from confide.client.records.sources.json_lines import open_json_lines
+from confide.client.records.sources.json_lines import open_json, open_json_lines
 from confide.client.records.sources.opened import BATCH, Opened
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
 from confide.config.tasks.media.files import FileReading
@@ -176,10 +176,15 @@ EXTENSIONS: dict[str, Callable[[Path, Sequence[str], Reading], Opened]] = {
     ".tsv": functools.partial(open_delimited, separator="\t"),
     ".jsonl": open_json_lines,
     ".ndjson": open_json_lines,
+    ".json": open_json,
     ".parquet": open_parquet,
     ".arrow": open_arrow,
     ".conll": open_conll,
     ".bio": open_conll,
+    ".iob": open_conll,
+    ".iob2": open_conll,
+    ".bioes": open_conll,
+    ".bmes": open_conll,
     ".txt": open_conll,
     ARRAYS: open_npz,
 }

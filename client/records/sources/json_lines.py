@@ -1,10 +1,10 @@
-"""JSON lines: one JSON object a line."""
+"""JSON: one object a line, or a list of objects."""
 
 import contextlib
 import itertools
 import json
 from array import array
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -45,24 +45,88 @@ def open_json_lines(path: Path, columns: Sequence[str], reading: Reading) -> Ope
         )
     kept = [name for name in names if name in columns]
     rows = _objects(path, reading, lines, notes=notes)
-    table = json_table if reading.whole else table_of
     return Opened(
         columns=names,
-        batches=(
-            table([[row.get(name) for row in batch] for name in kept], kept)
-            for batch in iter(lambda: list(itertools.islice(rows, BATCH)), [])
-        ),
+        batches=_tables(rows, kept, reading),
         is_json=reading.whole,
         lines=lines,
         notes=notes,
     )
 
 
+def open_json(path: Path, columns: Sequence[str], reading: Reading) -> Opened:
+    """Open a file that is a list of JSON objects, or has one a line.
+
+    A list is read whole, into memory.
+
+    Raises:
+        DataError: with the line or the record, if it is something else.
+    """
+    with contextlib.closing(text_lines(path, reading)) as found:
+        first = next((line for line in found if line.strip()), "")
+    if not first.lstrip().startswith("["):
+        return open_json_lines(path, columns, reading)
+    notes = list(encoding_notes(path, reading.encoding))
+    rows = _listed(path, "".join(text_lines(path, reading, notes)), reading)
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    if not names:
+        raise DataError(
+            f"data.path={path}: the list holds no record; expected a list of JSON objects."
+        )
+    kept = [name for name in names if name in columns]
+    return Opened(
+        columns=names,
+        batches=_tables(iter(rows), kept, reading),
+        is_json=reading.whole,
+        notes=notes,
+    )
+
+
+def _listed(path: Path, text: str, reading: Reading) -> list[dict[str, Any]]:
+    expected = "expected a list of JSON objects, column -> value"
+    try:
+        rows = _decoder(reading).decode(text.strip())
+    except RecursionError:
+        raise DataError(
+            f"data.path={path}: nests lists or objects too deeply; {expected}."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"data.path={path}: line {error.lineno} is not JSON: {error.msg} at character"
+            f" {error.colno}; {expected}."
+        ) from None
+    except _RepeatedKeyError as error:
+        raise DataError(
+            f"data.path={path}: a record names {error} twice; leave one of them."
+        ) from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"data.path={path}: record {number} is no JSON object; {expected}.")
+        if any(map(_is_broken, row.values())):
+            raise DataError(
+                f"data.path={path}: record {number} holds half of a character (a surrogate alone);"
+                " write the text again."
+            )
+    return rows  # type: ignore[no-any-return]
+
+
+def _tables(
+    rows: Iterator[dict[str, Any]], kept: Sequence[str], reading: Reading
+) -> Iterator[pyarrow.Table]:
+    table = json_table if reading.whole else table_of
+    while batch := list(itertools.islice(rows, BATCH)):
+        yield table([[row.get(name) for row in batch] for name in kept], kept)
+
+
+def _decoder(reading: Reading) -> json.JSONDecoder:
+    numbers: dict[str, Any] = {"parse_int": Number, "parse_float": Number} if reading.whole else {}
+    return json.JSONDecoder(object_pairs_hook=_once, **numbers)
+
+
 def _objects(
     path: Path, reading: Reading, lines: "array[int]", *, notes: list[str] | None
 ) -> Generator[dict[str, Any], None, None]:
-    numbers: dict[str, Any] = {"parse_int": Number, "parse_float": Number} if reading.whole else {}
-    decode = json.JSONDecoder(object_pairs_hook=_once, **numbers).decode
+    decode = _decoder(reading).decode
     for number, line in enumerate(text_lines(path, reading, notes), start=1):
         if not line.strip():
             continue
@@ -175,4 +239,4 @@ def _json(value: Any) -> str | None:
     return json.dumps(canonical_text(value), ensure_ascii=False)
 
 
-__all__ = ["Number", "json_table", "open_json_lines", "table_of"]
+__all__ = ["Number", "json_table", "open_json", "open_json_lines", "table_of"]

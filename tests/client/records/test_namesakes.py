@@ -31,16 +31,20 @@ WRITERS = {
     ".tsv": lambda path: _write_text("\t", path),
     ".jsonl": _write_json,
     ".ndjson": _write_json,
+    ".json": lambda path: path.write_text('[{"age": 1, "age": 2}]'),
     ".parquet": lambda path: pyarrow.parquet.write_table(TABLE, path),
     ".arrow": _write_arrow,
 }
 
 
 # A file with a word a line names no columns, nor do arrays.
-@pytest.mark.parametrize("extension", sorted(set(EXTENSIONS) - {".conll", ".bio", ".txt", ".npz"}))
+WITHOUT_NAMES = {".conll", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".txt", ".npz"}
+
+
+@pytest.mark.parametrize("extension", sorted(set(EXTENSIONS) - WITHOUT_NAMES))
 def test_namesakes_are_refused(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"records{extension}"
     WRITERS[extension](path)
-    told = "2 columns are called age; rename all but one|line 1 names age twice; leave one of them"
+    told = "2 columns are called age; rename all but one|names age twice; leave one of them"
     with pytest.raises(DataError, match=told):
         list(open_file(path, ["age"]).batches)

@@ -16,7 +16,7 @@ def load(path: Path, text: str) -> SourceRecords:
     return load_records(str(path), COLUMNS, in_memory_mb=1)
 
 
-@pytest.mark.parametrize("ending", [".txt", ".conll", ".bio"])
+@pytest.mark.parametrize("ending", [".txt", ".conll", ".bio", ".iob2"])
 @pytest.mark.parametrize("text", [TWO, TWO.replace("\n", "\r\n"), "\n" + TWO.rstrip("\n")])
 def test_sentences_are_lists_with_the_line_they_begin_in(
     tmp_path: Path, ending: str, text: str
@@ -39,6 +39,19 @@ def test_words_alone_are_a_file_to_predict_on(tmp_path: Path) -> None:
     path = tmp_path / "x.conll"
     path.write_text("EU\nrejects\n\nPeter\n")
     assert column_names(str(path)) == ("words", "document")
+
+
+@pytest.mark.parametrize("text", ["Angela Merkel visited Paris .\n", "Merkel went.\nHe stayed.\n"])
+def test_prose_is_not_taken_for_words_with_tags(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"line 1 ends in '(\.|went\.)', which is no tag: a \.txt"):
+        load(tmp_path / "x.txt", text)
+    assert load(tmp_path / "x.conll", text).records["words"][:]
+
+
+@pytest.mark.parametrize("tag", ["O", "o", "b-per", "PER", "3", "PER-B", "B_PER", "S-geo-loc"])
+def test_tags_of_a_text_file_may_look_like_any(tmp_path: Path, tag: str) -> None:
+    source = load(tmp_path / "x.txt", f"Paris\t{tag}\n")
+    assert source.records["tags"][:] == [f'["{tag}"]']
 
 
 def test_blanks_of_other_kinds_belong_to_a_word(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def write_arrow(
 
 WRITERS: dict[str, Callable[[pandas.DataFrame, Path], object]] = {
     "x.jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "x.json": lambda frame, path: frame.to_json(path, orient="records", indent=1),
+    "lines.json": lambda frame, path: frame.to_json(path, orient="records", lines=True),
     "x.ndjson": lambda frame, path: frame.to_json(path, orient="records", lines=True),
     "x.parquet": lambda frame, path: frame.to_parquet(path),
     "stream.arrow": lambda frame, path: write_arrow(frame, path, pyarrow.ipc.new_stream),
@@ -233,8 +235,21 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "another extension": (
         "x.xlsx",
         "x",
-        r"expected a file that ends in \.csv, \.tsv, \.jsonl, \.ndjson, \.parquet, \.arrow",
+        r"expected a file that ends in \.csv, \.tsv, \.jsonl, \.ndjson, \.json, \.parquet, \.arrow",
     ),
+    "a list that ends early": (
+        "x.json",
+        '[{"id": 1},\n {"id": 2}',
+        "line 2 is not JSON.*expected a list of JSON objects",
+    ),
+    "a list of something else": ("x.json", '[{"id": 1}, 2]', "record 2 is no JSON object"),
+    "an empty list": ("x.json", "[]", "the list holds no record"),
+    "half of a character in a list": (
+        "x.json",
+        '[{"id": 1, "note": "\\ud800"}]',
+        "record 1 holds half of a character",
+    ),
+    "a list nested too deeply": ("x.json", "[" * 100_000, "nests lists or objects too deeply"),
 }
 
 
