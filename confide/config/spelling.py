@@ -78,6 +78,15 @@ def repeats(names: Iterable[str]) -> bool:
     return len(set(listed)) < len(listed)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "record"), counted(20, "record")
+    ('1 record', '20 records')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def written(name: str) -> str:
     r"""Return a name in quotes, with whatever could not be seen in it as an escape.
 
@@ -153,6 +162,7 @@ def _formed(text: str, forms: Iterable[str]) -> str:
 
 __all__ = [
     "canonical_name",
+    "counted",
     "difference",
     "name_index",
     "nearest",

@@ -50,6 +50,7 @@ NEEDS = {
         "privacy=none",
     ],
     ("task", "text"): ["task.labels=[no,yes]"],
+    ("task", "token_classification"): ["task.outcome.types=[person,place]"],
     ("task", "image"): ["task.labels=[no,yes]", "task.size=32", *PICTURES],
     ("task", "audio"): ["task.labels=[no,yes]", *PICTURES],
     ("task", "speech_recognition"): ["backbone=ctc", "tuning=full"],

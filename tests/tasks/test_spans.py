@@ -5,7 +5,7 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
 from confide.config.tasks.token_classification import TokenClassificationConfig
-from confide.tasks.spans.tagging import read_tags, spans_of
+from confide.tasks.spans.tagging import read_tags, scheme_of, spans_of
 from confide.tasks.spans.words import items_of, list_text, words_of
 
 TYPES = ["PER", "LOC", "geo-loc"]
@@ -50,9 +50,22 @@ def test_word_that_goes_on_where_nothing_began_begins_a_span(
     assert read.tags[at[0]] % 2 == 1
 
 
-@pytest.mark.parametrize("raw", ["M-PER", "PER", "B-", "X-PER", "B-ORG", "-PER", "b-PER", ""])
+@pytest.mark.parametrize("raw", ["M-PER", "PER", "B-", "X-PER", "B-ORG", "-PER", "B-per", ""])
 def test_unknown_tag_is_named(raw: str) -> None:
     assert read_tags([raw, "O"], "bio", TYPES).unknown == [raw]
+
+
+def test_signs_may_be_in_lower_case() -> None:
+    assert read_tags(["b-PER", "i-PER", "o", "B-LOC"], "bio", TYPES) == ((1, 2, 0, 3), [], 0)
+    assert spans("b-PER e-PER s-LOC", "bioes") == spans("B-PER E-PER S-LOC", "bioes")
+
+
+@pytest.mark.parametrize(
+    ("raw", "scheme"),
+    [("E-PER S-LOC", "bioes"), ("M-PER", "bmes"), ("B-PER O", "bio"), ("E-PER X-PER", None)],
+)
+def test_scheme_follows_from_tags(raw: str, scheme: str | None) -> None:
+    assert scheme_of(raw.split(), TYPES) == scheme
 
 
 def test_spans_are_those_of_seqeval() -> None:

@@ -155,7 +155,7 @@ def test_missing_label_column_is_refused(task: TextClassification) -> None:
 
 
 def test_unknown_label_is_refused(task: TextClassification) -> None:
-    with pytest.raises(DataError, match=r"unknown label 'Good' \(1 records\)"):
+    with pytest.raises(DataError, match=r"unknown label 'Good' \(1 record\)"):
         task.encode(Dataset.from_dict({"text": ["x"], "label": ["Good"]}))
 
 
@@ -174,6 +174,7 @@ def test_every_task_of_conf_has_records_to_try() -> None:
     others = {"text", "recommendation", "stations", "overloads", "tweet_entities", "msra"}
     others |= {"image", "masks", "audio", "digits", "fashion", "conversations", "translation"}
     others |= {"speech_recognition"}
+    others |= {"token_classification"}
     assert names - others == RECORDS_OF.keys()
 
 

@@ -173,7 +173,7 @@ def test_tally_of_a_record_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        (["B-PERS"], r"unknown tag 'B-PERS' \(1 words\)"),
+        (["B-PERS"], r"unknown tag 'B-PERS' \(1 word\)"),
         (["O", "O"], "1 of 1 records have another number of tags than column words has words"),
     ],
 )

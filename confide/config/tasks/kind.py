@@ -29,6 +29,8 @@ class TaskKind:
             invents raw records for checks that need no real ones.
         maker: dotted name of a ``MakeFn`` (confide.tasks.made.making), which makes records of what
             a source holds, such as rows of interactions; None: a source holds records.
+        choice: what a person writes to begin one, ``task=CHOICE``, without a file of the schema;
+            None where a schema has columns that only its file can say.
         title: what it is, in a report.
         purpose: what a model of classes is for, as the beginning of a sentence that they end.
         records: what its records are, in words.
@@ -50,6 +52,7 @@ class TaskKind:
     inventor: str
     title: str
     purpose: str
+    choice: str | None = None
     maker: str | None = None
     records: str = "records"
     pipeline_tag: str | None = None

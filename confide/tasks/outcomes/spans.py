@@ -14,11 +14,11 @@ import numpy
 
 from confide.config.outcomes.outcome import Labelling
 from confide.config.outcomes.spans import SpansConfig
-from confide.config.spelling import nearest, written
+from confide.config.spelling import counted, nearest, written
 from confide.metrics.outcomes.spans import figures_of
 from confide.tasks.outcomes.outcome import Targets, Values
 from confide.tasks.reading import Problem
-from confide.tasks.spans.tagging import ALL_OUTSIDE, Span, read_tags, spans_of
+from confide.tasks.spans.tagging import ALL_OUTSIDE, Span, read_tags, scheme_of, spans_of
 from confide.tasks.spans.words import items_of
 
 if TYPE_CHECKING:
@@ -91,15 +91,23 @@ class Spans:
         return [values.get(one, one) for one in items] if values else items
 
     def _unknown(self, unknown: Counter[str]) -> str:
-        shown = ", ".join(f"{written(tag)} ({n} words)" for tag, n in unknown.most_common(5))
+        shown = ", ".join(
+            f"{written(tag)} ({counted(n, 'word')})" for tag, n in unknown.most_common(5)
+        )
         named = [tag.partition("-")[2] for tag, _ in unknown.most_common(5)]
         near = [why for one in named if one and (why := nearest(one, self._types))]
+        scheme = scheme_of(list(unknown), self._types)
+        fix = (
+            f"task.outcome.scheme={scheme} reads them."
+            if scheme
+            else "Correct the records, add the type to task.outcome.types, choose another"
+            " task.outcome.scheme, or name what numbers mean in task.outcome.tag_values."
+        )
         return (
             f"Column {self._config.column}: unknown tag {shown}; the plan knows"
             f" {', '.join(self._types)}, written as outcome.scheme={self._config.scheme} does. "
             + "".join(f"{why}. " for why in near)
-            + "Correct the records, add the type to task.outcome.types, choose another"
-            " task.outcome.scheme, or name what numbers mean in task.outcome.tag_values."
+            + fix
         )
 
     def _mended(self, odd: Values) -> list[Problem]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 OUTSIDE = 0
 ALL_OUTSIDE = "*"
 """Text in place of a list of tags: no word is in a span, however many there are."""
-_SIGNS = {"bio": "BI", "bmes": "BMES", "bioes": "BIES"}
+_SIGNS = {"bio": "BI", "bioes": "BIES", "bmes": "BMES"}
 _BEGINS, _ENDS = "BS", "ES"
 
 
@@ -43,7 +43,8 @@ def read_tags(raw: Sequence[str], scheme: str, types: Sequence[str]) -> Tagged:
     """Read the tags of a record.
 
     Args:
-        raw: as they are written, one a word.
+        raw: as they are written, one a word; signs may be in lower case, types as the schema has
+            them.
         scheme: ``bio``, ``bmes`` or ``bioes``.
         types: of spans.
 
@@ -55,9 +56,9 @@ def read_tags(raw: Sequence[str], scheme: str, types: Sequence[str]) -> Tagged:
     unknown, mended, going = [], 0, -1
     for text in raw:
         sign, _, name = text.strip().partition("-")
-        kind = place.get(name)
+        sign, kind = sign.upper(), place.get(name)
         if kind is None or sign not in _SIGNS[scheme] or not sign:
-            if text.strip() != "O":
+            if text.strip().upper() != "O":
                 unknown.append(text)
             tags.append(OUTSIDE)
             going = -1
@@ -67,6 +68,15 @@ def read_tags(raw: Sequence[str], scheme: str, types: Sequence[str]) -> Tagged:
         tags.append(1 + 2 * kind + (not begins))
         going = -1 if sign in _ENDS else kind
     return Tagged(tuple(tags), unknown, mended)
+
+
+def scheme_of(raw: Sequence[str], types: Sequence[str]) -> str | None:
+    """Return the first scheme in which all of some tags say something; None for no scheme.
+
+    >>> scheme_of(["E-PER", "S-LOC"], ["PER", "LOC"]), scheme_of(["PER"], ["PER"])
+    ('bioes', None)
+    """
+    return next((one for one in _SIGNS if not read_tags(raw, one, types).unknown), None)
 
 
 def spans_of(tags: Sequence[int], words: Sequence[int] | None = None) -> Iterator[Span]:
@@ -93,4 +103,4 @@ def spans_of(tags: Sequence[int], words: Sequence[int] | None = None) -> Iterato
         yield Span(kind, start, end)
 
 
-__all__ = ["ALL_OUTSIDE", "OUTSIDE", "Span", "Tagged", "read_tags", "spans_of"]
+__all__ = ["ALL_OUTSIDE", "OUTSIDE", "Span", "Tagged", "read_tags", "scheme_of", "spans_of"]

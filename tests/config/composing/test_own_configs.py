@@ -138,9 +138,22 @@ def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
     assert (
         "Did you mean credit? Choose one of: audio, conversations, credit, dialysis, digits,"
         " fashion, heart_disease, image, lending, masks, msra, overloads, recommendation,"
-        " speech_recognition, stations, text, titles, translation, tweet_entities, tweets."
+        " speech_recognition, stations, text, titles, token_classification, translation, tweet_entities,"
+        " tweets."
         in problem
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("image_classification", "task=image begins one"),
+        ("tabular", "a file of your own begins with it"),
+    ],
+)
+def test_a_kind_that_is_no_choice_is_told(here: Path, kind: str, how: str) -> None:
+    (problem, *_) = mistakes(f"task={kind}")
+    assert f"{kind} is a kind of task, and {how}. Choose one of: audio," in problem
 
 
 def test_a_file_of_another_ending_is_told(here: Path) -> None:

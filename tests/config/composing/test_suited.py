@@ -1,5 +1,7 @@
 """How a model is trained where a config says nothing of it."""
 
+from pathlib import Path
+
 import pytest
 
 from confide.config.composing.compose import compose, rule_words
@@ -41,7 +43,10 @@ def recipe_of(config: Config) -> Recipe:
         (HEART, PLAIN),
         ((*HEART, "privacy=record"), GRADIENT_SUMS),
         (MAIN, GRADIENT_SUMS),
-        ((*MAIN, "privacy=none"), PLAIN),
+        ((*MAIN, "privacy=none"), GRADIENT_SUMS),
+        ((*MAIN, "privacy=none", "tuning=lora"), PLAIN),
+        ((*MAIN, "privacy=none", "server.keep=best"), PLAIN),
+        (("experiment=titles", "privacy=none"), PLAIN),
         ((*PRIVATE, "task._target_=my_module.Task"), PLAIN),
         ((*PRIVATE, "backbone=additive", "backbone.pairs=[[Income,Amount]]"), GRADIENT_SUMS),
         ((*MAIN, "tuning=lora"), PLAIN),
@@ -94,7 +99,9 @@ def test_rounds_and_norms_may_be_set_beside_it(word: str, kept: int) -> None:
     assert config.server.num_rounds == kept
 
 
-@pytest.mark.parametrize("job", [PRIVATE, (*HEART, "privacy=record"), MAIN])
+@pytest.mark.parametrize(
+    "job", [PRIVATE, (*HEART, "privacy=record"), MAIN, (*MAIN, "privacy=none")]
+)
 def test_it_is_what_private_table_says(job: tuple[str, ...]) -> None:
     assert compose(job) == compose([*job, "client=private_table"])
 
@@ -113,3 +120,30 @@ def test_a_config_that_is_shown_says_what_the_rule_chose() -> None:
     words = rule_words(PRIVATE)
     assert "strategy/objective=gradient_sum" in words
     assert compose([*words, *PRIVATE]) == compose(PRIVATE)
+
+
+TAGS = ("task=token_classification", "task.outcome.types=[PER]", "data.path=x.conll")
+TAGS += ("data.public=true",)
+
+
+@pytest.mark.parametrize(
+    ("words", "layers"),
+    [
+        (("backbone=minilm",), 3),
+        (("backbone=minilm", "tuning=lora"), None),
+        (("backbone=transformer", "backbone.name=encoder"), 2),
+        (("backbone=transformer", "backbone.name=encoder", "tuning=lora"), None),
+        (("backbone=transformer", "backbone.name=encoder", "backbone.num_hidden_layers=4"), 4),
+        (("backbone=transformer", "backbone.name=other"), None),
+        (("backbone=transformer", "backbone.name=absent"), None),
+    ],
+)
+def test_a_head_on_words_gets_half_of_a_sentence_encoder(
+    words: tuple[str, ...], layers: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("encoder", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"num_hidden_layers": 5}')
+    (tmp_path / "encoder" / "modules.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    assert compose((*TAGS, *words)).backbone.num_hidden_layers == layers  # type: ignore[attr-defined]
