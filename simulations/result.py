@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from confide.config.spelling import counted
 from confide.errors import ConfigError, UnreadableError
 from confide.server.run_folder import REPORT, SUMMARY, finished
 from confide.simulations.process_settings import quiet_imports, threads_kept, without_bars
@@ -130,8 +131,8 @@ class Result:
             if federated is None
             else f" {escape(str(metric))} {federated:.3f} on the test records of all,"
         )
-        rounds = escape(str(self.summary["rounds"]))
-        return f"<p>{escape(os.path.relpath(self.run_dir))}:{told} {rounds} rounds</p>{table}"
+        rounds = escape(counted(self.summary["rounds"], "round"))
+        return f"<p>{escape(os.path.relpath(self.run_dir))}:{told} {rounds}</p>{table}"
 
 
 def load_run(run_dir: str | Path, *, custom_tasks: tuple[str, ...] = ()) -> Result:

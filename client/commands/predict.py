@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from confide.client.records.sources.reading_options import add_reading_options, reading_of
 from confide.config.custom import BACKBONE_HELP, CUSTOM_TASK_HELP, look_in_current_folder
+from confide.config.spelling import counted
 from confide.errors import ConfigError
 from confide.terminal import is_reader_gone, make_console
 
@@ -38,8 +39,8 @@ labelled ones are printed. If records do not fit, all mistakes are listed at onc
 written."""
 
 _INPUT_HELP = (
-    "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .conll, .npz), a folder of pictures or"
-    " sounds, pkg://PACKAGE/FILE, or a database's URL"
+    "a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .conll, .npz), a folder of"
+    " pictures or sounds, pkg://PACKAGE/FILE, or a database's URL"
 )
 _KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
@@ -266,10 +267,8 @@ def _summarise(predictor: "Predictor", parts: "Sequence[Part]", output: Path | N
 
     count = sum(len(part.labels) for part in parts)
     where = f" in {output}" if output is not None else ""
-    print(
-        f"{count} records predicted by model {predictor.description.model_sha256[:12]}{where}",
-        file=sys.stderr,
-    )
+    model = predictor.description.model_sha256[:12]
+    print(f"{counted(count, 'record')} predicted by model {model}{where}", file=sys.stderr)
     metrics, labelled = score(predictor, parts)
     if labelled:
         values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

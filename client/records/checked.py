@@ -32,7 +32,7 @@ from confide.client.records.units import (
     unit_ids,
 )
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
-from confide.config.spelling import canonical_name
+from confide.config.spelling import canonical_name, counted
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
@@ -154,7 +154,9 @@ def institutions_of(values: Sequence[str], config: DataConfig) -> list[str]:
     named = {canonical_name(value): name for value, name in config.partition_values.items()}
     unknown = Counter(value for value in values if value not in named)
     if unknown:
-        shown = ", ".join(f"{value} ({count} records)" for value, count in unknown.most_common(5))
+        shown = ", ".join(
+            f"{value} ({counted(count, 'record')})" for value, count in unknown.most_common(5)
+        )
         raise DataError(
             f"Column {config.partition_by}: data.partition_values has no institution for {shown};"
             " add them there."

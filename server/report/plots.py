@@ -12,6 +12,7 @@ import numpy
 import pandas
 from matplotlib.axes import Axes
 
+from confide.config.spelling import counted
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report.figures import (
     ALONE,
@@ -70,7 +71,7 @@ def on_all_records(run: RunFiles) -> Picture | None:
         scores += [Score(label, value, colour, n) for label, value, colour in reference]
         forest(axes, scores, metric)
     caption = "Each institution's local model, the federated and the pooled model."
-    caption += f" Measured on {n} records." if n else ""
+    caption += f" Measured on {counted(n, 'record')}." if n else ""
     caption += " Bars: 95 % intervals (Wilson)." if metric == "accuracy" else ""
     title = f"{titled(metric)} on the test records of all institutions"
     return picture("all", figure, title=title, caption=caption)

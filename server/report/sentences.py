@@ -16,6 +16,7 @@ from confide.config.models.table import BACKBONES
 from confide.config.models.tunings import TUNINGS, own_settings
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
+from confide.config.spelling import counted
 from confide.config.strategies.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
 from confide.config.tasks.table import TASKS
 from confide.metrics.metric import noise_name
@@ -224,10 +225,10 @@ def weakest(run: RunFiles) -> str:
     # Of scores such as a log loss the largest is the worst
     choose = min if run.higher_is_better else max
     name = choose(scored, key=lambda name: scored[name])
-    support = run.clients[name].get("test_examples")
+    support = run.clients[name].get("test_examples") or 0
     return (
         f"The weakest result is on the own test records of {name}: {run.metric}"
-        f" {scored[name]:.3f} on {support} records."
+        f" {scored[name]:.3f} on {counted(support, 'record')}."
     )
 
 

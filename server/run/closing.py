@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from confide.config.spelling import counted
 from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.tables import Table
@@ -122,9 +123,11 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
         f"{name} withdrew after round {it['after_round']}; of it stays in the run: {it['stays']}."
         for name, it in summary.get("withdrawn", {}).items()
     ]
+    rounds = summary["rounds"]
+    assert isinstance(rounds, int)
     return [
         *lines,
-        f"{summary['rounds']} rounds in {summary['seconds']} s; model"
+        f"{counted(rounds, 'round')} in {summary['seconds']} s; model"
         f" {str(summary['model_sha256'])[:12]}, report.html and all else in {run_dir}",
     ]
 

@@ -28,6 +28,7 @@ from confide.config.composing.main_job import names_a_job, own_experiments, with
 from confide.config.composing.own_source import SCHEME
 from confide.config.composing.quoting import quote_texts
 from confide.config.custom import unforeseen
+from confide.config.spelling import counted
 from confide.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -300,7 +301,8 @@ def tell_finished(run_dir: Path) -> bool:
     if summary is None:
         return False
     print(
-        f"{run_dir} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}."
+        f"{run_dir} is finished: {counted(summary['rounds'], 'round')}, model"
+        f" {summary['model_sha256'][:12]}."
         " Nothing to resume."
     )
     return True

@@ -447,7 +447,7 @@ def test_every_problem_of_every_file_is_in_one_message(folder: str) -> None:
         deal(folder, partitioner="natural", id_column="id", num_clients=2, min_per_label=21)
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
         "Bern: Column x: 1 of 21 values are not numbers",
-        "Bern: Column label: unknown label 'maybe' (1 records)",
+        "Bern: Column label: unknown label 'maybe' (1 record)",
         "Bern: Column id: 1 of 21 ids are null",
         "Label no: 20 of 41 records, expected at least data.min_per_label=21",
         "Label yes: 20 of 41 records, expected at least data.min_per_label=21",

@@ -18,8 +18,9 @@ _ALMOST, _ENOUGH = 0.99, 0.95
 _LABEL = re.compile(
     r"(?i)^(label|labels|target|class|outcome|y|status|diagnosis|response|result|sentiment|grade"
     r"|default(ed)?|churn(ed)?|survived|death|died|mortality|readmitted|fraud|risk|category|num"
-    r"|disease|severity|approved|good_?bad)$"
+    r"|disease|severity|approved|goodbad)$"
 )
+_BETWEEN = re.compile(r"[ _.-]+")
 _ID = re.compile(
     r"(?i)^(id|ids|idx|index|nr|no|number|key|uuid|guid|row_?(names|number|id)|unnamed: \d+"
     r"|\w*[_ .-](id|nr|no|key|uuid|number))$|^[a-z]+(ID|Id|Nr|No)$|(?-i:[a-z]ID)$"
@@ -137,8 +138,8 @@ def survival_columns(columns: Mapping[str, Values]) -> tuple[str, str] | None:
 
 
 def is_named_as_label(name: str) -> bool:
-    """Say whether a column is called what labels are."""
-    return _LABEL.fullmatch(name) is not None
+    """Say whether a column is called what labels are, in one word or two: re_admitted."""
+    return _LABEL.fullmatch(_BETWEEN.sub("", name)) is not None
 
 
 def label_candidates(columns: Mapping[str, Values]) -> list[str]:
@@ -156,7 +157,7 @@ def label_candidates(columns: Mapping[str, Values]) -> list[str]:
     def likely(name: str) -> tuple[bool, bool, int, int]:
         # Tables usually end with the label; few classes are likelier than many
         return (
-            not _LABEL.search(name),
+            not is_named_as_label(name),
             len(few[name].counts) > 10,
             few[name].nulls,
             -order.index(name),

@@ -38,6 +38,7 @@ class Answer:
     """
 
     score_name, score_unit = "logits", 1.0
+    _one, _many = "an answer", "answers"
 
     def __init__(self, config: AnswerConfig, labelling: Labelling) -> None:
         self._config = config
@@ -72,8 +73,8 @@ class Answer:
         if not known.all():
             problems.append(
                 Problem(
-                    f"Column {self._column}: {(~known).sum()} of {len(known)} answers are empty or"
-                    " missing; write them or remove these records.",
+                    f"Column {self._column}: {(~known).sum()} of {len(known)} {self._many} are"
+                    " empty or missing; write them or remove these records.",
                     first(~known),
                 )
             )
@@ -89,16 +90,16 @@ class Answer:
             return None
 
     def counts(self, values: Values) -> dict[str, int]:
-        """Count answers."""
-        return {"answers": len(values)}
+        """Count them."""
+        return {self._many: len(values)}
 
     def count_problems(
         self, counts: Mapping[str, int], *, total: int, minimum: int
     ) -> Iterator[str]:
         """Yield that there are too few answers to learn from."""
-        if counts["answers"] < minimum:
+        if counts[self._many] < minimum:
             yield (
-                f"Column {self._column}: {counts['answers']} of {total} records have an answer,"
+                f"Column {self._column}: {counts[self._many]} of {total} records have {self._one},"
                 f" expected at least data.min_per_label={minimum}; bring more, or lower it."
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from confide.config.outcomes.outcome import Labelling, OutcomeConfig
-from confide.config.spelling import canonical_name, name_index, nearest, written
+from confide.config.spelling import canonical_name, counted, name_index, nearest, written
 from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_float32
 from confide.tasks.reading import Problem, distinct_of, first
 
@@ -145,7 +145,8 @@ def few_of(counts: Mapping[str, int], *, total: int, minimum: int) -> Iterator[s
 
 def _unknown_labels(name: str, unknown: Counter[str], known: Sequence[str], *, where: str) -> str:
     shown = ", ".join(
-        f"{written(value)} ({count} records)" for value, count in unknown.most_common(_SHOWN)
+        f"{written(value)} ({counted(count, 'record')})"
+        for value, count in unknown.most_common(_SHOWN)
     )
     near = [why for value, _ in unknown.most_common(_SHOWN) if (why := nearest(value, known))]
     return (

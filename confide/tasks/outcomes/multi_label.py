@@ -9,7 +9,7 @@ import numpy
 
 from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.outcome import Labelling
-from confide.config.spelling import canonical_name, name_index, nearest, written
+from confide.config.spelling import canonical_name, counted, name_index, nearest, written
 from confide.tasks.outcomes.classes import PREDICTION, PROBABILITY
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
@@ -107,7 +107,9 @@ class MultiLabel:
         return Targets(rows[codes], known[codes], problems)
 
     def _unknown(self, unknown: Counter[str]) -> str:
-        shown = ", ".join(f"{written(word)} ({n} records)" for word, n in unknown.most_common(5))
+        shown = ", ".join(
+            f"{written(word)} ({counted(n, 'record')})" for word, n in unknown.most_common(5)
+        )
         near = [why for word, _ in unknown.most_common(5) if (why := nearest(word, self._names))]
         return (
             f"Column {self._config.column}: unknown label {shown}; the plan knows"

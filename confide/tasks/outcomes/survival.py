@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from confide.config.outcomes.outcome import Labelling
 from confide.config.outcomes.survival import SurvivalConfig
-from confide.config.spelling import canonical_name, name_index, written
+from confide.config.spelling import canonical_name, counted, name_index, written
 from confide.metrics.ends import risk
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
@@ -114,7 +114,9 @@ class Survival:
             problems.append(Problem(told, first(empty)))
         if strange.any():
             counts = Counter(text[code] for code in codes[strange].tolist()).most_common(_SHOWN)
-            shown = ", ".join(f"{written(value)} ({count} records)" for value, count in counts)
+            shown = ", ".join(
+                f"{written(value)} ({counted(count, 'record')})" for value, count in counts
+            )
             told = (
                 f"Column {config.event_column}: {shown}: neither in"
                 f" outcome.event_values={config.event_values} nor in"

@@ -19,6 +19,8 @@ UNWRITTEN = -1.0
 class Text(Answer):
     """A text that is written from another."""
 
+    _one, _many = "a text", "texts"
+
     @property
     def score_shape(self) -> tuple[int, ...]:
         """What a record adds to the sums that metrics follow from."""

@@ -218,6 +218,15 @@ def test_the_label_is_found_or_named() -> None:
         draft_task(Dataset.from_dict({"age": AGE, "more": AGE}))
 
 
+@pytest.mark.parametrize("name", ["re admitted", "Re-Admitted", "good_bad"])
+def test_a_label_may_be_written_in_two_words(name: str) -> None:
+    half = len(AGE) // 2
+    other = (["a", "b", "b"] * half)[: 2 * half]
+    table = {"age": AGE[: 2 * half], "other": other, name: ["0", "1"] * half, "home": other[::-1]}
+    draft = draft_task(Dataset.from_dict(table))
+    assert draft.task.label_column == name
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [

@@ -126,7 +126,7 @@ def test_every_problem_is_shown_at_once(
         "problem: Bern: The records lack column ca; they have id, age",
         "problem: Bern: Column cp: 1 unknown categories in 920 of 920 values, such as 'chest ache'",
         "problem: Bern: Column num: 1 of 920 labels are null",
-        "problem: Bern: Column num: unknown label 'maybe' (1 records)",
+        "problem: Bern: Column num: unknown label 'maybe' (1 record)",
         "problem: Label absent: ",
     ):
         assert words in text

@@ -41,7 +41,7 @@ def test_labels_are_read_from_a_list_and_an_empty_one_holds_none() -> None:
     [
         (COLUMNS, {"x": ["0", None], "y": ["0", "1"]}, "Column x: 1 of 2 labels are null"),
         (COLUMNS, {"x": ["0", "2"], "y": ["0", "1"]}, "neither 0 nor 1.*such as '2'"),
-        (LISTS, {"tags": ["x", "x;y"]}, r"unknown label 'x;y' \(1 records\).*separator=','"),
+        (LISTS, {"tags": ["x", "x;y"]}, r"unknown label 'x;y' \(1 record\).*separator=','"),
         (GRADES, {"g": ["low", "Mid."]}, "unknown label.*task.outcome.labels"),
     ],
 )

@@ -13,6 +13,7 @@ from confide.config.outcomes.text import TextConfig
 from confide.config.tasks.sequence_to_sequence import SequenceToSequenceConfig
 from confide.errors import DataError, ModelError
 from confide.tasks.outcomes.answer import NOTHING
+from confide.tasks.outcomes.text import Text
 from confide.tasks.sequences.sequence_to_sequence import SequenceToSequence
 from confide.tasks.sequences.written import DECODER
 from confide.tasks.task import LABELS, TalliedTask
@@ -144,3 +145,12 @@ def test_a_model_that_writes_no_words_is_scored_like_any_other() -> None:
     outputs[0, : len(words) + 1, -1] = torch.tensor([270, *words]).float()
     assert task.predictions(outputs, examples.columns) == {"prediction": ["eins"]}
     assert task.tally(outputs, examples.columns).isfinite().all()
+
+
+def test_texts_are_counted_as_texts() -> None:
+    outcome = Text(TASK.outcome, TASK.labelling)  # type: ignore[arg-type]
+    found = outcome.read({"target": ["a b", ""]})
+    assert outcome.counts(found.values[found.known]) == {"texts": 1}
+    assert "1 of 2 texts are empty" in found.problems[0].text
+    (told,) = outcome.count_problems({"texts": 1}, total=2, minimum=2)
+    assert "1 of 2 records have a text, expected at least" in told
