@@ -18,6 +18,7 @@ from confide.terminal import is_reader_gone, make_console
 if TYPE_CHECKING:
     import pyarrow
 
+    from confide.inference.language.past_answers import PastAnswers
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
     from confide.models.language.writing import WritingOptions
@@ -29,14 +30,15 @@ Nothing leaves this machine.
   confide predict runs/2026-11-22/00-26-38 new.csv > predicted.csv
   confide predict RUN patients.parquet --output predicted.parquet --keep id
   confide predict RUN/export/onnx new.csv --output predicted.jsonl
+  confide predict RUN questions.csv --past answered.csv
   confide predict RUN 'postgresql+psycopg://ann@db/ward' --query 'SELECT * FROM heart'
 
 The output has the columns of the input and those of the prediction: of classes a column prediction
 with the most likely one, and a column probability_CLASS for each; of conversations a column
-prediction with the answer. Without --output it is CSV on the
-standard output. The label column may be missing, or empty for some records; the task's metrics on
-labelled ones are printed. If records do not fit, all mistakes are listed at once, and nothing is
-written."""
+prediction with the answer, and after --past the past conversation that was shown. Without --output
+it is CSV on the standard output. The label column may be missing, or empty for some records; the
+task's metrics on labelled ones are printed. If records do not fit, all mistakes are listed at once,
+and nothing is written."""
 
 _INPUT_HELP = (
     "a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .conll, .npz), a folder of"
@@ -137,6 +139,17 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
         help="share of probability, from the likeliest word down, that words are drawn from",
     )
     group.add_argument("--seed", type=int, default=0, help="of drawn words (default: 0)")
+    group.add_argument(
+        "--past",
+        metavar="INPUT",
+        help="past conversations of your own, of which a model that answers conversations is shown"
+        " the nearest; what it writes may repeat it",
+    )
+    group.add_argument(
+        "--past-encoder",
+        metavar="FOLDER",
+        help="frozen encoder of texts that finds it (default: all-MiniLM-L6-v2)",
+    )
 
 
 def writing_of(arguments: argparse.Namespace) -> "WritingOptions":
@@ -163,12 +176,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     from confide.client.records.judged import outside_notes
     from confide.client.records.whole import Whole, read_whole
     from confide.config.client import TrainerConfig
-    from confide.inference.prediction import (
-        kept_of,
-        made_to_predict,
-        predict_in_parts,
-        read_inputs,
-    )
+    from confide.inference.inputs import kept_of, made_to_predict, read_inputs
+    from confide.inference.prediction import predict_in_parts
     from confide.inference.predictor import load_predictor
     from confide.models.compute import make_compute
 
@@ -196,14 +205,15 @@ def _predict(arguments: argparse.Namespace) -> None:
     if rows is not None:  # a line a user, and not a line a row
         told = rows.select_columns(kept_of(rows, predictor)).data.table
         whole = Whole(records=rows, kept=told)
-    _refuse_taken(predictor, whole.kept.column_names)
+    past = _read_past(arguments, predictor, needed)
+    _refuse_taken(predictor, whole.kept.column_names, has_past=past is not None)
     inputs = read_inputs(predictor, whole.records, places=whole.places)
     for note in outside_notes(inputs.records, schema):
         print(f"note: {note}", file=sys.stderr)
     parts: list[Part] = []
     # On one terminal a bar and the predictions would write into each other
     hidden = arguments.output is None and sys.stdout.isatty()
-    made = predict_in_parts(predictor, inputs, writing_of(arguments))
+    made = predict_in_parts(predictor, inputs, writing_of(arguments), past)
     in_parquet = arguments.output is not None and arguments.output.suffix.lower() == ".parquet"
     tables = _tables(whole.typed() if in_parquet else whole.kept, made, parts, hidden=hidden)
     if arguments.output is not None:
@@ -213,8 +223,35 @@ def _predict(arguments: argparse.Namespace) -> None:
     _summarise(predictor, parts, arguments.output)
 
 
-def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
-    added = set(predictor.outcome.prediction_columns())
+def _read_past(
+    arguments: argparse.Namespace, predictor: "Predictor", needed: Sequence[str]
+) -> "PastAnswers | None":
+    """Read past conversations, if any are named.
+
+    Raises:
+        ConfigError: if the model answers none.
+        DataError: naming everything that does not fit.
+    """
+    from confide.client.records.whole import read_whole
+    from confide.inference.language.past_answers import ENCODER, refuse_unshown
+    from confide.inference.prediction import read_past
+
+    if arguments.past is None:
+        if arguments.past_encoder is not None:
+            raise ConfigError("--past-encoder finds past conversations; name them with --past.")
+        return None
+    refuse_unshown(predictor.task)
+    whole = read_whole(
+        arguments.past, query=None, needed=needed, keep=[], reading=reading_of(arguments)
+    )
+    encoder = arguments.past_encoder or ENCODER
+    return read_past(predictor, whole.records, encoder=encoder, places=whole.places)
+
+
+def _refuse_taken(predictor: "Predictor", kept: Sequence[str], *, has_past: bool) -> None:
+    from confide.inference.language.past_answers import COLUMNS
+
+    added = {*predictor.outcome.prediction_columns(), *(COLUMNS if has_past else ())}
     taken = [name for name in kept if name in added]
     if taken:
         raise ConfigError(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from confide.inference.prediction import Inputs, predict_in_parts, score
+from confide.inference.inputs import Inputs
+from confide.inference.prediction import predict_in_parts, score
 from confide.inference.predictor import Predictor
 from confide.models.backbones import find_backbone
 from confide.models.saved import RUN_FORM

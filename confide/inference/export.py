@@ -17,7 +17,7 @@ from confide.errors import ConfigError, ModelError, StorageError
 from confide.inference import packages
 from confide.inference.comparison import TOLERANCE, Comparison, compare
 from confide.inference.exporter import exporter_of
-from confide.inference.prediction import read_inputs
+from confide.inference.inputs import read_inputs
 from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
 from confide.models.backbones import find_backbone
 from confide.models.compute import Compute

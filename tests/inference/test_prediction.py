@@ -16,7 +16,8 @@ from small_models import ROWS, TABLE, TEXTS, make_backbone, save_run, save_table
 from confide.client.training.trainer import Trainer
 from confide.errors import DataError, ModelError
 from confide.inference.export import export
-from confide.inference.prediction import predict, predict_in_parts, read_inputs, score
+from confide.inference.inputs import read_inputs
+from confide.inference.prediction import predict, predict_in_parts, score
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors

@@ -16,22 +16,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional
 
-from confide.config.models.backbone import Weights
 from confide.config.models.items import ItemsConfig
-from confide.config.models.transformer import TransformerConfig
 from confide.config.spelling import canonical_name
 from confide.errors import ModelError
 from confide.models import backbones
-from confide.models.encoders.features import features_of
-from confide.models.encoders.frozen import FrozenEncoder
+from confide.models.encoders.text_vectors import TextVectors
 from confide.storage.tensor_files import sha256
 from confide.tasks.made.catalogue import Catalogue
-from confide.tasks.task import LABELS, Examples, padded_length
 
 _ITEMS, _VECTORS, _CONFIG = "items.json", "items.safetensors", "config.json"
-_LONGEST, _AXES = 64, 256
+_AXES = 256
 _MODEL_TYPE = "confide_items"
 
 
@@ -45,8 +40,8 @@ def make_items(config: ItemsConfig) -> None:
     if not config.catalogue or folder.exists() or "://" in config.name:
         return
     ids, texts = read_table(config)
-    vectors = text_vectors(texts, config.encoder)
-    write_items(folder, ids, texts, vectors)
+    vectors = TextVectors(config.encoder)(texts)
+    write_items(folder, ids, texts, vectors - vectors.mean(dim=0))
 
 
 def read_table(config: ItemsConfig) -> tuple[list[str], list[str]]:
@@ -82,37 +77,6 @@ def read_table(config: ItemsConfig) -> tuple[list[str], list[str]]:
     columns = [table[name].str.strip() for name in config.text_columns]
     texts = [", ".join(filter(None, cells)) for cells in zip(*columns, strict=True)]
     return ids, texts
-
-
-def text_vectors(texts: Sequence[str], encoder: str) -> Tensor:
-    """Return the mean token vectors of texts, of norm 1, less their mean; shape [n, d].
-
-    Raises:
-        ModelError: if the encoder cannot be used.
-    """
-    folder = backbones.find_backbone(Weights(encoder))
-    frozen = FrozenEncoder(TransformerConfig(name=encoder), folder, num_outputs=1, longest=_LONGEST)
-    rows = backbones.load_tokenizer(folder)(list(texts), truncation=True, max_length=_LONGEST)[
-        "input_ids"
-    ]
-    rows = [row or [0] for row in rows]
-    lengths = torch.tensor([len(row) for row in rows])
-    width = padded_length(int(lengths.max()))
-    mask = (torch.arange(width) < lengths[:, None]).long()
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-    columns = {"input_ids": ids, "attention_mask": mask, LABELS: torch.zeros(len(rows))}
-    examples = Examples(columns, lengths, {"input_ids": 0, "attention_mask": 0})
-    model = frozen.load().eval()
-    found = features_of(
-        examples,
-        lambda batch: model.pooled(**batch),
-        shape=(frozen.width,),
-        device=torch.device("cpu"),
-        autocast=None,
-        cache=None,
-    )
-    vectors = functional.normalize(found, dim=1)
-    return vectors - vectors.mean(dim=0)
 
 
 def write_items(folder: Path, ids: Sequence[str], texts: Sequence[str], vectors: Tensor) -> None:
@@ -192,6 +156,5 @@ __all__ = [
     "read_catalogue",
     "read_items",
     "read_table",
-    "text_vectors",
     "write_items",
 ]

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +11,9 @@ import torch
 from datasets import Dataset
 from numpy.random import SeedSequence
 
+from confide.errors import ConfigError
 from confide.models.language.answering import AnswerModel
+from confide.tasks.conversations.messages import Message
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +64,8 @@ class WritingTask(Protocol):
     def most_tokens(self) -> int:
         """Tokens after which training cuts an answer."""
 
-    def prompts(self, records: Dataset) -> list[list[int]]:
-        """Return the tokens that answers are written after."""
+    def prompts(self, records: Dataset, shown: Sequence[Sequence[Message]] = ()) -> list[list[int]]:
+        """Return the tokens that answers are written after; ``shown``: what was said before."""
 
     def written(self, ids: Sequence[int]) -> str:
         """Return the text of an answer's tokens."""
@@ -93,13 +96,27 @@ class Writer:
             model = model.merge_and_unload()  # adapters apart would cost time for every token
         return model.to(self.device).eval()
 
-    def write(self, records: Dataset, options: WritingOptions) -> list[list[int]]:
+    def write(
+        self,
+        records: Dataset,
+        options: WritingOptions,
+        shown: Sequence[Sequence[Message]] = (),
+    ) -> list[list[int]]:
         """Answer records, each as if it were alone.
+
+        Args:
+            records: what is asked.
+            options: how answers are written.
+            shown: messages that the model finds before each record's own; empty: none.
 
         Returns:
             Tokens of each answer, without the one that ends it.
+
+        Raises:
+            ConfigError: if an answer may be longer than the model can count.
         """
-        prompts = self.task.prompts(records)
+        room = self._room(options.max_new_tokens or self.task.most_tokens)
+        prompts = [prompt[-room:] for prompt in self.task.prompts(records, shown)]
         answers: list[list[int]] = [[]] * len(prompts)
         # Of one length together, so that nothing is padded; drawn answers one by one, so that none
         # depends on which others there are.
@@ -115,6 +132,20 @@ class Writer:
                 for place, answer in zip(part, found, strict=True):
                     answers[place] = answer
         return answers
+
+    def _room(self, most: int) -> int:
+        """Return how many tokens a question may have before an answer of ``most``.
+
+        Raises:
+            ConfigError: if none.
+        """
+        positions = getattr(self._model.config, "max_position_embeddings", None) or sys.maxsize
+        if most >= positions:
+            raise ConfigError(
+                f"--max-new-tokens={most}: question and answer together have at most {positions}"
+                " tokens in this model; lower it."
+            )
+        return int(positions - most)
 
     def _written(
         self, prompts: list[list[int]], options: WritingOptions, place: int

@@ -90,7 +90,7 @@ class CausalLm(Labelled):
         """
         self.read(records)
         rows, problems = [], []
-        for number, conversation in enumerate(conversations_of(records, self._config), start=1):
+        for number, conversation in enumerate(self.conversations(records), start=1):
             try:
                 rows.append(self._row(conversation))
             except ValueError as error:
@@ -184,16 +184,26 @@ class CausalLm(Labelled):
                         " take it out."
                     )
 
-    def prompts(self, records: Dataset) -> list[list[int]]:
+    def conversations(self, records: Dataset) -> list[Conversation]:
+        """Read records that fit."""
+        return list(conversations_of(records, self._config))
+
+    def prompts(self, records: Dataset, shown: Sequence[Sequence[Message]] = ()) -> list[list[int]]:
         """Return the tokens that answers are written after, as many as training would keep.
+
+        Args:
+            records: n conversations.
+            shown: what each is to find said before its own messages, which takes as many tokens
+                again; empty: nothing, of none of them.
 
         Raises:
             DataError: naming a record that the template cannot write.
         """
-        room, found = self._config.max_tokens - self._most, []
-        for number, conversation in enumerate(conversations_of(records, self._config), start=1):
+        room, found = self._config.max_tokens * (2 if shown else 1) - self._most, []
+        for number, conversation in enumerate(self.conversations(records), start=1):
+            said = shown[number - 1] if shown else ()
             try:
-                found.append(self._prompt(conversation)[-room:])
+                found.append(self._prompt(conversation.after(said))[-room:])
             except ValueError as error:
                 raise DataError(f"Record {number}: {error}") from None
         return found

@@ -38,6 +38,16 @@ class Conversation(NamedTuple):
     messages: tuple[Message, ...]
     answer: str | None
 
+    @property
+    def question(self) -> str:
+        """The user's last message."""
+        return self.messages[-1].content
+
+    def after(self, said: Sequence[Message]) -> "Conversation":
+        """Return it with messages said before its own; a system's message stays the first."""
+        start = 1 if self.messages[0].role == SYSTEM else 0
+        return self._replace(messages=(*self.messages[:start], *said, *self.messages[start:]))
+
 
 def parse_messages(text: str) -> Conversation:
     """Read a conversation that is written as JSON.

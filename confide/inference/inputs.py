@@ -1,0 +1,208 @@
+"""Records to predict on: rows made into records, columns that a task needs, what does not fit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import pandas
+import pyarrow
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.task import TaskConfig
+from confide.errors import DataError
+from confide.held import file_cells
+from confide.inference.predictor import Predictor
+from confide.tasks.made.making import to_predict
+from confide.tasks.outcomes.outcome import FilledOutcome
+from confide.tasks.task import Task
+from confide.tasks.values import text_column
+
+_LACKING = "The records lack column"
+"""How a task's check begins that finds columns missing: here it sees those alone that there are."""
+
+
+class Inputs(NamedTuple):
+    """Records that fit, ready to predict on.
+
+    Attributes:
+        records: the columns the task needs, as text; where a label is missing, any label stands.
+        labelled: bool, shape [n]; whether the label is the record's own.
+    """
+
+    records: Dataset
+    labelled: Tensor
+
+
+def made_to_predict(records: Dataset | pandas.DataFrame, task: TaskConfig) -> Dataset | None:
+    """Make records of rows, such as a user's interactions; None where records are there already.
+
+    Raises:
+        DataError: naming what is wrong with the rows.
+    """
+    names = set(_names(records))
+    is_made = TASKS[task.kind].maker is None or set(task.content_columns) <= names
+    if is_made or not set(task.source_columns) <= names or not len(records):
+        return None
+    table = pyarrow.table({name: _as_text(records, name) for name in task.source_columns})
+    made = to_predict(Dataset(table, fingerprint=uuid4().hex), task)
+    if made.problems:
+        raise DataError([problem.text for problem in made.problems])
+    return made.records
+
+
+def kept_of(made: Dataset, predictor: Predictor) -> list[str]:
+    """Name the columns of made records that say whose they are."""
+    content = predictor.task.content_columns()
+    return [name for name in made.column_names if name not in content]
+
+
+def read_inputs(
+    predictor: Predictor,
+    records: Dataset | pandas.DataFrame,
+    *,
+    with_labels: bool = True,
+    places: Sequence[str] = (),
+) -> Inputs:
+    """Take the columns that the task needs, and check them.
+
+    Args:
+        predictor: whose task.
+        records: with a label column or without; a label may be missing.
+        with_labels: whether to read labels where there are some.
+        places: where each record is, for problems; empty: they are known by their numbers.
+
+    Raises:
+        DataError: naming everything that does not fit: each problem with the first record it is
+            found in.
+    """
+    task, config = predictor.task, predictor.plan.task
+    _refuse_odd(records, [*task.content_columns(), *config.target_columns])
+    names = [name for name in input_columns(task, config) if name in _names(records)]
+    columns = {name: _as_cells(records, name, config) for name in names}
+    labels = {
+        name: _as_cells(records, name, config).to_pylist()
+        for name in config.target_columns
+        if with_labels and name in _names(records)
+    }
+    labelled = predictor.outcome.labelled(labels) or [False] * len(records)
+    # A schema wants a label in each record; where there is none any will do, and is not looked at.
+    for name, any_label in predictor.outcome.placeholder().items():
+        known = labels.get(name, labelled)
+        columns[name] = pyarrow.array(
+            [
+                label if is_known else any_label
+                for label, is_known in zip(known, labelled, strict=True)
+            ],
+            pyarrow.string(),
+        )
+    if isinstance(predictor.outcome, FilledOutcome):
+        whole = {name: column.to_pylist() for name, column in columns.items()}
+        for name, values in predictor.outcome.completed(whole).items():
+            columns[name] = pyarrow.array(values, pyarrow.string())
+    # Without a fingerprint `datasets` would pickle every record to make one.
+    taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
+    needed = input_columns(task, config)
+    missing = _lacking(needed, _names(records))
+    problems = [*missing, *_problems(task, taken, places)]
+    if problems:
+        raise DataError(problems)
+    return Inputs(taken, torch.tensor(labelled, dtype=torch.bool))
+
+
+def input_columns(task: Task, config: TaskConfig) -> list[str]:
+    """Name the columns that a prediction takes.
+
+    An answer belongs to what a conversation is, and is what is to be predicted of it; where it is
+    in one column with what was asked, that is taken.
+    """
+    content = list(task.content_columns())
+    return [name for name in content if name not in config.target_columns] or content
+
+
+def _refuse_odd(records: Dataset | pandas.DataFrame, needed: Sequence[str]) -> None:
+    """Refuse what has no records, or a column twice: a frame can."""
+    if not len(records):
+        raise DataError(
+            "Expected at least one record; got 0, with columns"
+            f" {', '.join(map(str, _names(records))) or 'none'}."
+        )
+    names = _names(records)
+    twice = [name for name in needed if names.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"The records have column {', '.join(twice)} more than once; leave one of each."
+        )
+
+
+def _names(records: Dataset | pandas.DataFrame) -> list[str]:
+    return (
+        list(records.columns)
+        if isinstance(records, pandas.DataFrame)
+        else list(records.column_names)
+    )
+
+
+def _as_cells(records: Dataset | pandas.DataFrame, name: str, config: TaskConfig) -> pyarrow.Array:
+    """Look at files: paths from the current folder on, bytes of files, or cells."""
+    files = None if config.files is None else config.files.of(name)
+    if files is None:
+        return _as_text(records, name)
+    values = (
+        records.select_columns([name]).with_format("arrow")[:][name]
+        if isinstance(records, Dataset)
+        else pyarrow.array(records[name], from_pandas=True)
+    )
+    return file_cells(values, files, Path(), looked=True)
+
+
+def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
+    if isinstance(records, Dataset):
+        return text_column(name, records.select_columns([name]).with_format("arrow")[:][name])
+    try:
+        return text_column(name, pyarrow.array(records[name], from_pandas=True))
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+        raise DataError(
+            f"Column {name} holds values of several types ({error}); write them all as text."
+        ) from None
+
+
+def _lacking(needed: Sequence[str], present: Sequence[str]) -> list[str]:
+    missing = [name for name in needed if name not in present]
+    if not missing:
+        return []
+    return [
+        f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
+        "Rename a column of the records: the model was trained on these."
+    ]
+
+
+def _problems(task: Task, records: Dataset, places: Sequence[str]) -> list[str]:
+    """List what does not fit, each problem with the first record that it is found in."""
+
+    def found(column: str, start: int, end: int) -> bool:
+        part = records.select(range(start, end))
+        return any(one.partition(":")[0] == column for one in task.check(part))
+
+    problems = []
+    for problem in task.check(records):
+        if problem.startswith(_LACKING):
+            continue
+        column = problem.partition(":")[0]
+        # By halving, since a task's check counts and keeps no numbers: the problem is not in the
+        # first `low` records, but in the first `high`.
+        low, high = 0, len(records)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if found(column, low, middle) else (middle, high)
+        # A custom check may find what no single record shows.
+        single = found(column, low, high)
+        place = places[high - 1] if places else f"record {high}"
+        problems.append(f"{problem} First in {place}." if single else problem)
+    return problems
+
+
+__all__ = ["Inputs", "input_columns", "kept_of", "made_to_predict", "read_inputs"]
