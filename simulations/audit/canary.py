@@ -18,7 +18,7 @@ from scipy import stats
 from confide.simulations.audit.crafted import pick
 from confide.simulations.audit.door import Door, added
 from confide.simulations.audit.findings import Finding, PartResult
-from confide.simulations.audit.situation import WITHOUT_PRIVACY, Mechanism, Situation
+from confide.simulations.audit.situation import Mechanism, Situation
 from confide.simulations.audit.statistics import (
     Rates,
     Values,
@@ -37,7 +37,7 @@ def audit_canary(situation: Situation) -> PartResult:
     """Tell an institution with the canary from one without."""
     mechanism = situation.mechanism
     if mechanism is None:
-        return PartResult(notes=[WITHOUT_PRIVACY])
+        return PartResult(notes=[situation.untested])
     settings = situation.settings
     inside, outside = _trials(situation, mechanism, mechanism.once, "one step", settings.trials)
     findings = [

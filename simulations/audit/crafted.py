@@ -27,6 +27,7 @@ from confide.tasks.task import LABELS, Examples
 # Half the gap of the two logits: exp(-200) is zero in float32, and noise never closes it.
 _BIAS = 100.0
 _COMPANIONS = 16
+_TRIED = 4
 # A canary's gradient over C: a clipping norm that is too large by less than this shows in full.
 _SHARPNESS = 8.0
 _MOST_TOKEN_CANARIES = 32
@@ -85,11 +86,6 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
         PrivacyError: if the model does not end in a linear layer with a bias, or its gradients are
             not what they should be.
     """
-    if not workload.task.labels:
-        raise PrivacyError(
-            "The audit crafts records of two classes, and this run predicts none: of its parts only"
-            " membership knows other outcomes. Set audit.parts=[membership]."
-        )
     start = trainable_tensors(workload.model)
     weight, bias = output_layer(start, len(workload.task.labels))
     start[weight].zero_()
@@ -118,6 +114,37 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
         signals=signals,
         sharpness=sharpness,
     )
+
+
+def stand_still(workload: Workload, *, seed: int) -> tuple[Tensors, Examples]:
+    """Return tensors under which no record has a gradient, and records.
+
+    Both halves of adapters are zero: what either adds is a product with the other. It takes no
+    classes, and shows noise alone.
+
+    Args:
+        workload: of which no other user exists.
+        seed: of the invented records.
+
+    Raises:
+        PrivacyError: if records still have gradients.
+    """
+    start = trainable_tensors(workload.model)
+    for tensor in start.values():
+        tensor.zero_()
+    records = workload.synthetic(_COMPANIONS, torch.Generator().manual_seed(seed))
+    few = pick(records, torch.arange(_TRIED))
+    if any(
+        float(g.abs().max()) > 0
+        for one in record_gradients(workload, start, few)
+        for g in one.values()
+    ):
+        raise PrivacyError(
+            "The audit crafts records of two classes, and this run predicts none; without them it"
+            " measures the noise of adapters with two trained halves (tuning=lora) alone. Set"
+            " audit.parts=[membership]."
+        )
+    return start, records
 
 
 def output_layer(tensors: Tensors, classes: int) -> tuple[str, str]:
@@ -210,4 +237,12 @@ def losses(
     return workload.task.loss(outputs, placed)
 
 
-__all__ = ["Crafted", "craft", "losses", "output_layer", "pick", "record_gradients"]
+__all__ = [
+    "Crafted",
+    "craft",
+    "losses",
+    "output_layer",
+    "pick",
+    "record_gradients",
+    "stand_still",
+]

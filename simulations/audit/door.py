@@ -32,9 +32,8 @@ from confide.simulations.audit.crafted import pick
 from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.tasks.task import Examples
 
-# Standard deviation of a whole run's noise in one coordinate of the model: small beside the logits'
-# gap, large beside what float32 rounds.
-_DRIFT = 0.05
+# Small beside the gap of crafted logits, large beside what float32 rounds.
+DRIFT = 0.05
 _LARGEST_RATE = 1e4
 _LARGEST_VALUE = 1e30
 
@@ -61,12 +60,15 @@ class Door:
         plan: what is audited, private.
         trainer: built for it; shared by all trials.
         num_units: n, the declared number of units.
+        drift: standard deviation of a whole run's noise in one coordinate of the model.
 
     Raises:
         RunFailedError: if the institution declines the plan.
     """
 
-    def __init__(self, plan: TrainingPlan, trainer: Trainer, *, num_units: int) -> None:
+    def __init__(
+        self, plan: TrainingPlan, trainer: Trainer, *, num_units: int, drift: float = DRIFT
+    ) -> None:
         self._trainer, self._num_units = trainer, num_units
         # Plain SGD at a rate that shows the noisy sums: what an optimizer or an algorithm makes of
         # them is post-processing.
@@ -76,7 +78,7 @@ class Door:
         expected = schedule.sampling_rate * num_units
         unit = plan.privacy.clipping_norm / expected
         spread = schedule.noise_multiplier * math.sqrt(schedule.steps)
-        rate = min(_LARGEST_RATE, _DRIFT / (unit * spread))
+        rate = min(_LARGEST_RATE, drift / (unit * spread))
         self._scale = -rate * unit
         optimizer = OptimizerConfig(kind="sgd", learning_rate=rate)
         self._plan = replace(self._plan, client=replace(plan.client, optimizer=optimizer))

@@ -22,6 +22,7 @@ from confide.config.client import OptimizerConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.strategy import ObjectiveConfig
+from confide.errors import PrivacyError
 from confide.models.backbones import find_backbone, load_tokenizer
 from confide.models.networks import trainable_tensors
 from confide.privacy.randomness import KEY_BYTES
@@ -38,6 +39,9 @@ from confide.tasks.tabular import FEATURES
 from confide.tasks.task import Examples
 
 _HEAD = 0.1
+_HIDDEN = (
+    "Inversion: adapters and convolutions hide inputs from the analytic attack, which is skipped."
+)
 _DRAWN = 64
 """Features that a picture has room for."""
 
@@ -50,7 +54,10 @@ def audit_inversion(situation: Situation) -> PartResult:
     record = pick(candidates.examples, torch.tensor([index]))
     start = trainable_tensors(situation.workload.model)
     # A head starts at zero, which hides what lies before it; a coordinator sends what it likes.
-    weight, _ = output_layer(start, situation.plan.task.num_outputs)
+    try:
+        weight, _ = output_layer(start, situation.plan.task.num_outputs)
+    except PrivacyError:
+        return PartResult(notes=[_HIDDEN])
     if FEATURES not in record.columns:
         start[weight] = torch.randn(start[weight].shape, generator=generator) * _HEAD
     updates = {"plain": _plain_update(situation, record, start)}
@@ -64,12 +71,7 @@ def audit_inversion(situation: Situation) -> PartResult:
     elif (embedding := _word_embedding(start)) is not None:
         shown |= _by_words(updates, embedding, record, situation.plan)
     else:
-        return PartResult(
-            notes=[
-                "Inversion: adapters and convolutions hide inputs from the analytic attack, which"
-                " is skipped."
-            ]
-        )
+        return PartResult(notes=[_HIDDEN])
     return PartResult(shown=shown)
 
 

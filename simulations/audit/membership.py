@@ -92,10 +92,12 @@ def _scores(workload: Workload, trained: Trained, examples: Examples) -> dict[st
 def _losses(workload: Workload, tensors: Tensors, examples: Examples) -> Values:
     placed = {name: tensor.to(workload.compute.device) for name, tensor in tensors.items()}
     found = torch.empty(len(examples))
+    # A language model's logits are many: no more records at once than a step of training takes
+    rows = min(_BATCH, workload.compute.physical_batch_size)
     workload.model.eval()
     with torch.no_grad():
         for bucket in examples.length_buckets(torch.arange(len(examples))):
-            for indices in bucket.split(_BATCH):
+            for indices in bucket.split(rows):
                 batch = examples.take(indices)
                 found[indices] = losses(workload.model, placed, batch, workload).float().cpu()
     return found.double().numpy()

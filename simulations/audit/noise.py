@@ -23,7 +23,7 @@ from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.tensors import Tensors
 from confide.simulations.audit.door import Door
 from confide.simulations.audit.findings import Finding, PartResult
-from confide.simulations.audit.situation import WITHOUT_PRIVACY, Mechanism, Situation
+from confide.simulations.audit.situation import WITHOUT_PRIVACY, Situation, Still
 
 # PRV and PLD agree to much less; a wrong sigma shows as several per cent.
 _ACCOUNTING_SLACK = 0.01
@@ -31,19 +31,15 @@ _ACCOUNTING_SLACK = 0.01
 _FLOAT32_STEP = 2.0**-23
 _MOST_ROUNDED = 0.01
 """Share of a step's noise that rounding may come to."""
-_NUDGE = 1.0
 
 
 def audit_noise(situation: Situation) -> PartResult:
     """Measure the noise of rounds in which no record has a gradient."""
-    if situation.mechanism is None:
+    still = situation.still
+    if still is None:
         return PartResult(notes=[WITHOUT_PRIVACY])
     return PartResult(
-        findings=[
-            _schedule(situation.mechanism.door),
-            _variance(situation, situation.mechanism),
-            _reuse(situation, situation.mechanism),
-        ]
+        findings=[_schedule(still.door), _variance(situation, still), _reuse(situation, still)]
     )
 
 
@@ -65,10 +61,10 @@ def _schedule(door: Door) -> Finding:
     )
 
 
-def _quiet(mechanism: Mechanism, sums: Tensors) -> Tensors:
+def _quiet(still: Still, sums: Tensors) -> Tensors:
     """Return what is noise alone and hardly rounded, flat, by tensor."""
-    start = mechanism.crafted.start
-    least = mechanism.door.step_noise * _MOST_ROUNDED
+    start = still.start
+    least = still.door.step_noise * _MOST_ROUNDED
     parts = {
         name: sums[name].flatten()[start[name].flatten().abs() * _FLOAT32_STEP < least]
         for name in start
@@ -76,17 +72,17 @@ def _quiet(mechanism: Mechanism, sums: Tensors) -> Tensors:
     return {name: part for name, part in parts.items() if len(part)}
 
 
-def _variance(situation: Situation, mechanism: Mechanism) -> Finding:
-    door, crafted = mechanism.door, mechanism.crafted
+def _variance(situation: Situation, still: Still) -> Finding:
+    door = still.door
     in_a_round = door.claim.schedule.steps / door.rounds
     sigma = door.claim.schedule.noise_multiplier
-    a_run = door.rounds * sum(tensor.numel() for tensor in crafted.start.values())
+    a_run = door.rounds * sum(tensor.numel() for tensor in still.start.values())
     runs = -(-situation.settings.draws // a_run)
     squares: defaultdict[str, float] = defaultdict(float)
     draws: Counter[str] = Counter()
     for _ in situation.watch("noise", range(runs)):
-        for sums in door.whole_run(crafted.companions, crafted.start):
-            for name, values in _quiet(mechanism, sums).items():
+        for sums in door.whole_run(still.records, still.start):
+            for name, values in _quiet(still, sums).items():
                 squares[name] += float(values.square().sum()) / in_a_round
                 draws[name] += len(values)
 
@@ -117,19 +113,17 @@ def _holds(interval: tuple[float, float], value: float) -> bool:
     return interval[0] <= value <= interval[1]
 
 
-def _reuse(situation: Situation, mechanism: Mechanism) -> Finding:
+def _reuse(situation: Situation, still: Still) -> Finding:
     """Correlate the noise of requests that must not share any."""
-    door, start = mechanism.door, mechanism.crafted.start
-    other = {name: tensor.clone() for name, tensor in start.items()}
-    other[mechanism.crafted.weight.removesuffix("weight") + "bias"][0] += _NUDGE
+    door, start, other = still.door, still.start, still.other
     secret = os.urandom(KEY_BYTES)  # of one machine: names and requests have to tell noise apart
 
     def ask(tensors: Tensors, server_round: int, *, job: str = "", name: str = "one") -> Tensor:
         institution = institutions.setdefault(
-            name, door.open(mechanism.crafted.companions, name=name, secret=secret)
+            name, door.open(still.records, name=name, secret=secret)
         )
         request = door.request(tensors, server_round, job=job)
-        return torch.cat(list(_quiet(mechanism, door.sums(institution, request)).values()))
+        return torch.cat(list(_quiet(still, door.sums(institution, request)).values()))
 
     institutions: dict[str, Institution] = {}
     asked = {

@@ -12,7 +12,7 @@ from confide.privacy.accounting import Schedule
 from confide.simulations.audit.crafted import pick
 from confide.simulations.audit.door import added
 from confide.simulations.audit.findings import Finding, PartResult
-from confide.simulations.audit.situation import WITHOUT_PRIVACY, Situation
+from confide.simulations.audit.situation import Situation
 from confide.simulations.audit.statistics import one_run_bound, one_run_cap
 from confide.tasks.task import Examples
 
@@ -25,7 +25,7 @@ _CHOOSING = 0.5
 def audit_one_run(situation: Situation) -> PartResult:
     """Guess which canaries took part in one run."""
     if situation.mechanism is None:
-        return PartResult(notes=[WITHOUT_PRIVACY])
+        return PartResult(notes=[situation.untested])
     door, crafted = situation.mechanism.door, situation.mechanism.crafted
     canaries = min(len(crafted.canaries), door.num_units - len(crafted.companions))
     if canaries < 2:

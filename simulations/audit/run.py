@@ -25,7 +25,7 @@ from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.server.progress.lines import QuietProgress
 from confide.server.run_folder import AUDIT, CONFIG, PLAN, finished
 from confide.simulations.audit.findings import PartResult
-from confide.simulations.audit.plan import fresh_workload, make_mechanism, run_parts
+from confide.simulations.audit.plan import fresh_workload, make_mechanism, make_still, run_parts
 from confide.simulations.audit.situation import (
     MOST_TESTS,
     Candidates,
@@ -126,11 +126,15 @@ def audit_run(run_dir: Path, settings: AuditConfig, *, watch: Watch) -> dict[str
     n = int(audited.summary["clients"][audited.institution]["num_examples"])
     seed = initial_seed(audited.secret) if audited.public_records else 0
     workload = fresh_workload(plan, compute, seed=seed)
-    mechanism = None
+    mechanism = still = None
     if plan.private and _MECHANISM & set(settings.parts):
-        mechanism = make_mechanism(
-            plan, compute, num_units=n, most=settings.canaries, seed=settings.seed
-        )
+        if workload.task.labels:
+            mechanism = make_mechanism(
+                plan, compute, num_units=n, most=settings.canaries, seed=settings.seed
+            )
+            still = mechanism.still
+        elif "noise" in settings.parts:
+            still = make_still(plan, compute, num_units=n, seed=settings.seed)
     trained = _trained(audited, workload) if "membership" in settings.parts else None
     situation = Situation(
         plan=plan,
@@ -141,6 +145,7 @@ def audit_run(run_dir: Path, settings: AuditConfig, *, watch: Watch) -> dict[str
         trained=trained,
         candidates=_candidates(audited, workload),
         watch=watch,
+        still=still,
     )
     results = run_parts(situation)
     written = _written(audited, situation, results, time.perf_counter() - began)

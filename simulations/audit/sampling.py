@@ -12,7 +12,7 @@ from scipy import stats
 from confide.simulations.audit.crafted import pick
 from confide.simulations.audit.door import Door
 from confide.simulations.audit.findings import Finding, PartResult
-from confide.simulations.audit.situation import WITHOUT_PRIVACY, Situation
+from confide.simulations.audit.situation import Situation
 from confide.simulations.audit.statistics import Values
 from confide.tasks.task import Examples
 
@@ -22,7 +22,7 @@ _RUNS = 24
 def audit_sampling(situation: Situation) -> PartResult:
     """Measure the rate at which units are sampled."""
     if situation.mechanism is None:
-        return PartResult(notes=[WITHOUT_PRIVACY])
+        return PartResult(notes=[situation.untested])
     door, crafted = situation.mechanism.door, situation.mechanism.crafted
     count = min(len(crafted.canaries), door.num_units - len(crafted.companions))
     if count < 1:

@@ -14,8 +14,27 @@ from confide.simulations.audit.door import Door
 from confide.simulations.audit.findings import PartResult
 from confide.tasks.task import Examples
 
+_NUDGE = 1.0
+
 MOST_TESTS = 16
 """Largest number of tests in one audit, which share the rate of false alarms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Still:
+    """A private plan, and a place where updates are noise alone.
+
+    Attributes:
+        door: the plan's own schedule.
+        start: tensors under which no record has a gradient.
+        other: tensors that differ a little.
+        records: invented ones.
+    """
+
+    door: Door
+    start: Tensors
+    other: Tensors
+    records: Examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +50,14 @@ class Mechanism:
     door: Door
     once: Door
     crafted: Crafted
+
+    @property
+    def still(self) -> Still:
+        """Where its companions have no gradient."""
+        crafted = self.crafted
+        other = {name: tensor.clone() for name, tensor in crafted.start.items()}
+        other[crafted.weight.removesuffix("weight") + "bias"][0] += _NUDGE
+        return Still(door=self.door, start=crafted.start, other=other, records=crafted.companions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +101,11 @@ class Situation:
         settings: of the audit.
         workload: a copy of the model without hooks.
         num_units: n, the declared number of units of the audited institution.
-        mechanism: None where the plan is not private.
+        mechanism: None where the plan is not private, or predicts no classes.
         trained: None where there is no model, or no records to compare it on.
         candidates: records to look an inverted update up in.
         watch: passes trials on, and shows how far they have come: (title, trials) -> trials.
+        still: where noise is measured; None where the plan is not private, or it is not asked for.
     """
 
     plan: TrainingPlan
@@ -88,6 +116,12 @@ class Situation:
     trained: Trained | None
     candidates: Candidates
     watch: Callable[[str, Sequence[int]], Iterator[int]]
+    still: Still | None = None
+
+    @property
+    def untested(self) -> str:
+        """Why there are no crafted canaries, where there are none."""
+        return WITHOUT_CLASSES if self.plan.private else WITHOUT_PRIVACY
 
     @property
     def level(self) -> float:
@@ -103,6 +137,10 @@ class Situation:
 Part = Callable[[Situation], PartResult]
 """One part of an audit."""
 
+WITHOUT_CLASSES = (
+    "Canaries are crafted of two classes, and this plan predicts none: what one record adds was not"
+    " measured."
+)
 WITHOUT_PRIVACY = "privacy.unit=none: there is no claim to test."
 
 
@@ -118,11 +156,13 @@ def rounded(values: Tensor) -> list[float]:
 
 __all__ = [
     "MOST_TESTS",
+    "WITHOUT_CLASSES",
     "WITHOUT_PRIVACY",
     "Candidates",
     "Mechanism",
     "Part",
     "Situation",
+    "Still",
     "Trained",
     "rounded",
     "words",

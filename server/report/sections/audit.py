@@ -77,7 +77,10 @@ def audit_section(folder: Path) -> AuditSection | None:
         scope=SCOPE,
         table=_table(audit),
         attacks=attacks(audit),
-        notes=[note for part in audit["parts"].values() for note in part["notes"]],
+        # Several parts may lack the same
+        notes=list(
+            dict.fromkeys(note for part in audit["parts"].values() for note in part["notes"])
+        ),
         pictures=drawn(draw_bounds(audit), draw_inversion(audit)),
     )
 

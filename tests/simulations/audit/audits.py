@@ -54,6 +54,7 @@ def situation_of(plan: TrainingPlan, mechanism: Mechanism | None, **settings: An
             examples=invented, texts=[f"record {i}" for i in range(len(invented))], is_real=False
         ),
         watch=lambda title, trials: iter(trials),
+        still=mechanism.still if mechanism else None,
     )
 
 
