@@ -68,6 +68,18 @@ class Examples:
                 batch[name] = batch[name][:, :longest].contiguous()
         return batch
 
+    def select(self, indices: Tensor) -> "Examples":
+        """Return some records (int64, shape [m]), of whatever lengths."""
+        return Examples(
+            {name: column[indices] for name, column in self.columns.items()},
+            None if self.lengths is None else self.lengths[indices.cpu()],
+            self.ragged,
+        )
+
+    def with_labels(self, labels: Tensor) -> "Examples":
+        """Return the same records with other labels."""
+        return Examples({**self.columns, LABELS: labels}, self.lengths, self.ragged)
+
     def with_tokens(self, name: str, column: Tensor, *, fill: int = 0) -> "Examples":
         """Return the same with one more ragged column, shape [n, t, ...].
 

@@ -15,7 +15,6 @@ import numpy
 import torch
 from scipy import stats
 
-from confide.simulations.audit.crafted import pick
 from confide.simulations.audit.door import Door, added
 from confide.simulations.audit.findings import Finding, PartResult
 from confide.simulations.audit.situation import Mechanism, Situation
@@ -61,7 +60,7 @@ def _trials(
 ) -> tuple[Values, Values]:
     """Return the statistic of trials with the canary, and of as many without."""
     crafted = mechanism.crafted
-    canary = pick(crafted.canaries, torch.tensor([0]))
+    canary = crafted.canaries.select(torch.tensor([0]))
     worlds = (Examples.concat([crafted.companions, canary]), crafted.companions)
     found: tuple[list[float], list[float]] = ([], [])
     for _ in situation.watch(f"canary, {title}", range(number // 2)):

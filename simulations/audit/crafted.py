@@ -94,8 +94,8 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
     count = min(most, start[weight].shape[1])
     generator = torch.Generator().manual_seed(seed)
     invented = workload.synthetic(_COMPANIONS + count, generator)
-    companions = _labelled(pick(invented, torch.arange(_COMPANIONS)), 0)
-    canaries = _canaries(pick(invented, torch.arange(_COMPANIONS, len(invented))), clipping_norm)
+    companions = _labelled(invented.select(torch.arange(_COMPANIONS)), 0)
+    canaries = _canaries(invented.select(torch.arange(_COMPANIONS, len(invented))), clipping_norm)
     gradients = record_gradients(workload, start, companions)
     if any(float(g.abs().max()) > 0 for record in gradients for g in record.values()):
         raise _unfit(
@@ -133,7 +133,7 @@ def stand_still(workload: Workload, *, seed: int) -> tuple[Tensors, Examples]:
     for tensor in start.values():
         tensor.zero_()
     records = workload.synthetic(_COMPANIONS, torch.Generator().manual_seed(seed))
-    few = pick(records, torch.arange(_TRIED))
+    few = records.select(torch.arange(_TRIED))
     if any(
         float(g.abs().max()) > 0
         for one in record_gradients(workload, start, few)
@@ -171,18 +171,8 @@ def _unfit(reason: str) -> PrivacyError:
     )
 
 
-def pick(examples: Examples, indices: Tensor) -> Examples:
-    """Return some records, of whatever lengths."""
-    return Examples(
-        {name: column[indices] for name, column in examples.columns.items()},
-        None if examples.lengths is None else examples.lengths[indices],
-        examples.ragged,
-    )
-
-
 def _labelled(examples: Examples, label: int) -> Examples:
-    labels = torch.full_like(examples.labels, label)
-    return Examples({**examples.columns, LABELS: labels}, examples.lengths, examples.ragged)
+    return examples.with_labels(torch.full_like(examples.labels, label))
 
 
 def _canaries(invented: Examples, clipping_norm: float) -> Examples:
@@ -190,7 +180,7 @@ def _canaries(invented: Examples, clipping_norm: float) -> Examples:
     features = invented.columns.get(FEATURES)
     if features is None:  # tokens: whatever directions the encoder gives them
         few = torch.arange(min(len(invented), _MOST_TOKEN_CANARIES))
-        return _labelled(pick(invented, few), 1)
+        return _labelled(invented.select(few), 1)
     length = _SHARPNESS * max(1.0, clipping_norm)
     unlike = length * torch.eye(len(invented), features.shape[1], dtype=features.dtype)
     return _labelled(Examples({**invented.columns, FEATURES: unlike}), 1)
@@ -242,7 +232,6 @@ __all__ = [
     "craft",
     "losses",
     "output_layer",
-    "pick",
     "record_gradients",
     "stand_still",
 ]

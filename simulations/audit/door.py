@@ -28,7 +28,6 @@ from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode
-from confide.simulations.audit.crafted import pick
 from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.tasks.task import Examples
 
@@ -176,7 +175,7 @@ def open_institution(
     trainer: Trainer, setup: Setup, examples: Examples, *, name: str
 ) -> Institution:
     """Open an institution that holds training records and nothing else."""
-    nothing = pick(examples, torch.empty(0, dtype=torch.int64))
+    nothing = examples.select(torch.empty(0, dtype=torch.int64))
     grouped = setup.serves.privacy.unit == "group"
     data = InstitutionData(
         train=examples,

@@ -29,7 +29,7 @@ from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode
-from confide.simulations.audit.crafted import output_layer, pick
+from confide.simulations.audit.crafted import output_layer
 from confide.simulations.audit.door import answered, audit_policy, open_institution
 from confide.simulations.audit.findings import PartResult
 from confide.simulations.audit.plan import fresh_workload
@@ -51,7 +51,7 @@ def audit_inversion(situation: Situation) -> PartResult:
     candidates = situation.candidates
     generator = torch.Generator().manual_seed(situation.settings.seed)
     index = int(torch.randint(len(candidates.texts), (1,), generator=generator))
-    record = pick(candidates.examples, torch.tensor([index]))
+    record = candidates.examples.select(torch.tensor([index]))
     start = trainable_tensors(situation.workload.model)
     # A head starts at zero, which hides what lies before it; a coordinator sends what it likes.
     try:

@@ -9,7 +9,6 @@ import numpy
 import torch
 
 from confide.privacy.accounting import Schedule
-from confide.simulations.audit.crafted import pick
 from confide.simulations.audit.door import added
 from confide.simulations.audit.findings import Finding, PartResult
 from confide.simulations.audit.situation import Situation
@@ -34,7 +33,7 @@ def audit_one_run(situation: Situation) -> PartResult:
     coins = generator.random(canaries) < 0.5
     claim = door.claim
     guesses = _number_of_guesses(claim.schedule, canaries, delta=claim.delta, doubt=situation.doubt)
-    present = pick(crafted.canaries, torch.from_numpy(coins.nonzero()[0]))
+    present = crafted.canaries.select(torch.from_numpy(coins.nonzero()[0]))
     records = Examples.concat([crafted.companions, present])
     for _ in situation.watch("one run", range(1)):
         sums = added(door.whole_run(records, crafted.start), crafted.weight)

@@ -9,7 +9,6 @@ two of them hold of a canary must not go together.
 import torch
 from scipy import stats
 
-from confide.simulations.audit.crafted import pick
 from confide.simulations.audit.door import Door
 from confide.simulations.audit.findings import Finding, PartResult
 from confide.simulations.audit.situation import Situation
@@ -27,7 +26,7 @@ def audit_sampling(situation: Situation) -> PartResult:
     count = min(len(crafted.canaries), door.num_units - len(crafted.companions))
     if count < 1:
         return PartResult(notes=[f"n={door.num_units} units leave no room for canaries."])
-    present = pick(crafted.canaries, torch.arange(count))
+    present = crafted.canaries.select(torch.arange(count))
     records = Examples.concat([crafted.companions, present])
     runs = torch.stack(
         [

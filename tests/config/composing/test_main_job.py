@@ -19,7 +19,8 @@ LOGISTIC = (*TABLE, "backbone=logistic", "tuning=full")
 
 def leaks(config: Config) -> list[object]:
     """Return what was chosen for the main job's records."""
-    data, chosen = config.data, compose([MAIN_JOB, "privacy=none"])
+    # Where a rule chooses how both are trained, it says the same of both
+    data, chosen = config.data, compose([MAIN_JOB, "tuning=lora"])
     pairs = [
         (data.max_records, chosen.data.max_records),
         (data.institution, chosen.data.institution),
