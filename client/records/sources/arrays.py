@@ -93,7 +93,7 @@ def _array_batches(
             numbers = range(start, min(start + BATCH, count))
             made: dict[str, list[str | None]] = {SPLIT: [name.removesuffix("_images")] * BATCH}
             for i, column in enumerate(named):
-                made[column] = [None if rows is None else str(rows[n][i]) for n in numbers]
+                made[column] = [None if rows is None else _text(rows[n][i]) for n in numbers]
             if reading.column in kept:
                 made[reading.column] = [
                     opened.look(ARRAY, array_place((place, name, n))).text for n in numbers
@@ -101,6 +101,11 @@ def _array_batches(
             yield pyarrow.table(
                 {one: pyarrow.array(made[one][: len(numbers)], pyarrow.string()) for one in kept}
             )
+
+
+def _text(label: numpy.generic) -> str | None:
+    """Write a label; None for NaN, with which numbers say that there is none."""
+    return str(label) if label == label else None
 
 
 __all__ = ["SPLIT", "open_arrays"]
