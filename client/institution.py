@@ -76,6 +76,9 @@ class Institution:
         serves: TrainingPlan,
         safeguards: Safeguards,
     ) -> None:
+        if serves.task.self_training is not None:
+            least = safeguards.policy.config.min_confidence
+            data = replace(data, confidence=max(serves.task.self_training, least))
         self._name = name
         self._data = data
         self._parsed: tuple[str, TrainingPlan] | None = None

@@ -205,7 +205,7 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
 def _strata(task: TaskConfig, records: Dataset) -> list[str]:
     """Name what made-up institutions differ by where no column is named."""
     if task.outcome.kind == DEFAULT_OUTCOME:  # raw labels, of which a class may have several
-        return [canonical_name(str(label)) for label in records[task.label_column][:]]
+        return [canonical_name(str(label or "")) for label in records[task.label_column][:]]
     return outcome_of(task).strata(read_targets(records, task).values)
 
 

@@ -3,7 +3,7 @@
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from confide.client.records.units import (
     Splits,
     SplitShares,
     column_of_names,
+    labelled_of,
     numbered,
     orders,
     split_positions,
@@ -43,6 +44,10 @@ class InstitutionData:
         held_out_groups: validation and test -> the same of that split's records; empty if
             ungrouped.
         group_column: name of the column that identifies a record's owner; None if ungrouped.
+        confidence: probability that a model has to give a class, more than this, for a training
+            record without a label to be trained on as one of it; None where all have labels.
+        left_out: number of records that are in no split, since they have no label and their owner
+            is held out.
     """
 
     train: Examples
@@ -51,6 +56,8 @@ class InstitutionData:
     groups: Tensor | None = None
     held_out_groups: Mapping[str, Tensor] = field(default_factory=dict)
     group_column: str | None = None
+    confidence: float | None = None
+    left_out: int = 0
 
     def split(self, name: str) -> Examples:
         """Return the records of a split."""
@@ -59,12 +66,8 @@ class InstitutionData:
 
     def to(self, device: torch.device) -> "InstitutionData":
         """Return the same records on a device."""
-        return InstitutionData(
-            **{name: self.split(name).to(device) for name in SPLITS},
-            groups=self.groups,
-            held_out_groups=self.held_out_groups,
-            group_column=self.group_column,
-        )
+        train, validation, test = (self.split(name).to(device) for name in SPLITS)
+        return replace(self, train=train, validation=validation, test=test)
 
     def num_units(self, unit: str) -> int:
         """Return n: training records, or groups of them.
@@ -83,10 +86,12 @@ class InstitutionData:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the training records as they are encoded."""
+        """SHA-256 of the training records as they are encoded, and as they are labelled."""
         # It would let anybody check a guess at the records: it leaves only in a keyed hash.
-        groups = {} if self.groups is None else {"groups": self.groups}
-        return sha256({**self.train.columns, **groups})
+        more = {} if self.groups is None else {"groups": self.groups}
+        if self.confidence is not None:  # a slash keeps this apart from every column's name
+            more["/confidence"] = torch.tensor(self.confidence, dtype=torch.float64)
+        return sha256({**self.train.columns, **more})
 
     def held_out_digest(self, split: str) -> str:
         """SHA-256 of the validation or test records as they are encoded."""
@@ -172,7 +177,9 @@ def grouped(
     """
     codes = {split: group_codes(names) for split, names in owners.items()}
     return InstitutionData(
-        **encoded,
+        train=encoded["train"],
+        validation=encoded["validation"],
+        test=encoded["test"],
         groups=codes.pop("train", None),
         held_out_groups=codes,
         group_column=group_column,
@@ -187,12 +194,14 @@ class Known(NamedTuple):
         ids: by which records are one unit.
         owners: whose each is; None if ungrouped.
         alike: by which rows of a table without ids are in one split; None elsewhere.
+        labelled: which have a label; None where all have to.
     """
 
     columns: Sequence[str]
     ids: Sequence[str]
     owners: Sequence[str] | None
     alike: Sequence[str] | None
+    labelled: Sequence[bool] | None = None
 
 
 def identify(records: Dataset, config: DataConfig, workload: Workload) -> Known:
@@ -214,7 +223,9 @@ def identify(records: Dataset, config: DataConfig, workload: Workload) -> Known:
         # Rows that differ by their label alone have numbers in common: one more of them would move
         # a row of each other label to another split
         alike = unit_ids(records, id_column=None, content_columns=shown)
-    return Known(shown, ids, column_of_names(records, owner) if owner else None, alike)
+    owners = column_of_names(records, owner) if owner else None
+    labelled = labelled_of(records, workload.target_columns) if workload.self_trains else None
+    return Known(shown, ids, owners, alike, labelled)
 
 
 def laid_out(
@@ -247,7 +258,8 @@ def laid_out(
         kept, split_by = numbered([known.alike[row] for row in rows], order_of)
         rows = [rows[index] for index in kept]
     shares = SplitShares(validation=config.validation, test=config.test)
-    positions = split_positions(split_by, key=key, shares=shares)
+    labelled = None if known.labelled is None else [known.labelled[row] for row in rows]
+    positions = split_positions(split_by, key=key, shares=shares, labelled=labelled)
     parts = {split: [rows[index] for index in part] for split, part in positions.items()}
     return parts, sorted(set(owners))
 
@@ -285,7 +297,8 @@ def encode_institution(
         lambda part: workload.prepare(part).to(workload.compute.device),
         group_column=config.group_column,
     )
-    return data, units
+    left_out = len(records) - sum(map(len, splits))
+    return replace(data, left_out=left_out), units
 
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy
 from datasets import Dataset
 
-from confide.config.outcomes.outcome import DEFAULT_OUTCOME
+from confide.config.outcomes.table import OF_ONE_CLASS
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.media.files import FileReading
 from confide.config.tasks.task import TaskConfig
@@ -26,7 +26,6 @@ _FEW = 5
 """Values of which even all say nothing about a column."""
 _ENOUGH = 100
 """Labelled records from which on a class of fewer than _FEW is told."""
-_OF_ONE_CLASS = (DEFAULT_OUTCOME, "ordinal")
 _SHOWN = 5
 _SAMPLE = 1000
 """Texts that stand for all, where a run must not tokenise each of them twice."""
@@ -80,7 +79,7 @@ def value_notes(read: Read, task: TaskConfig) -> Iterator[str]:
 
 def label_notes(read: Read, task: TaskConfig) -> Iterator[str]:
     """Yield a sentence if classes have so few records that they may be mistyped ones."""
-    if task.outcome.kind not in _OF_ONE_CLASS or not task.target_columns:
+    if task.outcome.kind not in OF_ONE_CLASS or not task.target_columns:
         return
     counts = outcome_of(task).counts(read.targets.fitting)
     total = sum(counts.values())

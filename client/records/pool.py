@@ -43,7 +43,8 @@ def is_poolable(task: TaskConfig, workload: Workload) -> bool:
         task: schema of the records.
         workload: encodes them.
     """
-    is_own = workload.custom_task is None and task.files is None
+    # Records without labels are read by what their institution's others have.
+    is_own = workload.custom_task is None and task.files is None and not workload.self_trains
     return is_own and workload.prepare == workload.task.encode
 
 

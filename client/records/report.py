@@ -23,6 +23,7 @@ from confide.client.records.checked import (
 )
 from confide.client.records.judged import outside, token_notes
 from confide.client.records.sources.sources import FILE_COLUMN, shared_columns
+from confide.client.records.units import labelled_of
 from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.tasks.columns import ColumnConfig
@@ -194,7 +195,7 @@ def check_records(
             for part in parts
             if part.name
         },
-        splits=_splits(units, data),
+        splits=_splits(units, units - _lacking(checked, task), data),
         columns={
             name: ColumnReport.of(column, whole.columns[name])
             for name, column in task.table_columns.items()
@@ -204,9 +205,16 @@ def check_records(
     )
 
 
-def _splits(units: int, data: DataConfig) -> dict[str, int]:
+def _lacking(checked: CheckedRecords | None, task: TaskConfig) -> int:
+    """Count records without a label that are for training alone."""
+    if checked is None or task.self_training is None:
+        return 0
+    return labelled_of(checked.records, task.target_columns).count(False)
+
+
+def _splits(units: int, labelled: int, data: DataConfig) -> dict[str, int]:
     """Return expected sizes: a unit's split is decided by a key, which is not asked for here."""
-    validation, test = round(units * data.validation), round(units * data.test)
+    validation, test = round(labelled * data.validation), round(labelled * data.test)
     return {"train": units - validation - test, "validation": validation, "test": test}
 
 

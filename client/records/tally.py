@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 REASONS: Mapping[str, str] = {
-    "repeated": "repeat a unit that is there already, with the same label",
+    "repeated": "repeat a unit that is there already, with the same label or without one",
     "conflicting": "have another label than most records of their unit, or no label has most",
     "max_records": "lie beyond data.max_records",
     "partitioner": "are given to no institution by data.partitioner",
+    "unlabelled": "have no label, and their owner's records are for validation or test",
     "max_records_per_group": (
         "lie beyond privacy.max_records_per_group of their owner and are not trained on"
     ),

@@ -20,6 +20,7 @@ from datasets import Dataset
 
 from confide.config.spelling import canonical_name
 from confide.errors import DataError
+from confide.tasks.outcomes.outcome import all_there
 from confide.tasks.reading import Problem
 from confide.tasks.schema import require_columns, whole_columns
 from confide.tasks.values import comparable
@@ -46,7 +47,7 @@ class Units(NamedTuple):
 
     Attributes:
         records: records, sorted by unit.
-        repeated: number of further records that repeat a unit with its label.
+        repeated: number of further records that repeat a unit with its label, or without one.
         conflicting: number of records whose unit has another label, or none.
         differing: number of units whose records agree in their label and in nothing else.
         settled: number of units whose label most of their records have, and not all.
@@ -165,12 +166,16 @@ def keep_units(
     counts: Counter[str] = Counter()
     for unit, group in groups.items():
         agreeing = _majority(group, label_of)
-        counts["conflicting"] += len(group) - len(agreeing)
+        bare = sum(label_of[index] is None for index in group)
+        # A record without a label says nothing against those that have one
+        told = len(group) - bare or len(group)
+        counts["repeated"] += len(group) - told
+        counts["conflicting"] += told - len(agreeing)
         if not agreeing:
             counts["undecided"] += 1
             del chosen[unit]
             continue
-        counts["settled"] += len(agreeing) < len(group)
+        counts["settled"] += len(agreeing) < told
         counts["repeated"] += len(agreeing) - 1
         counts["differing"] += len(agreeing) == len(group) and len({order[i] for i in group}) > 1
         chosen[unit] = min(agreeing, key=order.__getitem__)
@@ -231,6 +236,11 @@ def take(records: Dataset, indices: Sequence[int]) -> Dataset:
     return records.select(indices, new_fingerprint=uuid4().hex)
 
 
+def labelled_of(records: Dataset, target_columns: Sequence[str]) -> list[bool]:
+    """Say which records have what is to be predicted of them."""
+    return all_there({name: records[name][:] for name in target_columns}, target_columns)
+
+
 def _repeating(ids: Sequence[str]) -> dict[str, list[int]]:
     """Return the records of each unit that has several."""
     counts = Counter(ids)
@@ -242,32 +252,58 @@ def _repeating(ids: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _majority(group: Sequence[int], label_of: dict[int, Hashable]) -> list[int]:
-    """Return the records with the label that most have; none if two labels tie."""
-    counts = Counter(label_of[index] for index in group).most_common(2)
+    """Return the records with the label that most have; none if two labels tie.
+
+    Where all lack one, all of them.
+    """
+    told = [label_of[index] for index in group if label_of[index] is not None] or [None]
+    counts = Counter(told).most_common(2)
     if len(counts) > 1 and counts[0][1] == counts[1][1]:
         return []
     return [index for index in group if label_of[index] == counts[0][0]]
 
 
 def split_records(
-    records: Dataset, ids: Sequence[str], *, key: bytes, shares: SplitShares
+    records: Dataset,
+    ids: Sequence[str],
+    *,
+    key: bytes,
+    shares: SplitShares,
+    labelled: Sequence[bool] | None = None,
 ) -> Splits:
     """Split by a keyed hash of an id.
+
+    A record without a label scores nothing: it is for training, after those that have one, or,
+    where its owner's records are held out, in no split.
 
     Args:
         records: one record a unit.
         ids: id of each record's unit, or of its owner.
         key: secret of the institution.
         shares: expected shares of validation and test.
+        labelled: which records have a label; None for all.
     """
-    parts = split_positions(ids, key=key, shares=shares)
+    parts = split_positions(ids, key=key, shares=shares, labelled=labelled)
     return Splits(*(take(records, parts[split]) for split in Splits._fields))
 
 
-def split_positions(ids: Sequence[str], *, key: bytes, shares: SplitShares) -> dict[str, list[int]]:
+def split_positions(
+    ids: Sequence[str],
+    *,
+    key: bytes,
+    shares: SplitShares,
+    labelled: Sequence[bool] | None = None,
+) -> dict[str, list[int]]:
     """Return the positions of each split's records; arguments as of :func:`split_records`."""
+    has_label = [True] * len(ids) if labelled is None else labelled
+    scored = {unit for unit, has in zip(ids, has_label, strict=True) if has}
     parts: dict[str, list[int]] = {split: [] for split in Splits._fields}
-    for index, unit in enumerate(ids):
+    # Labelled ones first, which is in order where all are: of a large group the first are kept
+    for index in sorted(range(len(ids)), key=lambda index: not has_label[index]):
+        unit = ids[index]
+        if unit not in scored:  # nothing of this owner could be scored
+            parts["train"].append(index)
+            continue
         digest = hashlib.blake2b(
             unit.encode(), key=key, digest_size=8, person=b"confide/split"
         ).digest()
@@ -279,7 +315,8 @@ def split_positions(ids: Sequence[str], *, key: bytes, shares: SplitShares) -> d
             split = "validation"
         else:
             split = "train"
-        parts[split].append(index)
+        if has_label[index] or split == "train":
+            parts[split].append(index)
     return parts
 
 
@@ -292,6 +329,7 @@ __all__ = [
     "column_of_names",
     "id_problem",
     "keep_units",
+    "labelled_of",
     "numbered",
     "numbered_units",
     "orders",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
+from confide.client.training.self_training import pseudo_labelled
 from confide.client.training.trainer import Trainer
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
@@ -57,7 +58,7 @@ def local_round(
     Raises:
         PrivacyError: if the client part trains twice under privacy: one training is accounted for.
     """
-    trainings = itertools.count()
+    trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         number = next(trainings)
@@ -68,7 +69,7 @@ def local_round(
             )
         return trainer.train(
             start,
-            data.train,
+            examples,
             plan=plan,
             schedule=schedule,
             # The first keeps the round's own secret; another's batches must differ.

@@ -222,9 +222,10 @@ class Trainer:
             raise PrivacyError(_NOT_PRIVATE)
         shared = _shared(schedule)
         self._dp_sgd.margin(shared)
+        scores_fn = functools.partial(self.scores, tensors) if self._workload.self_trains else None
         if not self._model.training:
             self._model.train()
-        self._row_check.check_once(self._load(tensors), self._dp_sgd.sizes(shared))
+        self._row_check.check_once(self._load(tensors), self._dp_sgd.sizes(shared), scores_fn)
 
     def place(self, tensors: Tensors) -> list[Tensor]:
         """Move named tensors to the device of the training, in the order of the parameters."""
@@ -261,7 +262,6 @@ class Trainer:
             raise PrivacyError("Under privacy no algorithm reads records.")
         self._load(tensors)
         self._model.eval()
-
         return Records(
             examples=examples.to(self._compute.device),
             model=self._model,

@@ -146,6 +146,13 @@ class PolicyConfig:
         "Whether a plan's columns may have ranges or categories that were drafted from records and"
         " that nobody has confirmed (task.drafted).",
     )
+    min_confidence: float = setting(
+        0.0,
+        "Probability that a model has to give a class, more than this, for a record without a label"
+        " to be trained on as one of it, where a plan's task.self_training is lower; 1: never.",
+        ge=0,
+        le=1,
+    )
     backbones: list[str] = setting(
         lambda: list(without_weights()),
         "Backbones allowed: kinds without weights, and content hashes (SHA-256) of pretrained ones;"

@@ -29,7 +29,7 @@ from confide.config.strategies.strategy import (
     UniformSelectionConfig,
     objective_of,
 )
-from confide.config.strategies.training import model_problems, objective_problems, view_problems
+from confide.config.strategies.training import model_problems, objective_problems, record_problems
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
@@ -121,7 +121,7 @@ class Config:
                 f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
                 f" tuning={' or '.join(backbone.tunings)}."
             )
-        yield from view_problems(self.task, self.tuning)
+        yield from record_problems(self.task, self.tuning, objective_of(self.strategy))
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""

@@ -261,7 +261,7 @@ def load_model(
     return workload, tensors, plan.task.labels
 
 
-_NOT_LEARNT = ("metrics", "primary_metric", "drafted")
+_NOT_LEARNT = ("metrics", "primary_metric", "drafted", "self_training")
 """Settings of a task that tensors do not depend on."""
 
 

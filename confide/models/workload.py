@@ -23,6 +23,7 @@ from confide.models.networks import trainable
 from confide.protocol.tensors import Shapes, Tensors
 from confide.tasks.build import build_task
 from confide.tasks.media.views import Views
+from confide.tasks.outcomes.outcome import UNLABELLED
 from confide.tasks.task import LABELS, Assets, Batch, Examples, TalliedTask, Task
 
 
@@ -47,6 +48,7 @@ class Workload:
             None for nothing.
         augmentation: how views of records are made in training; None where records stand for
             themselves.
+        self_trains: whether records may have no label (``task.self_training``).
     """
 
     task: Task
@@ -61,6 +63,7 @@ class Workload:
     whole_fn: Callable[[], nn.Module] | None = None
     insight_fn: Callable[[Tensors], Mapping[str, Mapping[str, float]]] | None = None
     augmentation: Augmentation | None = None
+    self_trains: bool = False
 
     def rows_of(self, group_size: int | None) -> int | None:
         """Return the most rows of a unit; None where each unit is one row.
@@ -96,8 +99,14 @@ class Workload:
         return outputs
 
     def losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return the loss of each record of a batch, shape [b]."""
-        return self.task.loss(self.outputs(model, batch), batch)
+        """Return the loss of each record of a batch, shape [b]; 0 of one that has no label."""
+        outputs = self.outputs(model, batch)
+        if not self.self_trains:
+            return self.task.loss(outputs, batch)
+        labels = batch[LABELS]
+        # Any class stands in, so that a task's loss, also one's own, knows of classes alone
+        losses = self.task.loss(outputs, {**batch, LABELS: labels.clamp(min=0)})
+        return torch.where(labels != UNLABELLED, losses, 0.0)
 
     @property
     def exact(self) -> "Workload":
@@ -174,7 +183,8 @@ def build_workload(
     Raises:
         ModelError: if the backbone cannot be used.
         DeniedError: if the task is one that may not be imported.
-        ConfigError: if the backbone does not fit the task.
+        ConfigError: if the backbone does not fit the task, or this gives no probabilities of
+            classes for records without a label.
     """
     build: BuildFn = implementation(network_of(task, backbone).builder)
     order = Order(
@@ -186,12 +196,19 @@ def build_workload(
     # The caller's random numbers are left as they were.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return replace(
-            build(backbone, order),
-            custom_task=task._target_,
-            target_columns=task.target_columns,
-            augmentation=task.augmentation,
+        made = build(backbone, order)
+    if task.self_training is not None and isinstance(made.task, TalliedTask):
+        raise ConfigError(
+            f"task.self_training={task.self_training:g}: task._target_={task._target_} tallies what"
+            " a model gives and has no probabilities of classes; leave it out."
         )
+    return replace(
+        made,
+        custom_task=task._target_,
+        target_columns=task.target_columns,
+        augmentation=task.augmentation,
+        self_trains=task.self_training is not None,
+    )
 
 
 def shapes_without_weights(

@@ -29,7 +29,7 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, objective_of
-from confide.config.strategies.training import model_problems, objective_problems, view_problems
+from confide.config.strategies.training import model_problems, objective_problems, record_problems
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ProtocolError
@@ -247,7 +247,7 @@ class TrainingPlan:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
         yield from model_problems(self.backbone, self.objective, self.num_rounds)
-        yield from view_problems(self.task, self.tuning)
+        yield from record_problems(self.task, self.tuning, self.objective)
         if self.edges is not None:
             is_part = self.private and not self.releases
             budget = self.privacy.epsilon if is_part else None

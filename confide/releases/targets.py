@@ -3,6 +3,7 @@
 A label of classes, and of labels in order, is one partition; each of several labels is one of its
 own, of records for which it holds and others; a number is counted in the cells of a histogram of
 its public range; a time in the public intervals, apart for the event and for those censored.
+Where records may lack a label there is no partition by it.
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def target_partitions(task: TaskConfig) -> Iterator[tuple[str, str, int]]:
         yield outcome.column, NUMBER, WIDE_CELLS + 1
     elif isinstance(outcome, SurvivalConfig):
         yield outcome.time_column, ENDS, 2 * len(outcome.ends) + 1
-    elif outcome.label_names(task.labelling):
+    elif outcome.label_names(task.labelling) and task.self_training is None:
         (column,) = task.target_columns
         yield column, LABEL, len(outcome.label_names(task.labelling))
 

@@ -10,6 +10,7 @@ It is no test of the claim: members were not drawn anew for each guess. It shows
 gets out of the model, and a model that fails here leaks.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -23,6 +24,7 @@ from confide.simulations.audit.findings import PartResult
 from confide.simulations.audit.situation import Situation, Trained
 from confide.simulations.audit.statistics import Values, lower_limit, upper_limit
 from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.outcomes.outcome import UNLABELLED
 from confide.tasks.task import Examples
 
 _RATES = (0.01, 0.001)
@@ -39,6 +41,10 @@ def audit_membership(situation: Situation) -> PartResult:
         return PartResult(
             notes=["Membership: needs a simulated run on public records, with simulation.seed."]
         )
+    if situation.workload.self_trains:
+        # What is scored is the loss on a record's own label
+        known = torch.nonzero(trained.members.labels != UNLABELLED).flatten()
+        trained = replace(trained, members=trained.members.select(known))
     if min(len(trained.members), len(trained.others)) < 20:
         return PartResult(
             notes=[

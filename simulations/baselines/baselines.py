@@ -190,7 +190,9 @@ def pool(parts: Sequence[InstitutionData]) -> InstitutionData:
         },
     }
     return InstitutionData(
-        **splits,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
         groups=groups.pop("train"),
         held_out_groups={split: codes for split, codes in groups.items() if codes is not None},
         group_column=parts[0].group_column,

@@ -137,7 +137,9 @@ class SharedRecords:
             for split, places in self._places[name].items()
         }
         return InstitutionData(
-            **splits,
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
             groups=None if groups is None else self._view(groups),
             held_out_groups={
                 split: self._view(place) for split, place in self._held_out_groups[name].items()

@@ -246,6 +246,7 @@ def _why_alone(workload: Workload, stack: LinearStack | None, setup: Setup) -> s
         "trainer.precision is not float32": compute.autocast is not None,
         "task.kind=custom: its loss is not known": workload.custom_task is not None,
         "task.views: a record stands for several rows": workload.augmentation is not None,
+        "task.self_training: losses follow from what the model is sure of": workload.self_trains,
         f"privacy.unit={setup.serves.privacy.unit}": setup.serves.privacy.unit == "group",
         f"objective.kind={objective} reads records": not _is_elementwise(setup.serves),
         "simulation.faults: some clients fail on purpose": setup.faults is not None,

@@ -128,6 +128,7 @@ def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
         "min_support",
         "min_cell",
         "hours",
+        "min_confidence",
     }
     elsewhere |= {"allow_reproducible_noise", "max_evaluations", "metrics_privacy"}
     assert set(RULES) | elsewhere == {field.name for field in dataclasses.fields(PolicyConfig)}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import masks_made
+import pandas
 import pytest
 import sounds_made
 from deployment_run import ALLOWING, HEART, Deployment, confide
@@ -49,6 +50,31 @@ def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
         assert "Hungary" in (deployment.run_dir / "report.html").read_text()
         assert "trained on its own premises" in (deployment.run_dir / "model_card.md").read_text()
         check_heads(deployment, "Hungary", rounds=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_records_without_a_label_train_alike_from_kits(
+    heart: pandas.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "hearts.csv"
+    labels = heart["num"].astype("string").where(heart["id"] % 2 == 0)
+    heart.assign(num=labels).to_csv(path, index=False)
+    own = "policy.min_confidence=0.7"
+    with Deployment(
+        run_overrides=(*HEART, f"data.path={path}", "data.public=true", "task.self_training=0.6"),
+        client_overrides=(*ALLOWING, "data.id_column=id", own),
+        institutions=FOUR_HOSPITALS,
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server(ROUNDS)
+        assert deployment.wait_for_server(240) == 0
+        summary, simulated = deployment.summary(), deployment.simulate(ROUNDS, *NOISY, own)
+        for part in ("model_sha256", "federated"):
+            assert summary[part] == simulated[part]
+        units = {name: one["num_examples"] for name, one in summary["clients"].items()}
+        assert units == {name: one["num_examples"] for name, one in simulated["clients"].items()}
+        assert sum(units.values()) > 0.8 * len(heart)
 
 
 @pytest.mark.slow

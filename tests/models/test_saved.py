@@ -314,6 +314,12 @@ def test_adapters_of_another_scale_or_frozen_half_are_not_taken(
         start_from(workload, other, saved(kind).folder)
 
 
+def test_labels_first_and_records_without_one_afterwards(saved: Callable[[str], Saved]) -> None:
+    plan = make_plan("head")
+    plan = replace(plan, task=replace(plan.task, self_training=0.9))
+    assert start_from(saved("head").workload, plan, saved("head").folder)[1] == []
+
+
 def test_start_needs_a_tensor_in_common(saved: Callable[[str], Saved], tmp_path: Path) -> None:
     plan = make_plan("tabular")
     workload = replace(saved("tabular").workload, model=torch.nn.Linear(3, 3))

@@ -10,13 +10,13 @@ of rows and on kernels being chosen alike.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from confide.client.training.passes import Filler, PassSizes
+from confide.client.training.passes import Filler, PassSizes, ScoringSizes
 from confide.client.training.private.step import expect_hook_warning
 from confide.errors import RowsDifferError
 from confide.tasks.task import LENGTH_STEP, Batch, Examples, padded_length
@@ -24,6 +24,8 @@ from confide.tasks.task import LENGTH_STEP, Batch, Examples, padded_length
 if TYPE_CHECKING:
     from confide.client.training.private.dp_sgd import DpSgd
 
+ScoresFn = Callable[[Examples], Tensor]
+"""Records -> scores of each, [n, ...]."""
 _COMPANIES = (1, 2, 15, 16)
 """Numbers of records in a pass; the full number comes to these. Kernels change between them."""
 
@@ -56,12 +58,16 @@ class RowCheck:
         kinds = itertools.product(self._lengths, self._ends or (1,))
         return tuple(sizes.rows(length, places) for length, places in kinds)
 
-    def check_once(self, tensors: Tensor, sizes: PassSizes) -> None:
+    def check_once(
+        self, tensors: Tensor, sizes: PassSizes, scores_fn: ScoresFn | None = None
+    ) -> None:
         """Check on a round's tensors, unless these were the last, with the sizes of a pass.
 
         Args:
             tensors: of the model, flat; they are in it.
             sizes: rows of a pass.
+            scores_fn: of the model, where what it makes of a record decides what that adds; None
+                where it decides nothing.
 
         Raises:
             RowsDifferError: if anything differs.
@@ -72,6 +78,8 @@ class RowCheck:
         if rows in self._checked:
             return
         self.check(sizes, is_first=False)
+        if scores_fn is not None:
+            self._check_scores(scores_fn, ScoringSizes(sizes.most))
         self._checked.add(rows)
 
     def check(self, sizes: PassSizes, *, is_first: bool) -> None:
@@ -98,6 +106,19 @@ class RowCheck:
                         self._check_many(length, places, rows)
         finally:
             self._dp_sgd.forget()
+
+    def _check_scores(self, scores_fn: ScoresFn, sizes: ScoringSizes) -> None:
+        """Compare what the model makes of one record at all places, and beside others."""
+        for length in self._lengths:
+            rows = sizes.rows(length)
+            others = [2 + i % (len(self._synthetic) - 2) for i in range(rows - 1)]
+            alike, among = (
+                scores_fn(_as_examples(self._synthetic, records, length))
+                for records in ([1] * rows, [*others, 1])
+            )
+            for row, found in enumerate([*alike, among[-1]], start=1):
+                where = f"in row {row}" if row <= rows else "beside other records"
+                self._compare([alike[0]], [found], f"{where} of {rows} that are scored")
 
     def _check(self, length: int | None, places: int, rows: int, companies: list[int]) -> None:
         # Every row is the record: all places at once, which has to be what it is alone.
@@ -137,7 +158,7 @@ class RowCheck:
         """
         last = len(self._synthetic) - 1
         records = [1 + (unit - 1 + i) % last for unit in units for i in range(places or 1)]
-        batch = self._batch(records, length)
+        batch = _of_length(self._synthetic, records, length)
         full = rows * (places or 1)
         batch = Filler(self._synthetic).fill(batch, full, self._synthetic.ragged)
         if not places:
@@ -145,17 +166,6 @@ class RowCheck:
         weights = torch.zeros(rows, places)
         weights[: len(units), : max(1, places - 1)] = 1 / max(1, places - 1)
         return self._dp_sgd.contributions(batch, weights)
-
-    def _batch(self, indices: list[int], length: int | None) -> Batch:
-        """Return records of one padded length, their tokens repeated up to it."""
-        examples = self._synthetic
-        batch = {name: column[indices] for name, column in examples.columns.items()}
-        if length is not None:
-            for name in examples.ragged:
-                times = -(-length // batch[name].shape[1])
-                repeats = [1, times, *[1] * (batch[name].dim() - 2)]
-                batch[name] = batch[name].repeat(repeats)[:, :length].contiguous()
-        return batch
 
     def _compare(self, reference: list[Tensor], found: list[Tensor], where: str) -> None:
         if not all(map(_same_bits, reference, found)):
@@ -165,6 +175,22 @@ class RowCheck:
                 " on others in the batch, so that nothing bounds what one record changes; train on"
                 " the CPU, or with layers whose widths are multiples of 16."
             )
+
+
+def _of_length(examples: Examples, indices: list[int], length: int | None) -> Batch:
+    """Return records as if all were of one padded length, their tokens repeated up to it."""
+    batch = {name: column[indices] for name, column in examples.columns.items()}
+    if length is not None:
+        for name in examples.ragged:
+            times = -(-length // batch[name].shape[1])
+            repeats = [1, times, *[1] * (batch[name].dim() - 2)]
+            batch[name] = batch[name].repeat(repeats)[:, :length].contiguous()
+    return batch
+
+
+def _as_examples(examples: Examples, indices: list[int], length: int | None) -> Examples:
+    lengths = None if length is None else torch.full((len(indices),), length)
+    return Examples(_of_length(examples, indices, length), lengths, examples.ragged)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

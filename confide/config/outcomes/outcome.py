@@ -24,12 +24,14 @@ class Labelling:
         column: column that holds the label.
         values: raw value of that column -> class name; {} if values are names.
         smoothing: share of a label that all classes have alike in training.
+        may_lack: whether a record may have no label, for a model to find one (task.self_training).
     """
 
     labels: Sequence[str]
     column: str
     values: Mapping[str, str] = field(default_factory=dict)
     smoothing: float = 0.0
+    may_lack: bool = False
 
     @property
     def is_idle(self) -> bool:

@@ -120,6 +120,7 @@ OUTCOMES: dict[str, OutcomeKind] = {
 
 OF_A_RECORD = ("classes", "regression", "multi_label", "ordinal", "survival")
 """Outcomes of a record as a whole: a model gives one row of numbers for it, whatever it is."""
+OF_ONE_CLASS = ("classes", "ordinal")
+"""Outcomes that are one of several classes, with a probability for each."""
 
-
-__all__ = ["OF_A_RECORD", "OUTCOMES", "OutcomeKind"]
+__all__ = ["OF_A_RECORD", "OF_ONE_CLASS", "OUTCOMES", "OutcomeKind"]

@@ -10,6 +10,7 @@ from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
 from confide.config.models.tuning import TuningConfig
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig
+from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 
 
@@ -43,13 +44,28 @@ def objective_problems(
         )
 
 
-def view_problems(task: TaskConfig, tuning: TuningConfig) -> Iterator[str]:
-    """Yield why a model does not train on views of records."""
+def record_problems(
+    task: TaskConfig, tuning: TuningConfig, objective: ObjectiveConfig
+) -> Iterator[str]:
+    """Yield why a model does not train on views of records, or on records without a label."""
     if task.augmentation is not None and tuning.kind == "head":
         yield (
             f"task.views={task.augmentation.views}: tuning=head trains on features that the frozen"
             " backbone computes once a picture, before any view of it; set task.views=1, or"
             " tuning=lora."
+        )
+    if task.self_training is None:
+        return
+    key = f"task.self_training={task.self_training:g}"
+    if objective.kind in ALGORITHMS and ALGORITHMS[objective.kind].reads_records:
+        yield (
+            f"{key}: objective.kind={objective.kind} adds up sums over records by their labels;"
+            " leave it out, and records without a label too, or choose strategy=fedavg."
+        )
+    if task.kind in TASKS and TASKS[task.kind].maker is not None:
+        yield (
+            f"{key}: records of task.kind={task.kind} are made of a source's rows, labels and all;"
+            " leave it out."
         )
 
 
@@ -87,4 +103,4 @@ def model_problems(
         )
 
 
-__all__ = ["model_problems", "objective_problems", "view_problems"]
+__all__ = ["model_problems", "objective_problems", "record_problems"]

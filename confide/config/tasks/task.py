@@ -14,7 +14,7 @@ from confide.config.outcomes.outcome import (
     LossBounds,
     OutcomeConfig,
 )
-from confide.config.outcomes.table import OUTCOMES
+from confide.config.outcomes.table import OF_ONE_CLASS, OUTCOMES
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.media.augmentation import Augmentation
 from confide.config.tasks.media.files import FileReading
@@ -45,6 +45,14 @@ class TaskConfig:
         "Share of each label that all classes have alike in the loss of training (Szegedy et al."
         " 2016); metrics and predictions know nothing of it, and it costs no privacy.",
         ge=0,
+        lt=1,
+    )
+    self_training: float | None = setting(
+        None,
+        "Records without a label are trained on as the class that the model of the round, as it is"
+        " received, gives more than this probability, such as 0.95; policy.min_confidence may raise"
+        " it. Each is a unit, and is charged as one. null: records without a label are refused.",
+        ge=0.5,
         lt=1,
     )
     metrics: list[str] = setting(list, "Metrics to report; empty: the outcome's usual ones.")
@@ -83,6 +91,7 @@ class TaskConfig:
             column=self.label_column,
             values=self.label_values,
             smoothing=self.label_smoothing,
+            may_lack=self.self_training is not None,
         )
 
     @property
@@ -205,6 +214,12 @@ class TaskConfig:
             )
         if self.outcome.kind not in OUTCOMES:  # reported as out of range
             return
+        if self.self_training is not None and self.outcome.kind not in OF_ONE_CLASS:
+            yield (
+                f"self_training={self.self_training:g} finds one class for a record without a"
+                f" label, and this task has outcome.kind={self.outcome.kind}; leave it out, and"
+                " records without a label too."
+            )
         yield from self.outcome.labelling_problems(self.labelling)
         for name in self.metrics:
             if name not in self.metric_table:

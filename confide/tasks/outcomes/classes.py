@@ -5,10 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy
+from numpy.typing import NDArray
 
 from confide.config.outcomes.outcome import Labelling, OutcomeConfig
 from confide.config.spelling import canonical_name, counted, name_index, nearest, written
-from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_float32
+from confide.tasks.outcomes.outcome import (
+    UNLABELLED,
+    Targets,
+    Values,
+    all_there,
+    at_least_float32,
+)
 from confide.tasks.reading import Problem, distinct_of, first
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ class Classes:
         return (len(self._names),)
 
     def read(self, columns: Mapping[str, Sequence[object]]) -> Targets:
-        """Map the label column to class indices; -1 where the label is null or unknown."""
+        """Map the label column to class indices; UNLABELLED where it is null or unknown."""
         column = self._labelling.column
         values = columns[column]
         classes = {name: i for i, name in enumerate(self._labelling.labels)}
@@ -55,24 +62,33 @@ class Classes:
         # A null has the code -1, which is the last element.
         null = numpy.array([*(text == "" for text in raw), True])
         unknown = numpy.array([number is None for number in found]) & ~null
-        problems = []
-        if null[codes].any():
-            problems.append(
-                Problem(
-                    f"Column {column}: {null[codes].sum()} of {len(codes)} labels are"
-                    " null; label or remove these records.",
-                    first(null[codes]),
-                )
-            )
+        lacking, problems = self._lacking(null[codes]), []
+        if lacking and not self._labelling.may_lack:
+            problems.append(lacking)
         if unknown[codes].any():
             seen = numpy.bincount(codes[codes >= 0], minlength=len(raw)).tolist()
             counts = Counter({raw[code]: n for code, n in enumerate(seen) if unknown[code]})
             text = _unknown_labels(column, counts, list(known), where=self.label_settings)
             problems.append(Problem(text, first(unknown[codes])))
-        indices = numpy.array([-1 if one is None else one for one in found], dtype=numpy.int64)[
-            codes
-        ]
-        return Targets(indices, indices >= 0, problems)
+        indices = numpy.array(
+            [UNLABELLED if one is None else one for one in found], dtype=numpy.int64
+        )[codes]
+        notes = [lacking] if lacking and self._labelling.may_lack else []
+        return Targets(indices, indices != UNLABELLED, problems, notes)
+
+    def _lacking(self, null: NDArray[numpy.bool_]) -> Problem | None:
+        """Say which records have no label, as a problem or as a note; None where all have one."""
+        if not null.any():
+            return None
+        begins = f"Column {self._labelling.column}: {null.sum()} of {len(null)} labels are null; "
+        if not self._labelling.may_lack:
+            fix = "label or remove these records, or train on them too (task.self_training=0.95)."
+            return Problem(begins + fix, first(null))
+        meaning = (
+            "each of these records is a unit, charged as any other, and is trained on as a class"
+            " that the model of a round is sure of (task.self_training)."
+        )
+        return Problem(begins + meaning, first(null))
 
     def counts(self, values: Values) -> dict[str, int]:
         """Count the records of each class."""

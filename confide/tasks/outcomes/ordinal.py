@@ -4,6 +4,7 @@ The reduction of Li and Lin, "Ordinal regression by extended binary classificati
 with weights of its own for each step.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,13 +27,14 @@ class Ordinal(Classes):
 
     Args:
         config: names of the labels, in their order, and where they are read.
-        labelling: not read.
+        labelling: whether records may have no label; what else it says is not read.
     """
 
     label_settings = "task.outcome.labels or task.outcome.label_values"
 
     def __init__(self, config: OrdinalConfig, labelling: Labelling) -> None:
-        super().__init__(config, config.own_labelling)
+        own = dataclasses.replace(config.own_labelling, may_lack=labelling.may_lack)
+        super().__init__(config, own)
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return sigmoid cross entropy over the steps."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Values = NDArray[Any]
 """Targets of n records, shape [n, ...], as they become a tensor."""
+UNLABELLED = -1
+"""Class of a record that has no label, where a task lets records lack one (task.self_training)."""
 
 
 class Targets(NamedTuple):
@@ -145,4 +147,12 @@ def all_there(columns: Mapping[str, Sequence[str | None]], names: Sequence[str])
     return [all(row) for row in zip(*(columns[name] for name in names), strict=True)]
 
 
-__all__ = ["FilledOutcome", "Outcome", "Targets", "Values", "all_there", "at_least_float32"]
+__all__ = [
+    "UNLABELLED",
+    "FilledOutcome",
+    "Outcome",
+    "Targets",
+    "Values",
+    "all_there",
+    "at_least_float32",
+]

@@ -189,6 +189,53 @@ def test_splits_do_not_move_when_records_are_added_or_removed() -> None:
     assert fewer.items() <= before.items()
 
 
+@pytest.mark.parametrize("owners", [IDS, [f"ward-{i // 3}" for i in range(len(IDS))]])
+def test_records_without_a_label_are_for_training_alone(owners: list[str]) -> None:
+    labelled = [i % 4 == 0 for i in range(len(IDS))]
+    plain = split_records(make(IDS), owners, key=KEY, shares=SHARES)
+    found = split_records(make(IDS), owners, key=KEY, shares=SHARES, labelled=labelled)
+    known = {unit for unit, has in zip(IDS, labelled, strict=True) if has}
+    asked = {owner for owner, has in zip(owners, labelled, strict=True) if has}
+    of = dict(zip(IDS, owners, strict=True))
+    for before, after in zip(plain[1:], found[1:], strict=True):
+        assert (
+            set(after["id"]) == set(before["id"]) & known
+        )  # those with a label stay where they were
+        # Nothing of an owner who is held out is trained on
+        held_out = {of[unit] for unit in after["id"]}
+        assert not held_out & {of[unit] for unit in found.train["id"]}
+    assert {unit for unit in IDS if of[unit] not in asked} <= set(found.train["id"])
+    # Those with a label come first: of a large group the first are trained on
+    last = max(i for i, unit in enumerate(found.train["id"]) if unit in known)
+    assert set(found.train["id"][: last + 1]) <= known
+    everyone = split_records(make(IDS), owners, key=KEY, shares=SHARES, labelled=[True] * len(IDS))
+    assert [part["id"][:] for part in everyone] == [part["id"][:] for part in plain]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "counts"),
+    [
+        ("a-", ["a"], (1, 0, 0, 0)),
+        ("--", ["-"], (1, 0, 0, 0)),
+        ("a--b", [], (2, 2, 0, 1)),  # two labels that contradict each other, and none for either
+        ("---aab", ["a"], (4, 1, 1, 0)),
+    ],
+)
+def test_a_record_without_a_label_says_nothing_against_one(
+    given: str, kept: list[str], counts: tuple[int, ...]
+) -> None:
+    for order in (given, given[::-1]):
+        records = Dataset.from_dict({"text": ["x"] * len(order), "label": list(order)})
+        units = keep_units(
+            records,
+            unit_ids(records, id_column=None, content_columns=["text"]),
+            columns=["text", "label"],
+            classes_fn=lambda some: [None if one == "-" else one for one in some["label"]],
+        )
+        assert list(units.records["label"]) == kept
+        assert (units.repeated, units.conflicting, units.settled, units.undecided) == counts
+
+
 def test_another_key_gives_another_split() -> None:
     mine, other = where(IDS), where(IDS, OTHER)
     stayed = sum(mine[unit] == other[unit] for unit in IDS) / len(IDS)

@@ -82,6 +82,14 @@ def test_every_source_of_the_same_pictures_gives_the_same_units(
     assert known(loaded(f"sqlite:///{tmp_path / 't.db'}", query=query)) == expected
 
 
+def test_a_number_that_is_none_is_no_label(tmp_path: Path) -> None:
+    pixels = numpy.stack([drawn(number, (8, 8)) for number in range(3)])
+    labels = numpy.array([1.0, numpy.nan, 0.0])
+    numpy.savez(tmp_path / "t.npz", train_images=pixels, train_labels=labels)
+    task = build_pictures(label_values={"0": "dark", "1": "light"}, self_training=0.9)
+    assert set(loaded(tmp_path / "t.npz", task)["label"][:]) == {"1.0", None, "0.0"}
+
+
 def test_units_are_pixels_and_not_files(tmp_path: Path) -> None:
     values = drawn(0, (8, 8))
     for name, form in (("a.png", "PNG"), ("b.bmp", "BMP"), ("c.tif", "TIFF")):
