@@ -15,7 +15,9 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn
 from confide.client.safeguards import Safeguards
+from confide.client.training.alternating import AlternatingTrainer
 from confide.client.training.trainer import Trainer
+from confide.config.models.tunings import TUNINGS
 from confide.models.workload import Workload
 from confide.privacy.keys import mechanism_key
 from confide.protocol.plan import TrainingPlan
@@ -33,7 +35,11 @@ def make_trainer(
         check_fn: called before every step, raises to end training; None for no check.
     """
     size = plan.privacy.max_records_per_group if plan.privacy.unit == "group" else None
-    return Trainer(workload, private=plan.private, group_size=size, check_fn=check_fn)
+    make_fn: Callable[..., Trainer] = Trainer
+    turns = TUNINGS[plan.tuning.kind].turns
+    if turns:
+        make_fn = functools.partial(AlternatingTrainer, turns=turns)
+    return make_fn(workload, private=plan.private, group_size=size, check_fn=check_fn)
 
 
 def institution_keys(noise_secret: bytes, name: str) -> KeyFn:

@@ -17,6 +17,7 @@ from confide.client.reservation import ReservedRound, RoundAccount, RoundKey
 from confide.client.safeguards import Safeguards
 from confide.client.schedule import LocalSchedule
 from confide.client.scores import Scored, Scores
+from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.errors import DeniedError, ProtocolError
@@ -114,7 +115,7 @@ class TrainingRounds:
         if plan.releases:
             return self._releases.answer(plan, schedule, key)
         if plan.private:
-            self._trainer.check_rows(params, schedule)
+            trainer_of_round(self._trainer, request.server_round).check_rows(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
         scored = Scored.of(request, plan, schedule, received=start, kept=kept)
         validation = self._scores.of_round(scored, request.server_round)

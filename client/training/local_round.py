@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
+from confide.client.training.alternating import trainer_of_round
 from confide.client.training.self_training import pseudo_labelled
 from confide.client.training.trainer import Trainer
 from confide.config.strategies.strategy import ALGORITHMS
@@ -58,7 +59,9 @@ def local_round(
     Raises:
         PrivacyError: if the client part trains twice under privacy: one training is accounted for.
     """
+    # Labels are what the whole model is sure of, whichever part has its turn
     trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
+    trainer = trainer_of_round(trainer, inputs.server_round)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         number = next(trainings)

@@ -167,6 +167,11 @@ class TextClassifier(OnEncoder):
         return self._inputs.numbers
 
     @property
+    def positions(self) -> str | None:
+        """How positions are counted, as it tells the encoder; None: it leaves them to it."""
+        return self._inputs.positions
+
+    @property
     def takes_pairs(self) -> bool:
         """Whether the encoder tells the two texts of a pair apart by token types."""
         return self._inputs.types and self._inputs.pair_types
@@ -211,7 +216,7 @@ class TextClassifier(OnEncoder):
 
 TuneFn = Callable[[Any, Any], Any]
 """Encoder as it was pretrained, settings of the kind -> encoder whose trained tensors alone ask for
-gradients; what is added starts so that its outputs are the same."""
+gradients; what is added starts so that its outputs are the same, or close (a prefix)."""
 
 
 M = TypeVar("M", bound=OnEncoder)

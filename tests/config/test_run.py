@@ -175,7 +175,6 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
         ("client=3", r"client=3"),
         ("tuning=adalora", r"tuning=adalora: not offered: it prunes ranks by gradients of local"),
         ("tuning=prompt", r"tuning=prompt: not offered: its vectors are looked up once"),
-        ("tuning=prefix", r"tuning=prefix: not offered: it writes into a cache"),
         *(
             (f"tuning={kind}", rf"tuning={kind}: not offered: its parameters lie outside layers")
             for kind in ("ia3", "vera", "dora", "oft")
@@ -185,6 +184,11 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
         ("tuning=head tuning.rank=3", r"there is no setting tuning\.rank"),
         ("tuning=lora tuning.rank=0", r"tuning\.rank=0: expected >= 1"),
         ("tuning=bottleneck tuning.bottleneck=0", r"tuning\.bottleneck=0: expected >= 1"),
+        ("tuning=prefix tuning.length=0", r"tuning\.length=0: expected >= 1"),
+        (
+            "tuning=lora_alternating strategy=scaffold",
+            r"objective\.kind=scaffold keeps something of each round .* choose strategy=fedavg",
+        ),
         ("tuning=lora_ffa tuning.seed=-1", r"tuning\.seed=-1: expected >= 0"),
     ],
 )

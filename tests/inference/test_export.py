@@ -44,6 +44,7 @@ QUICK = [
     ("lora", "merged"),
     ("lora_ffa", "hf"),
     ("bottleneck", "hf"),
+    ("prefix", "hf"),
     ("head", "merged"),
     ("logistic-rows", "merged"),
     ("head-rows", "merged"),

@@ -48,7 +48,9 @@ KINDS: dict[str, tuple[TaskConfig, BackboneConfig, str]] = {
     "head": (TEXT, MINILM, "head"),
     "lora": (TEXT, MINILM, "lora"),
     "lora_ffa": (TEXT, MINILM, "lora_ffa"),
+    "lora_alternating": (TEXT, MINILM, "lora_alternating"),
     "bottleneck": (TEXT, MINILM, "bottleneck"),
+    "prefix": (TEXT, MINILM, "prefix"),
     "full": (TEXT, MINILM, "full"),
 }
 

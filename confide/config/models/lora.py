@@ -54,4 +54,19 @@ class FfaLoraConfig(LoraConfig):
         return self if self.seed is not None else replace(self, seed=seed)
 
 
-__all__ = ["OF_BERT", "FfaLoraConfig", "LoraConfig"]
+@dataclass
+class AlternatingLoraConfig(LoraConfig):
+    """Low-rank adapters whose halves are trained in turns, by round, and the head.
+
+    RoLoRA (Chen et al., NeurIPS 2025, arXiv 2502.01755): each round's mean is exact, and both
+    halves learn.
+    """
+
+    kind: str = setting(
+        "lora_alternating",
+        "Chosen by its group: tuning=lora_alternating.",
+        choices=("lora_alternating",),
+    )
+
+
+__all__ = ["OF_BERT", "AlternatingLoraConfig", "FfaLoraConfig", "LoraConfig"]

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from confide.config.models.bottleneck import BottleneckConfig
-from confide.config.models.lora import OF_BERT, FfaLoraConfig, LoraConfig
+from confide.config.models.lora import (
+    OF_BERT,
+    AlternatingLoraConfig,
+    FfaLoraConfig,
+    LoraConfig,
+)
+from confide.config.models.prefix import PrefixConfig
 from confide.config.models.tuning import TuningConfig
 
 _FORMS = ("hf", "merged", "onnx", "int8")
@@ -26,6 +32,8 @@ class TuningKind:
         learning_rates: client learning rates of SGD, without privacy and with it.
         folder: folder beside a saved model that transformers loads, or peft; "" for none.
         forms: forms that a model can be exported to.
+        turns: in the names of the trained tensors that stay in each of as many rounds, over and
+            over; () where all are trained in every round.
     """
 
     schema: type[TuningConfig]
@@ -34,6 +42,7 @@ class TuningKind:
     learning_rates: tuple[float, float]
     folder: str = ""
     forms: tuple[str, ...] = _FORMS
+    turns: tuple[str, ...] = ()
 
     def describe(self, tuning: TuningConfig, backbone: str) -> str:
         """Say what of a backbone is trained, as a report does."""
@@ -71,12 +80,34 @@ TUNINGS: dict[str, TuningKind] = {
         learning_rates=(0.1, 0.5),
         folder="adapter",
     ),
+    "lora_alternating": TuningKind(
+        schema=AlternatingLoraConfig,
+        tune="confide.models.tuning.lora.add_lora",
+        described=(
+            "rank-{tuning.rank} adapters, the halves of each in turns, and a head on the backbone"
+            " {backbone}"
+        ),
+        learning_rates=(0.1, 0.5),
+        folder="adapter",
+        # B first: it starts at zero, so that A has no gradient before
+        turns=(".lora_A.", ".lora_B."),
+    ),
     "bottleneck": TuningKind(
         schema=BottleneckConfig,
         tune="confide.models.tuning.bottleneck.add_bottlenecks",
         described=("adapters of width {tuning.bottleneck} and a head on the backbone {backbone}"),
         learning_rates=(0.1, 0.5),
         forms=("hf", "onnx", "int8"),  # it has no linear form that weights could take up
+    ),
+    "prefix": TuningKind(
+        schema=PrefixConfig,
+        tune="confide.models.tuning.prefix.add_prefix",
+        described=(
+            "keys and values of {tuning.length} places before each text, and a head on the backbone"
+            " {backbone}"
+        ),
+        learning_rates=(0.1, 0.5),
+        forms=("hf", "onnx", "int8"),  # no weights of the backbone could take it up
     ),
     "bias": TuningKind(
         schema=TuningConfig,
@@ -107,11 +138,7 @@ REFUSED: dict[str, str] = {
     "oft": f"{_PER_RECORD}; choose tuning=lora.",
     "prompt": (
         "its vectors are looked up once for a whole batch, so that no record has a gradient of its"
-        " own; choose tuning=lora or bottleneck."
-    ),
-    "prefix": (
-        "it writes into a cache of keys and values, which encoders such as DistilBERT and MPNet do"
-        " not have; choose tuning=bottleneck or lora."
+        " own; choose tuning=prefix or lora."
     ),
 }
 """Kinds that are known and not offered -> why, and what to choose."""

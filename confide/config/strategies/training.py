@@ -9,6 +9,7 @@ from confide.config.client import ClientConfig
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
 from confide.config.models.tuning import TuningConfig
+from confide.config.models.tunings import TUNINGS
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
@@ -47,12 +48,19 @@ def objective_problems(
 def record_problems(
     task: TaskConfig, tuning: TuningConfig, objective: ObjectiveConfig
 ) -> Iterator[str]:
-    """Yield why a model does not train on views of records, or on records without a label."""
+    """Yield why what is trained of a model does not go with its records, or with an algorithm."""
     if task.augmentation is not None and tuning.kind == "head":
         yield (
             f"task.views={task.augmentation.views}: tuning=head trains on features that the frozen"
             " backbone computes once a picture, before any view of it; set task.views=1, or"
             " tuning=lora."
+        )
+    kind, algorithm = TUNINGS.get(tuning.kind), ALGORITHMS.get(objective.kind)
+    if kind is not None and kind.turns and algorithm is not None and algorithm.remains:
+        yield (
+            f"objective.kind={objective.kind} keeps something of each round for all trained"
+            f" tensors, and tuning={tuning.kind} trains a part of them in each; choose"
+            " strategy=fedavg or fedprox, or tuning=lora."
         )
     if task.self_training is None:
         return

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
@@ -44,6 +44,8 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         config: the encoder's, with ``confide_pooling``: mean over tokens, or the first token (cls),
             ``confide_row_norm``: norm that pooled features are scaled to, None for as they are, and
             ``confide_adapters``: layers that an adapter of width ``confide_bottleneck`` follows.
+            ``confide_prefix`` is the shape of keys and values that attention sees before a text,
+            [layers, 2, heads, places, d]; ``confide_positions`` how tokens behind them are counted.
             With ``confide_pairs`` it tells two texts apart by token types, as its tokenizer does.
             Texts have to be put into ``confide_template``, if there is one, before they are tokens.
     """
@@ -67,6 +69,8 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
             adapter = Adapter(width, config.confide_bottleneck)
             self.adapters.append(adapter)
             layer.register_forward_hook(functools.partial(_adapt, adapter))
+        shape = getattr(config, "confide_prefix", None)
+        self.keys_and_values = None if shape is None else nn.Parameter(torch.zeros(shape))
         self.post_init()
 
     def forward(
@@ -87,6 +91,8 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         inputs = {"input_ids": input_ids, "attention_mask": mask}
         if token_type_ids is not None and getattr(self.config, "confide_pairs", False):
             inputs["token_type_ids"] = token_type_ids
+        if self.keys_and_values is not None:
+            inputs |= self._behind(self.keys_and_values, input_ids, mask)
         hidden = self.base_model(**inputs).last_hidden_state
         if self.config.confide_pooling == "cls" and pooled_tokens is None:
             pooled = hidden[:, 0]
@@ -102,6 +108,24 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         if labels is not None and self.config.problem_type == "single_label_classification":
             loss = nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _behind(self, prefix: Tensor, input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
+        count, places = len(input_ids), prefix.shape[3]
+        cache = DynamicCache()
+        for layer, both in enumerate(prefix):
+            keys, values = both[:, None].expand(2, count, *both.shape[1:])
+            cache.update(keys, values, layer)
+        seen = torch.cat([mask.new_ones((count, places)), mask], dim=1)
+        inputs = {"attention_mask": seen, "past_key_values": cache}
+        # Else the encoder would count the places of the prefix too
+        if self.config.confide_positions == "from zero":
+            numbers = torch.arange(input_ids.shape[1], device=input_ids.device)
+            inputs["position_ids"] = numbers.expand_as(input_ids)
+        elif self.config.confide_positions == "from the padding id":
+            padding_id = self.config.pad_token_id
+            counted = mask * (input_ids != padding_id)
+            inputs["position_ids"] = counted.cumsum(dim=1) * counted + padding_id
+        return inputs
 
 
 __all__ = ["ConfideForSequenceClassification"]

@@ -92,9 +92,9 @@ def _of_family(classifier: TokenClassifier, plan: TrainingPlan) -> Any:
         ModelError: if the family has none, or one whose head is not linear.
     """
     encoder = classifier.encoder
-    if plan.tuning.kind == "bottleneck":
+    if plan.tuning.kind in ("bottleneck", "prefix"):
         raise ModelError(
-            "tuning.kind=bottleneck adds layers that the family's class for token classification"
+            f"tuning.kind={plan.tuning.kind} adds what the family's class for token classification"
             " lacks; choose onnx or int8."
         )
     settings = copy.deepcopy(encoder.config)

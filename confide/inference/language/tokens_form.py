@@ -14,7 +14,8 @@ from confide.inference.exporter import OwnExporter, load_classifier, write_class
 from confide.inference.language.modeling_confide import ConfideForSequenceClassification
 from confide.models.backbones import find_backbone, has_pooler, load_encoder, load_tokenizer
 from confide.models.networks import Head, TextClassifier
-from confide.models.tuning.bottleneck import take_bottlenecks_out
+from confide.models.tuning.bottleneck import Bottleneck, take_bottlenecks_out
+from confide.models.tuning.prefix import take_prefix_out
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
@@ -71,10 +72,10 @@ def _classifier(workload: Workload, plan: TrainingPlan) -> TextClassifier:
 
 def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan) -> None:
     backbone = cast(TransformerConfig, plan.backbone)
-    encoder = classifier.encoder
-    prefix, config = encoder.base_model_prefix, encoder.config
     # Apart from the encoder, whose own names AutoModel knows
+    encoder, before = take_prefix_out(classifier.encoder)
     adapters = take_bottlenecks_out(encoder)
+    prefix, config = encoder.base_model_prefix, encoder.config
     tensors: Tensors = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
     # AutoModel expects a pooler in some families, and would invent one: it gets the one that the
     # backbone came with, which no run uses.
@@ -88,13 +89,14 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     tensors |= {
         f"classifier.{name}": tensor for name, tensor in classifier.head.state_dict().items()
     }
-    for number, adapter in enumerate(adapters.values()):
-        for layer in ("down", "up"):
-            for name, tensor in adapter.get_submodule(layer).state_dict().items():
-                tensors[f"adapters.{number}.{layer}.{name}"] = tensor
     if adapters:
+        tensors |= _of_adapters(list(adapters.values()))
         config.confide_adapters = list(adapters)
         config.confide_bottleneck = next(iter(adapters.values())).down.out_features
+    if before is not None:
+        tensors["keys_and_values"] = before.contiguous()
+        config.confide_prefix = list(before.shape)
+        config.confide_positions = classifier.positions
     classes = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
     config.confide_pooling = backbone.pooling
     config.confide_row_norm = backbone.row_norm
@@ -104,6 +106,15 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     if task.template is not None:
         config.confide_template = task.template
     write_classifier(folder, config, tensors, plan=plan, classes=classes)
+
+
+def _of_adapters(adapters: list[Bottleneck]) -> Tensors:
+    return {
+        f"adapters.{number}.{layer}.{name}": tensor
+        for number, adapter in enumerate(adapters)
+        for layer in ("down", "up")
+        for name, tensor in adapter.get_submodule(layer).state_dict().items()
+    }
 
 
 __all__ = ["TokensExporter"]

@@ -7,16 +7,30 @@ import pytest
 import torch
 from builders import build_tuning
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
+from transformers import (
+    BartConfig,
+    BartModel,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    DynamicCache,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+)
 
 from confide.config.models.bottleneck import BottleneckConfig
 from confide.config.models.lora import FfaLoraConfig, LoraConfig
+from confide.config.models.prefix import PrefixConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.tuning import TuningConfig
 from confide.config.models.tunings import TUNINGS
 from confide.errors import ModelError
 from confide.models.networks import TextClassifier, apply_tuning, trainable
 from confide.models.tuning.bottleneck import Bottleneck
+from confide.models.tuning.prefix import take_prefix_out
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings(
@@ -127,7 +141,8 @@ def _lora_layer() -> type:
 def test_model_starts_as_its_backbone_and_learns_beside_the_head(kind: str) -> None:
     before = make().pooled(IDS, MASK)
     model = apply_tuning(make(), build_tuning(kind, rank=RANK))
-    assert torch.allclose(model.pooled(IDS, MASK), before, atol=1e-6)
+    if kind != "prefix":  # attention sees something more
+        assert torch.allclose(model.pooled(IDS, MASK), before, atol=1e-6)
     assert bool(adapters(model)) == (kind != "head")
 
 
@@ -180,6 +195,62 @@ def test_modules_that_are_named_get_the_adapters() -> None:
     assert all(".intermediate.dense." in name for name in adapters(model))
 
 
+# --- a prefix
+
+
+def llama() -> nn.Module:
+    return LlamaModel(LlamaConfig(**SIZE, num_key_value_heads=1))
+
+
+def gpt2() -> nn.Module:
+    return GPT2Model(GPT2Config(vocab_size=20, n_embd=WIDTH, n_layer=LAYERS, n_head=2))
+
+
+@pytest.mark.parametrize("make_encoder", [lambda: None, llama, gpt2], ids=["bert", "llama", "gpt2"])
+def test_prefix_is_what_attention_would_see_of_words(
+    make_encoder: Callable[[], nn.Module | None],
+) -> None:
+    """It starts as keys and values of words: the vectors are those of a text behind these words."""
+    model = apply_tuning(make(make_encoder()), PrefixConfig(length=RANK))
+    torch.manual_seed(0)
+    assert adapters(model) == {"encoder.places.weight"}
+    encoder, before = take_prefix_out(model.encoder)
+    assert before is not None
+    assert before.shape[:2] == (LAYERS, 2)
+    assert before.shape[3] == RANK
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(before[:, :, None].repeat(1, 1, 2, 1, 1, 1)):
+        cache.update(keys, values, layer)
+    seen = torch.cat([torch.ones((2, RANK), dtype=torch.int64), MASK], dim=1)
+    inputs = model._inputs.of(IDS, MASK) | {"attention_mask": seen}
+    expected = encoder(**inputs, past_key_values=cache).last_hidden_state
+    assert torch.allclose(model.encoder(**model._inputs.of(IDS, MASK)).last_hidden_state, expected)
+    assert not torch.allclose(encoder(**model._inputs.of(IDS, MASK)).last_hidden_state, expected)
+
+
+def test_text_behind_a_prefix_does_not_depend_on_padding() -> None:
+    model = apply_tuning(make(), PrefixConfig(length=RANK))
+    alone = model.pooled(IDS[1:, :2], MASK[1:, :2])
+    assert torch.allclose(model.pooled(IDS, MASK)[1:], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [
+        (lambda: DistilBertModel(DistilBertConfig(vocab_size=20, dim=8, n_layers=2, n_heads=2)),
+         r"model_type=distilbert\) takes no cache of keys and values \(it keeps none"),
+        (lambda: BartModel(BartConfig(vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1,
+                                      encoder_attention_heads=2, decoder_attention_heads=2)),
+         r"model_type=bart\) takes no cache .*an encoder and a decoder"),
+    ],
+)  # fmt: skip
+def test_family_without_a_cache_is_refused_a_prefix(
+    encoder: Callable[[], nn.Module], reason: str
+) -> None:
+    with pytest.raises(ModelError, match=reason):
+        apply_tuning(make(encoder()), PrefixConfig(length=RANK))
+
+
 # --- what a report says
 
 
@@ -190,11 +261,16 @@ def test_modules_that_are_named_get_the_adapters() -> None:
         ("head", "a linear head on the frozen backbone mini"),
         ("lora", "rank-4 adapters and a head on the backbone mini"),
         ("lora_ffa", "rank-4 adapters, one half of each frozen, and a head on the backbone mini"),
+        (
+            "lora_alternating",
+            "rank-4 adapters, the halves of each in turns, and a head on the backbone mini",
+        ),
+        ("prefix", "keys and values of 4 places before each text, and a head on the backbone mini"),
         ("bottleneck", "adapters of width 4 and a head on the backbone mini"),
         ("bias", "the biases of the backbone mini and a head"),
         ("norm", "the norms of the backbone mini and a head"),
     ],
 )
 def test_backbone_says_what_of_it_is_trained(kind: str, words: str) -> None:
-    tuning = build_tuning(kind, rank=4, bottleneck=4)
+    tuning = build_tuning(kind, rank=4, bottleneck=4, length=4)
     assert TransformerConfig(name="/models/mini").describe(tuning) == words

@@ -1,0 +1,93 @@
+"""Tensors that are trained in turns, by round: a trainer of all of them, and one of each turn.
+
+Under privacy a turn has an engine of its own, whose model asks for gradients of that turn's tensors
+and of no others: these alone are clipped, noised and checked by the preflight. The others stay
+where the round found them, their update is zero whatever the records are, and a round is accounted
+like any other. Which turn a round is follows from its number, which a coordinator may choose: the
+guarantee is for any turn, and a number is part of what the ledger counts.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from confide.client.training.trainer import Trainer
+from confide.models.networks import trainable
+from confide.models.workload import Workload
+from confide.protocol.tensors import Tensors
+
+
+class TurnTrainer(Trainer):
+    """Trains the tensors of one turn; takes and returns all that travel.
+
+    Args:
+        workload: whose model asks for gradients of all that travel, and is left as it is.
+        stays: in the names of what this turn leaves alone.
+        options: of the :class:`Trainer`.
+    """
+
+    def __init__(self, workload: Workload, *, stays: str, **options: Any) -> None:
+        self._travels = {name: p.shape for name, p in trainable(workload.model).items()}
+        model = _with_own_tensors(workload.model)
+        self._rest = {name: p for name, p in trainable(model).items() if stays in name}
+        for parameter in self._rest.values():
+            parameter.requires_grad_(False)
+        super().__init__(replace(workload, model=model), **options)
+
+    def train(self, start: Tensors, *args: Any, **options: Any) -> Tensors:
+        """Take a round's local steps; see :meth:`Trainer.train`."""
+        update = super().train(start, *args, **options)
+        return {
+            name: update[name] if name in update else torch.zeros(shape)
+            for name, shape in self._travels.items()
+        }
+
+    def _load(self, tensors: Tensors) -> Tensor:
+        for name, parameter in self._rest.items():
+            parameter.data.copy_(tensors[name])
+        return super()._load(tensors)
+
+
+class AlternatingTrainer(Trainer):
+    """Scores with all tensors that travel, and has a trainer for each turn.
+
+    Args:
+        workload: task, model, compute.
+        turns: in the names of what each turn leaves alone.
+        private: whether every training is under DP-SGD.
+        options: of the :class:`Trainer`.
+    """
+
+    def __init__(
+        self, workload: Workload, *, turns: Sequence[str], private: bool, **options: Any
+    ) -> None:
+        # The turns' own trainers are the private ones: nothing is trained by this one
+        super().__init__(workload, private=False, **options)
+        self._turns = [
+            TurnTrainer(workload, stays=stays, private=private, **options) for stays in turns
+        ]
+
+    def turn(self, server_round: int) -> Trainer:
+        """Return what trains in a round, from 1."""
+        return self._turns[(server_round - 1) % len(self._turns)]
+
+
+def trainer_of_round(trainer: Trainer, server_round: int) -> Trainer:
+    """Return what trains in a round: the trainer itself, unless tensors have turns."""
+    return trainer.turn(server_round) if isinstance(trainer, AlternatingTrainer) else trainer
+
+
+def _with_own_tensors(model: nn.Module) -> nn.Module:
+    """Copy a model: what is trained is its own, and all that is frozen is shared."""
+    frozen: dict[int, Tensor] = {
+        id(it): it for it in (*model.parameters(), *model.buffers()) if not it.requires_grad
+    }
+    copied: nn.Module = copy.deepcopy(model, dict(frozen))
+    return copied
+
+
+__all__ = ["AlternatingTrainer", "TurnTrainer", "trainer_of_round"]

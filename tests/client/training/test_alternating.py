@@ -1,0 +1,170 @@
+"""Adapters whose halves are trained in turns: one half a round, alone clipped, noised and moved."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from builders import build_plan, build_records, build_tuning
+from small_language_models import TASK, make_language_model
+from small_models import TEXT, make_backbone
+
+from confide.client.assembly import make_trainer
+from confide.client.schedule import LocalSchedule
+from confide.client.training.alternating import AlternatingTrainer, trainer_of_round
+from confide.client.training.local_round import RoundInputs, local_round
+from confide.client.training.trainer import Trainer
+from confide.config.client import ClientConfig, OptimizerConfig
+from confide.config.models.language_model import LanguageModelConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.privacy import PrivacyConfig
+from confide.models.compute import Compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import Workload, build_workload
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
+
+# peft asks transformers for a property that transformers has renamed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
+
+PRIVATE = PrivacyConfig(unit="record", epsilon=8.0)
+HALVES = {1: "lora_B", 2: "lora_A", 3: "lora_B"}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> TransformerConfig:
+    return make_backbone(tmp_path_factory.mktemp("backbone"), "bert")
+
+
+def plan_of(
+    backbone: TransformerConfig | LanguageModelConfig, privacy: PrivacyConfig
+) -> TrainingPlan:
+    client = ClientConfig(
+        local_steps=2,
+        sampling_rate=0.5,
+        optimizer=OptimizerConfig(kind="sgd", learning_rate=0.5),
+    )
+    return build_plan(
+        task=TEXT if isinstance(backbone, TransformerConfig) else TASK,
+        backbone=backbone,
+        tuning=build_tuning("lora_alternating", rank=2),
+        privacy=privacy,
+        client=client,
+        num_rounds=3,
+    )
+
+
+def make(plan: TrainingPlan, *, seed: int = 0) -> tuple[Workload, Trainer, Tensors]:
+    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=seed)
+    start = trainable_tensors(workload.model)
+    # As after rounds that moved both halves: at zero, B hides what A does
+    generator = torch.Generator().manual_seed(1)
+    moved = {n: t + 0.1 * torch.randn(t.shape, generator=generator) for n, t in start.items()}
+    return workload, make_trainer(workload, plan), moved
+
+
+def schedule_of(plan: TrainingPlan, *, noise: float) -> LocalSchedule:
+    return LocalSchedule(
+        num_examples=40,
+        batch_size=20,
+        steps=2,
+        sampling_rate=0.5,
+        max_rounds=plan.num_rounds,
+        noise_multiplier=noise,
+    )
+
+
+def update_of(plan: TrainingPlan, server_round: int, *, noise: float = 0.0) -> Tensors:
+    workload, trainer, start = make(plan)
+    inputs = RoundInputs(params=start, server_round=server_round)
+    result = local_round(
+        trainer,
+        inputs,
+        build_records(workload),
+        plan=plan,
+        schedule=schedule_of(plan, noise=noise),
+        secret=bytes(32),
+    )
+    return result.update
+
+
+def moved(update: Tensors) -> set[str]:
+    return {name for name, tensor in update.items() if tensor.abs().max() > 0}
+
+
+@pytest.mark.parametrize("privacy", [PrivacyConfig(unit="none"), PRIVATE], ids=["none", "record"])
+@pytest.mark.parametrize("server_round", [1, 2])
+def test_round_moves_the_head_and_one_half(
+    backbone: TransformerConfig, privacy: PrivacyConfig, server_round: int
+) -> None:
+    plan = plan_of(backbone, privacy)
+    update = update_of(plan, server_round, noise=1.0 if plan.private else 0.0)
+    names = {name for name in update if HALVES[server_round] in name}
+    assert len(names) == 4  # queries and values of two layers
+    assert moved(update) == names | {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("family", ["bert", "language model"])
+def test_turn_is_what_training_with_the_other_half_frozen_gives(
+    family: str, backbone: TransformerConfig, tmp_path: Path
+) -> None:
+    """Clipped by the norm of its own half: with all tensors together steps would be shorter."""
+    # A language model's hooks hand on what its frozen layers computed: a turn has its own
+    answering = make_language_model(tmp_path)
+    plan = plan_of(backbone if family == "bert" else answering, PRIVATE)
+    workload, trainer, start = make(plan)
+    records = build_records(workload)
+    schedule = schedule_of(plan, noise=0.0)
+    turn = trainer_of_round(trainer, 1)
+    found = turn.train(start, records.train, plan=plan, schedule=schedule, secret=bytes(32))
+    workload.model.load_state_dict(start, strict=False)
+    for name, parameter in workload.model.named_parameters():
+        if "lora_A" in name:
+            parameter.requires_grad_(False)
+    alone = Trainer(workload, private=True)
+    half = {name: start[name] for name in alone.shapes}
+    expected = alone.train(half, records.train, plan=plan, schedule=schedule, secret=bytes(32))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("group_size", "book_keeping"), [(None, True), (2, False)])
+def test_each_turn_passes_the_preflight_in_both_engines(
+    backbone: TransformerConfig, group_size: int | None, book_keeping: bool
+) -> None:
+    plan = plan_of(backbone, PRIVATE)
+    workload, _, _ = make(plan)
+    # Raises where a clipped sum differs from a loop over single records
+    trainer = AlternatingTrainer(
+        workload, turns=(".lora_A.", ".lora_B."), private=True, group_size=group_size
+    )
+    for server_round in HALVES:
+        engine = trainer.turn(server_round)._dp_sgd
+        assert engine is not None
+        assert engine.book_keeping == book_keeping
+        assert {HALVES[server_round] in name for name in engine.names if "lora" in name} == {True}
+    assert trainer._dp_sgd is None
+
+
+def test_turns_share_what_is_frozen(backbone: TransformerConfig) -> None:
+    plan = plan_of(backbone, PRIVATE)
+    workload, trainer, _ = make(plan)
+    own = {name: p.data_ptr() for name, p in workload.model.named_parameters()}
+    for server_round in (1, 2):
+        turn = trainer_of_round(trainer, server_round)
+        for name, parameter in turn.workload.model.named_parameters():
+            is_shared = parameter.data_ptr() == own[name]
+            assert is_shared != (name.startswith("head.") or "lora" in name)
+
+
+def test_mean_of_a_round_is_the_mean_of_the_adapters(backbone: TransformerConfig) -> None:
+    """Two institutions begin a round with the same A: what they add to B A is linear in B."""
+    plan = plan_of(backbone, PRIVATE)
+    updates = [update_of(plan, 1, noise=noise) for noise in (0.5, 2.0)]
+    _, _, start = make(plan)
+    name = next(name for name in start if "lora_A" in name)
+    half, other = start[name], name.replace("lora_A", "lora_B")
+    products = [(start[other] + one[other]) @ half for one in updates]
+    mean = start[other] + (updates[0][other] + updates[1][other]) / 2
+    assert torch.allclose(mean @ half, (products[0] + products[1]) / 2, atol=1e-6)
+    assert all(not one[name].any() for one in updates)
