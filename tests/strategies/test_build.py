@@ -11,6 +11,7 @@ from small_strategies import EVERYBODY
 import confide.conf
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import LogisticConfig
+from confide.config.strategies.objectives import GradientAdamConfig
 from confide.config.strategies.strategy import (
     FedDynConfig,
     FedProxConfig,
@@ -74,6 +75,7 @@ BUILT: dict[str, Strategy] = {
     "feddyn": by_hand(objective=FedDynConfig(alpha=0.1), aggregator=UNIFORM),
     "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
+    "gradient_adam": by_hand(objective=GradientAdamConfig()),
     "newton": by_hand(objective=NewtonConfig()),
     "private_newton": by_hand(objective=PrivateNewtonConfig()),
     **{name: by_hand(optimizer) for name, optimizer in ADAPTIVE.items()},
@@ -81,6 +83,7 @@ BUILT: dict[str, Strategy] = {
 # What a strategy asks of clients
 NEEDS = {
     "strategy=gradient_sum": ["client=private_table"],
+    "strategy=gradient_adam": ["client=gradients"],
     "strategy=private_newton": ["client=private_newton", "privacy=record"],
 }
 PLAN = build_plan(

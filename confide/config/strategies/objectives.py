@@ -99,6 +99,29 @@ class GradientSumConfig(ObjectiveConfig):
 
 
 @dataclass
+class GradientAdamConfig(ObjectiveConfig):
+    """One mean gradient a round from each institution, and Adam's steps at the coordinator.
+
+    FedSGD with FedAdam's step (Reddi et al. 2021, arXiv 2003.00295), for networks of any kind.
+    """
+
+    kind: str = part_name("gradient_adam", "objective")
+    learning_rate: float = setting(
+        0.002, "Adam's learning rate: about how far a parameter moves in a round.", gt=0, le=1e4
+    )
+    beta1: float = setting(0.9, "Decay of the first moment.", ge=0, lt=1)
+    beta2: float = setting(0.99, "Decay of the second moment.", ge=0, lt=1)
+    tau: float = setting(1e-4, "Added to the root of the second moment.", gt=0)
+    averaged: float = setting(
+        0.2, "Share of the rounds, the last ones, whose mean is the run's model.", gt=0, le=1
+    )
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield settings by which an update is anything but minus a mean gradient."""
+        yield from _one_step_problems(client, self.kind, choice="client=gradients")
+
+
+@dataclass
 class PrivateNewtonConfig(ObjectiveConfig):
     """Noisy sums of gradients, scaled by the inverse of a noisy Gram matrix.
 
@@ -127,10 +150,17 @@ class PrivateNewtonConfig(ObjectiveConfig):
 
 def _full_batch_problems(client: ClientConfig, kind: str, *, choice: str) -> Iterator[str]:
     """Yield settings of a local round that is no single plain step on all records."""
+    yield from _one_step_problems(client, kind, choice=choice, rate=1.0)
+
+
+def _one_step_problems(
+    client: ClientConfig, kind: str, *, choice: str, rate: float | None = None
+) -> Iterator[str]:
+    """Yield settings of a local round that is no single plain step; ``rate``: of sampling."""
     optimizer = client.optimizer
     found = {
         "local_steps": (client.local_steps, 1),
-        "sampling_rate": (client.sampling_rate, 1.0),
+        "sampling_rate": (client.sampling_rate, client.sampling_rate if rate is None else rate),
         "optimizer.kind": (optimizer.kind, "sgd"),
         "optimizer.learning_rate": (optimizer.learning_rate, 1.0),
         "optimizer.momentum": (optimizer.momentum, 0.0),
@@ -140,9 +170,10 @@ def _full_batch_problems(client: ClientConfig, kind: str, *, choice: str) -> Ite
     if wrong:
         said = ", ".join(f"{name}={value}" for name, (value, _) in wrong.items())
         rights = ", ".join(f"{name}={right}" for name, (_, right) in wrong.items())
+        over = "" if rate is None else " over all records"
         yield (
             f"objective.kind={kind}, which {choice} chooses, takes the update"
-            f" for minus the mean gradient over all records, and client has {said}; set"
+            f" for minus the mean gradient{over}, and client has {said}; set"
             f" {rights}, or choose strategy=fedavg with a client of its own."
         )
 

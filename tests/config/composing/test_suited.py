@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from confide.config.composing.compose import compose, rule_words
-from confide.config.composing.suited import ADAM, GRADIENT_SUMS, PLAIN, Recipe
+from confide.config.composing.suited import ADAM, GRADIENT_SUMS, GRADIENTS, PLAIN, Recipe
 from confide.config.run import Config
 from confide.config.strategies.objectives import ObjectiveConfig
 from confide.config.strategies.strategy import objective_of
@@ -16,10 +16,14 @@ HEART = ("experiment=heart_disease",)
 MAIN = ("experiment=tweets",)
 OWN = ("task=credit", "data.path=mine.csv", "data.public=true", "backbone=logistic", "tuning=full")
 
+GARMENTS = ("task=fashion", "backbone=cnn", "tuning=full", "data.path=f.npz", "data.public=true")
+
+VISION = ("backbone=vision", "backbone.name=/somewhere")
+
 
 def recipe_of(config: Config) -> Recipe:
     """Return which recipe a config follows."""
-    for recipe in (GRADIENT_SUMS, ADAM, PLAIN):
+    for recipe in (GRADIENT_SUMS, GRADIENTS, ADAM, PLAIN):
         client, optimizer = config.client, config.client.optimizer
         found = (client.local_steps, client.sampling_rate, optimizer.kind)
         expected = (recipe.local_steps, recipe.sampling_rate, recipe.optimizer)
@@ -51,6 +55,15 @@ def recipe_of(config: Config) -> Recipe:
         ((*PRIVATE, "backbone=additive", "backbone.pairs=[[Income,Amount]]"), GRADIENT_SUMS),
         ((*MAIN, "tuning=lora"), PLAIN),
         ((*MAIN, "tuning=full"), PLAIN),
+        (GARMENTS, GRADIENTS),
+        ((*GARMENTS, "privacy=none"), GRADIENTS),
+        ((*GARMENTS, *VISION, "privacy=none", "tuning=head"), GRADIENTS),
+        ((*GARMENTS, *VISION, "privacy=none", "tuning=lora"), PLAIN),
+        ((*GARMENTS, *VISION, "tuning=head"), GRADIENT_SUMS),
+        ((*GARMENTS, "client=poisson"), PLAIN),
+        ((*GARMENTS, "strategy=fedavg"), PLAIN),
+        ((*GARMENTS, "server.patience=3"), PLAIN),
+        ((*GARMENTS, "strategy.server_optimizer.momentum=0.9"), PLAIN),
     ],
 )
 def test_the_recipe_suits_model_encoding_and_privacy(
@@ -104,6 +117,12 @@ def test_rounds_and_norms_may_be_set_beside_it(word: str, kept: int) -> None:
 )
 def test_it_is_what_private_table_says(job: tuple[str, ...]) -> None:
     assert compose(job) == compose([*job, "client=private_table"])
+
+
+@pytest.mark.parametrize("privacy", ["none", "record"])
+def test_a_convolutional_network_follows_what_client_gradients_says(privacy: str) -> None:
+    words = (*GARMENTS, f"privacy={privacy}")
+    assert compose(words) == compose([*words, "client=gradients"])
 
 
 def test_the_plain_steps_of_an_experiment_stand_where_no_recipe_applies() -> None:
