@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.run import Config
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.networks import Mlp
 from confide.models.workload import Workload

@@ -22,9 +22,9 @@ from torch import Tensor
 from confide.client.training.private.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator

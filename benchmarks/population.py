@@ -25,10 +25,10 @@ from confide.client.assembly import make_trainer
 from confide.client.records.encoded import encode_institution
 from confide.config.data import DataConfig
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.run import Config
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy import accounting

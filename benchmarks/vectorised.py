@@ -22,11 +22,11 @@ from confide.client.assembly import make_trainer
 from confide.client.records.encoded import InstitutionData
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload

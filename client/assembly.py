@@ -17,7 +17,7 @@ from confide.client.reservation import KeyFn
 from confide.client.safeguards import Safeguards
 from confide.client.training.alternating import AlternatingTrainer
 from confide.client.training.trainer import Trainer
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
 from confide.models.workload import Workload
 from confide.privacy.keys import mechanism_key
 from confide.protocol.plan import TrainingPlan

@@ -100,12 +100,9 @@ def encode_records(
     flatters = plan.task.unit_note(plan.privacy.unit)
     if flatters:
         log.warning("%s", flatters)
-    source = {
-        "path": config.source,
-        "partitioner": config.partitioner,
-        **tally.to_json(),
-        "notes": [*tally.sentences(), *population.notes, *notes, *filter(None, [flatters])],
-    }
+    told = [*tally.sentences(), *population.notes, *notes, *filter(None, [flatters])]
+    by = {"path": config.source, "partitioner": config.partitioner}
+    source = {**by, **tally.to_json(), "notes": told}
     return EncodedRecords(data=data, units=units, source=source)
 
 

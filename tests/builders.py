@@ -21,12 +21,12 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import LogisticConfig
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS
 from confide.config.privacy import BudgetConfig, PolicyConfig, PrivacyConfig
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import derive_key

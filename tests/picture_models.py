@@ -20,10 +20,10 @@ from transformers import (
 )
 
 from confide.config.models.cnn import CnnConfig
-from confide.config.models.lora import LoraConfig
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS
 from confide.config.models.vision import VisionConfig
+from confide.config.tunings.lora import LoraConfig
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 

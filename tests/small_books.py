@@ -9,10 +9,10 @@ from confide.client.training.private.clipping import ClippingRule, LossFn
 from confide.client.training.private.dp_sgd import DpSgdStep
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.tasks.task import LABELS, Batch, Examples

@@ -9,8 +9,8 @@ import numpy
 from numpy.typing import NDArray
 
 from confide.config.models.cnn import CnnConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 

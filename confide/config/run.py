@@ -15,8 +15,6 @@ from confide.config.data import DataConfig
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import REFUSED
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.report import ReportConfig
@@ -33,6 +31,8 @@ from confide.config.strategies.training import model_problems, objective_problem
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
+from confide.config.tunings.table import REFUSED
+from confide.config.tunings.tuning import TuningConfig
 
 
 @dataclass

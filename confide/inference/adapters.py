@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
 from confide.protocol.plan import TrainingPlan
 
 

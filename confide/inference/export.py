@@ -11,8 +11,8 @@ from datasets import Dataset
 from safetensors import SafetensorError
 
 from confide.config.models.table import BACKBONES
-from confide.config.models.tunings import TUNINGS
 from confide.config.tasks.table import TASKS
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ConfigError, ModelError, StorageError
 from confide.inference import packages
 from confide.inference.comparison import TOLERANCE, Comparison, compare

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from confide.config.custom import implementation
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.encoders.encoder_inputs import settle_inputs
 from confide.protocol.tensors import Tensors

@@ -13,10 +13,10 @@ from confide.config.custom import implementation
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.kind import Network
 from confide.config.models.table import BACKBONES
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.media.augmentation import Augmentation
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ConfigError
 from confide.models.compute import Compute
 from confide.models.networks import trainable

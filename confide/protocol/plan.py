@@ -22,8 +22,6 @@ from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS, own_settings, written_settings
 from confide.config.one_of import OneOf
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
@@ -32,6 +30,8 @@ from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, obje
 from confide.config.strategies.training import model_problems, objective_problems, record_problems
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
+from confide.config.tunings.table import TUNINGS, own_settings, written_settings
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ProtocolError
 from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle
 from confide.protocol.released_edges import ReleasedEdges

@@ -4,10 +4,10 @@ import dataclasses
 
 from confide.config.client import ClientConfig
 from confide.config.models.perceptrons import LogisticConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.config.tasks.table import TASKS
+from confide.config.tunings.tuning import TuningConfig
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.tensors import Shapes
 from confide.releases.table import RELEASES

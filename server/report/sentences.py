@@ -13,12 +13,12 @@ from typing import Any
 
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.models.table import BACKBONES
-from confide.config.models.tunings import TUNINGS, own_settings
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.spelling import counted
 from confide.config.strategies.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
 from confide.config.tasks.table import TASKS
+from confide.config.tunings.table import TUNINGS, own_settings
 from confide.metrics.metric import noise_name
 from confide.protocol.refusals import Refusal
 from confide.security.redaction import redact

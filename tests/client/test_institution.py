@@ -23,9 +23,9 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
-from confide.config.models.lora import LoraConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.privacy import PrivacyConfig
+from confide.config.tunings.lora import LoraConfig
 from confide.errors import ConfigError, DataError, ModelError, PrivacyError, ProtocolError
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload

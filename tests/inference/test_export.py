@@ -23,7 +23,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.models.table import BACKBONES
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict

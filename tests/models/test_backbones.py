@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, GPT2Config, GPT2Model
 
-from confide.config.models.lora import LoraConfig
 from confide.config.models.transformer import TransformerConfig
+from confide.config.tunings.lora import LoraConfig
 from confide.errors import ModelError
 from confide.models.backbones import (
     content_hash,

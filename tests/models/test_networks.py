@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from confide.config.models.lora import LoraConfig
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.lora import LoraConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.networks import (
     Head,

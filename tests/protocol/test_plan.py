@@ -11,8 +11,8 @@ import pytest
 
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tunings import TUNINGS
 from confide.config.strategies.strategy import FedProxConfig, ObjectiveConfig, ScaffoldConfig
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ProtocolError
 from confide.protocol.plan import (
     LONGEST_PLAN,

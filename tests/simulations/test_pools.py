@@ -22,7 +22,6 @@ from confide.client.records.pool import is_poolable
 from confide.client.records.tally import Tally
 from confide.config.data import DataConfig
 from confide.config.models.items import ItemsConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.outcomes.forecast import ForecastConfig
 from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.outcomes.regression import RegressionConfig
@@ -35,6 +34,7 @@ from confide.config.tasks.series import ReadingConfig, SeriesConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import DataError
 from confide.models.backbones import find_backbone, load_tokenizer
 from confide.models.compute import Compute

@@ -13,9 +13,9 @@ from confide.config import data as data_config
 from confide.config.composing.compose import compose
 from confide.config.data import DataConfig
 from confide.config.models.perceptrons import LogisticConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ConfigError, DataError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload

@@ -10,9 +10,9 @@ from small_items import ITEMS, make_catalogue
 
 from confide.client.training.trainer import Trainer
 from confide.config.models.items import ItemsConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.tasks.recommendation import RecommendationConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import DataError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload

@@ -12,10 +12,10 @@ from confide.client.training.trainer import Trainer
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.patches import PatchesConfig
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.outcomes.forecast import ForecastConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.tasks.series import ReadingConfig, SeriesConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import DataError, ModelError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload

@@ -39,7 +39,6 @@ from confide.config.composing.quoting import quote_texts
 from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
 from confide.config.models.table import BACKBONES
-from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
 from confide.config.strategies.strategy import (
@@ -49,6 +48,7 @@ from confide.config.strategies.strategy import (
     FlowerStrategyConfig,
 )
 from confide.config.tasks.table import TASKS, known_metrics
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ConfigError
 from confide.security.redaction import redact
 

@@ -26,10 +26,10 @@ from yaml import MarkedYAMLError, YAMLError
 
 from confide.config.composing.folders import CONF_MODULE, Keys, current, shown
 from confide.config.models.table import BACKBONES
-from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.table import TASKS
+from confide.config.tunings.table import TUNINGS
 
 SCHEME = "own"
 KINDS: dict[str, Mapping[str, Any]] = {

@@ -9,9 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from confide.config.composing.main_job import MAIN_JOB
 from confide.config.fields import range_problems
-from confide.config.models.tunings import REFUSED
 from confide.config.run import Config
 from confide.config.tasks.table import TASKS
+from confide.config.tunings.table import REFUSED
 
 NAMED_IN_FILE = "which is not there"
 """What is said of a choice that an own file names."""

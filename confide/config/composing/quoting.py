@@ -15,10 +15,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from confide.config.models.table import BACKBONES
-from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
 from confide.config.tasks.table import TASKS
+from confide.config.tunings.table import TUNINGS
 
 Kind = Literal["text", "texts", "named texts", "other"]
 

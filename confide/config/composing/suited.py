@@ -14,7 +14,6 @@ from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from confide.config.models.table import BACKBONES
-from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, OutcomeConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.spelling import canonical_name
@@ -25,6 +24,7 @@ from confide.config.strategies.objectives import (
     ObjectiveConfig,
 )
 from confide.config.strategies.strategy import SgdConfig, WeightedMeanConfig
+from confide.config.tunings.table import TUNINGS
 
 LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("logistic", False): 0.2,

@@ -1,1 +1,1 @@
-"""Settings of backbones and tuning, and the table that lists them."""
+"""Settings of backbones, and the table that lists them."""

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar, Protocol, Self
 
 from confide.config.fields import STRICT, setting
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 
 
 class Pretrained(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 
 # A plan may come from anybody: a model that it describes by its widths has to have some bound.
 _MOST_BLOCKS, _WIDEST = 8, 2048

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig, Pretrained
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 
 
 @dataclass

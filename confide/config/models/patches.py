@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 
 
 @dataclass

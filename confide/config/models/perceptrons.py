@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 
 # A plan may come from anybody: a model that it describes by its widths has to have some bound.
 _MOST_LAYERS, _WIDEST_LAYER, _MOST_PAIRS = 64, 10_000_000, 64

@@ -13,9 +13,9 @@ from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, Ml
 from confide.config.models.seq2seq import Seq2SeqConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.trees import TreesConfig
-from confide.config.models.tunings import TUNINGS
 from confide.config.models.unet import UNetConfig
 from confide.config.models.vision import VisionConfig
+from confide.config.tunings.table import TUNINGS
 
 _PERCEPTRON = Network(
     builder="confide.models.perceptron.build_perceptron",

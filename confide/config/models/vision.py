@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from confide.config.fields import setting
 from confide.config.models.backbone import DOWNLOAD, NAME, SHA256, BackboneConfig, OfFolder
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 
 
 @dataclass

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from confide.config.client import ClientConfig
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 
 
 def objective_problems(

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from confide.config.models.cnn import CnnConfig
-from confide.config.models.tunings import TUNINGS
 from confide.config.models.vision import VisionConfig
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ModelError
 from confide.inference.adapters import without_adapter, write_adapter
 from confide.inference.exporter import OwnExporter, load_classifier, write_classifier

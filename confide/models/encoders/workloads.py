@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
 from confide.models.encoders.features import FeatureCache, features_of
 from confide.models.memory import within_memory
 from confide.models.networks import Head, OnEncoder, apply_tuning

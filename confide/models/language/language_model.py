@@ -12,8 +12,8 @@ from torch import Tensor
 
 from confide.config.custom import implementation
 from confide.config.models.language_model import LanguageModelConfig
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.backbones import content_hash, find_backbone, load_pretrained
 from confide.models.compute import Compute

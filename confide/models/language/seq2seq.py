@@ -11,7 +11,7 @@ from transformers import GenerationConfig, GenerationMixin
 
 from confide.config.custom import implementation
 from confide.config.models.seq2seq import Seq2SeqConfig
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ModelError
 from confide.models.backbones import find_backbone, load_pretrained
 from confide.models.encoders.assets import folder_assets

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from confide.config.models.bottleneck import BottleneckConfig
+from confide.config.tunings.bottleneck import BottleneckConfig
 from confide.models.tuning.places import LAYER_OUTPUTS, endings_of, modules_at
 
 

@@ -14,7 +14,7 @@ import warnings
 
 from torch import nn
 
-from confide.config.models.lora import FfaLoraConfig, LoraConfig
+from confide.config.tunings.lora import FfaLoraConfig, LoraConfig
 from confide.errors import ModelError
 from confide.models.tuning.frozen import freeze_at_random
 from confide.models.tuning.places import QUERY_AND_VALUE, endings_of

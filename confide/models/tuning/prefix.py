@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from confide.config.models.prefix import PrefixConfig
+from confide.config.tunings.prefix import PrefixConfig
 from confide.errors import ModelError
 
 _TOLERANCE = 1e-6

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError
 
 

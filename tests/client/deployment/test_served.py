@@ -25,9 +25,9 @@ from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.models.perceptrons import LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.backbones import content_hash
 from confide.models.compute import Compute

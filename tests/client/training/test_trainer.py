@@ -14,9 +14,9 @@ from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.strategy import FedProxConfig, ObjectiveConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute, threads
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload

@@ -8,8 +8,8 @@ from confide.config.composing.compose import compose
 from confide.config.composing.folders import own_configs
 from confide.config.composing.main_job import MAIN_JOB, names_a_job, with_main_job, without_records
 from confide.config.composing.suited import LEARNING_RATES
-from confide.config.models.tunings import TUNINGS
 from confide.config.run import Config
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ConfigError
 
 TEXTS = ("data.path=notes.csv", "task.labels=[no,yes]", "data.public=true")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from confide.config.models.lora import LoraConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tunings.lora import LoraConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.backbones import find_backbone, load_encoder
 from confide.models.compute import Compute
 from confide.models.encoders.features import FeatureCache, features_of

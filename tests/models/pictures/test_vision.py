@@ -14,7 +14,7 @@ from transformers import AutoModelForImageClassification, MobileNetV2ImageProces
 from confide.client.training.private.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer
 from confide.config.models.cnn import CnnConfig
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload

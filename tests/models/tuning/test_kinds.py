@@ -21,12 +21,12 @@ from transformers import (
     LlamaModel,
 )
 
-from confide.config.models.bottleneck import BottleneckConfig
-from confide.config.models.lora import FfaLoraConfig, LoraConfig
-from confide.config.models.prefix import PrefixConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.bottleneck import BottleneckConfig
+from confide.config.tunings.lora import FfaLoraConfig, LoraConfig
+from confide.config.tunings.prefix import PrefixConfig
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.networks import TextClassifier, apply_tuning, trainable
 from confide.models.tuning.bottleneck import Bottleneck

@@ -12,7 +12,6 @@ from sounds_made import write_spelled, write_tones
 from confide.client.records.checked import load_checked_records
 from confide.config.data import DataConfig
 from confide.config.models.cnn import CnnConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.models.unet import UNetConfig
 from confide.config.outcomes.mask import MaskConfig
 from confide.config.outcomes.transcript import TranscriptConfig
@@ -20,6 +19,7 @@ from confide.config.tasks.media.audio_classification import AudioClassificationC
 from confide.config.tasks.media.segmentation import SegmentationConfig
 from confide.config.tasks.media.speech_recognition import SpeechRecognitionConfig
 from confide.config.tasks.task import TaskConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import DataError, ModelError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload

@@ -19,10 +19,10 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
 from confide.config.models.cnn import CnnConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.models.vision import VisionConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.media.augmentation import Augmentation
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ConfigError, ProtocolError
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload

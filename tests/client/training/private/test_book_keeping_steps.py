@@ -31,9 +31,9 @@ from confide.client.training.private.dp_sgd import DpSgd, DpSgdStep, expect_hook
 from confide.client.training.private.layer_gradients import rounding_margin
 from confide.client.training.private.preflight import preflight
 from confide.client.training.trainer import Trainer
-from confide.config.models.lora import LoraConfig
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.lora import LoraConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp

@@ -30,11 +30,11 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError, PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors

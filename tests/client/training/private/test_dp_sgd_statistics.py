@@ -18,14 +18,14 @@ from confide.client.training.private.dp_sgd import KeyedDPOptimizer
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
-from confide.config.models.lora import LoraConfig
 from confide.config.models.perceptrons import LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tunings.lora import LoraConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator, derive_key

@@ -34,9 +34,9 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ModelError, PrivacyError, RowsDifferError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp

@@ -12,7 +12,7 @@ from confide.client.training.private.dp_sgd import DpSgd
 from confide.client.training.private.preflight import preflight
 from confide.client.training.trainer import Trainer
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tunings import TUNINGS
+from confide.config.tunings.table import TUNINGS
 from confide.errors import ModelError, PrivacyError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload

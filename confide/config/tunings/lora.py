@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from confide.config.fields import setting
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.tuning import TuningConfig
 
 OF_BERT = ["query", "value"]
 """How plans name the modules that get an adapter where a config leaves them to the family."""

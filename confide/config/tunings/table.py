@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confide.config.models.bottleneck import BottleneckConfig
-from confide.config.models.lora import (
+from confide.config.tunings.bottleneck import BottleneckConfig
+from confide.config.tunings.lora import (
     OF_BERT,
     AlternatingLoraConfig,
     FfaLoraConfig,
     LoraConfig,
 )
-from confide.config.models.prefix import PrefixConfig
-from confide.config.models.tuning import TuningConfig
+from confide.config.tunings.prefix import PrefixConfig
+from confide.config.tunings.tuning import TuningConfig
 
 _FORMS = ("hf", "merged", "onnx", "int8")
 

@@ -1,0 +1,1 @@
+"""Settings of kinds of tuning, and their table."""
