@@ -123,11 +123,9 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
         f"{name} withdrew after round {it['after_round']}; of it stays in the run: {it['stays']}."
         for name, it in summary.get("withdrawn", {}).items()
     ]
-    rounds = summary["rounds"]
-    assert isinstance(rounds, int)
     return [
         *lines,
-        f"{counted(rounds, 'round')} in {summary['seconds']} s; model"
+        f"{counted(int(str(summary['rounds'])), 'round')} in {summary['seconds']} s; model"
         f" {str(summary['model_sha256'])[:12]}, report.html and all else in {run_dir}",
     ]
 
