@@ -101,13 +101,7 @@ def test_largest_value_is_held_against_the_policy_before_anything_is_computed(
     start = {name: torch.zeros(shape) for name, shape in TRAINER.shapes.items()}
     start["layers.0.bias"].fill_(-value)
     ledger = MemoryLedger()
-    institution = build_institution(
-        PLAN,
-        trainer=TRAINER,
-        policy=PolicyConfig(min_records=1, backbones=["any"], tasks=["any"], max_delta=1e-3),
-        ledger=ledger,
-        key_fn=None,
-    )
+    # One of this test: its scorer takes hold of what is watched when it is built.
     loads = []
     load = Trainer._load
 
@@ -116,6 +110,15 @@ def test_largest_value_is_held_against_the_policy_before_anything_is_computed(
         return load(self, tensors)
 
     monkeypatch.setattr(Trainer, "_load", watch)
+    trainer = Trainer(workload_of(PLAN), private=True)
+    loads.clear()
+    institution = build_institution(
+        PLAN,
+        trainer=trainer,
+        policy=PolicyConfig(min_records=1, backbones=["any"], tasks=["any"], max_delta=1e-3),
+        ledger=ledger,
+        key_fn=None,
+    )
     reply = institution.handle(kind, build_request(PLAN, tensors=start, splits=("test",)))  # type: ignore[arg-type]
     assert (reply.refusal == "policy_max_value") == (value > 1e4)
     assert bool(loads) == (value <= 1e4)
