@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import importlib
-from typing import Any
+from typing import Any, cast
 
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, PartKind
 from confide.strategies.algorithm import Algorithm
@@ -28,7 +28,10 @@ def build_algorithm(config: ObjectiveConfig) -> Algorithm:
 
     Each question to an institution looks it up several times, and it keeps nothing.
     """
-    return _built(config.kind, ALGORITHMS[config.kind].builder, tuple(vars(config).items()))
+    kind, settings = ALGORITHMS[config.kind], vars(config)
+    if any(isinstance(value, list | dict) for value in settings.values()):
+        return cast(Algorithm, build_part(kind, config))
+    return _built(config.kind, kind.builder, tuple(settings.items()))
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ public: it follows from the schedules of the cohort, and what a record adds does
 else was sampled (`confide.client.batched.check`).
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from confide.client.training.base_optimizer import make_optimizer
 from confide.client.training.private.clipping import ClippingRule, counts
 from confide.client.training.private.layer_gradients import rounding_margin
 from confide.client.training_round import RoundWork
+from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerators, derive_key
@@ -139,7 +141,15 @@ class CohortProgram:
             server_round=first.inputs.server_round,
         )
 
+        trainings = itertools.count()
+
         def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
+            # Equal noise on two sums would cancel, and equal batches would be the first's.
+            if next(trainings):
+                raise PrivacyError(
+                    f"objective.kind={plan.objective.kind} trains more than once a round, which"
+                    " simulation.engine=vectorised does not do; set simulation.engine=inline."
+                )
             return self._train(works, table, start, change_gradient)
 
         with threads(threads_of(self._workload.model, self._workload.compute)):

@@ -259,7 +259,13 @@ def laid_out(
         rows = [rows[index] for index in kept]
     shares = SplitShares(validation=config.validation, test=config.test)
     labelled = None if known.labelled is None else [known.labelled[row] for row in rows]
-    positions = split_positions(split_by, key=key, shares=shares, labelled=labelled)
+    positions = split_positions(
+        split_by,
+        key=key,
+        shares=shares,
+        labelled=labelled,
+        of_owners=known.owners is not None,
+    )
     parts = {split: [rows[index] for index in part] for split, part in positions.items()}
     return parts, sorted(set(owners))
 

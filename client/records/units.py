@@ -263,45 +263,34 @@ def _majority(group: Sequence[int], label_of: dict[int, Hashable]) -> list[int]:
     return [index for index in group if label_of[index] == counts[0][0]]
 
 
-def split_records(
-    records: Dataset,
-    ids: Sequence[str],
-    *,
-    key: bytes,
-    shares: SplitShares,
-    labelled: Sequence[bool] | None = None,
-) -> Splits:
-    """Split by a keyed hash of an id.
-
-    A record without a label scores nothing: it is for training, after those that have one, or,
-    where its owner's records are held out, in no split.
-
-    Args:
-        records: one record a unit.
-        ids: id of each record's unit, or of its owner.
-        key: secret of the institution.
-        shares: expected shares of validation and test.
-        labelled: which records have a label; None for all.
-    """
-    parts = split_positions(ids, key=key, shares=shares, labelled=labelled)
-    return Splits(*(take(records, parts[split]) for split in Splits._fields))
-
-
 def split_positions(
     ids: Sequence[str],
     *,
     key: bytes,
     shares: SplitShares,
     labelled: Sequence[bool] | None = None,
+    of_owners: bool = False,
 ) -> dict[str, list[int]]:
-    """Return the positions of each split's records; arguments as of :func:`split_records`."""
+    """Return the positions of each split's records, by a keyed hash of an id.
+
+    A record without a label scores nothing: it is for training, after those that have one, or,
+    where its owner's records are held out, in no split.
+
+    Args:
+        ids: id of each record's unit, or of its owner.
+        key: secret of the institution.
+        shares: expected shares of validation and test.
+        labelled: which records have a label; None for all.
+        of_owners: whether ids are owners', whose hash alone decides: a label of one record would
+            otherwise move all others of its owner into training, or out of it.
+    """
     has_label = [True] * len(ids) if labelled is None else labelled
     scored = {unit for unit, has in zip(ids, has_label, strict=True) if has}
     parts: dict[str, list[int]] = {split: [] for split in Splits._fields}
     # Labelled ones first, which is in order where all are: of a large group the first are kept
     for index in sorted(range(len(ids)), key=lambda index: not has_label[index]):
         unit = ids[index]
-        if unit not in scored:  # nothing of this owner could be scored
+        if unit not in scored and not of_owners:  # nothing of it could be scored
             parts["train"].append(index)
             continue
         digest = hashlib.blake2b(
@@ -334,7 +323,6 @@ __all__ = [
     "numbered_units",
     "orders",
     "split_positions",
-    "split_records",
     "take",
     "unit_ids",
 ]

@@ -41,8 +41,9 @@ class Scorer:
         together = self._together
         if together is not None and id(examples) in together.places:
             if not together.is_of(tensors):
-                together.tensors = dict(tensors)
-                together.scores = self._scores(tensors, together.joined)
+                # Both or none: what breaks off leaves no other tensors' scores under these.
+                scores = self._scores(tensors, together.joined)
+                together.tensors, together.scores = dict(tensors), scores
             assert together.scores is not None
             return together.scores[together.places[id(examples)]]
         return self._scores(tensors, examples)

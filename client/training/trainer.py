@@ -225,7 +225,10 @@ class Trainer:
         scores_fn = functools.partial(self.scores, tensors) if self._workload.self_trains else None
         if not self._model.training:
             self._model.train()
-        self._row_check.check_once(self._load(tensors), self._dp_sgd.sizes(shared), scores_fn)
+        self._load(tensors)
+        # All that came, whatever of it is trained in this round
+        received = flatten(tensors, sorted(tensors))
+        self._row_check.check_once(received, self._dp_sgd.sizes(shared), scores_fn)
 
     def place(self, tensors: Tensors) -> list[Tensor]:
         """Move named tensors to the device of the training, in the order of the parameters."""

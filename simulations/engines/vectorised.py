@@ -24,7 +24,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.client.training_round import RoundWork
 from confide.config.strategies.strategy import ALGORITHMS
-from confide.errors import ProtocolError
+from confide.errors import ConfideError, ProtocolError
 from confide.models.networks import trainable
 from confide.models.workload import Workload
 from confide.protocol.messages import Reply, Request
@@ -124,6 +124,8 @@ class VectorisedGrid(InlineGrid):
             result = self._program.compute(chunk)
         # Whatever breaks off is a refusal of each, as where it is computed alone.
         except Exception as error:
+            if not isinstance(error, ConfideError):
+                log.error("The rounds of %d institutions broke off.", len(chunk), exc_info=error)
             result = error
         replies: list[tuple[str, Reply]] = []
         for index, work in enumerate(chunk):
@@ -144,11 +146,12 @@ def _result_of(result: CohortResult | Exception, index: int) -> ClientResult:
     return result.of(index)
 
 
-def _start(rule: SumRule) -> FixedPointMean:
+def _start(rule: SumRule) -> FixedPointMean | None:
+    """Begin a sum of rows; None for a rule of one's own that takes each update its own way."""
     accumulator = rule.aggregator.start(rule.shapes, rule.bounds)
     # Additive custom rules are checked for this when the strategy is built.
     assert isinstance(accumulator, FixedPointMean)
-    return accumulator
+    return accumulator if type(accumulator).add is FixedPointMean.add else None
 
 
 def _add_up(
@@ -164,7 +167,8 @@ def _add_up(
     """
     joined = join_extra(result.whole.update, result.whole.extra)
     values = torch.cat([joined[name].flatten(1) for name in intake.shapes], dim=1)
-    within = (values.abs() <= intake.max_value).all(dim=1).tolist()
+    # In float64, as where updates are decoded: the bound need not be a float32.
+    within = (values.abs().amax(dim=1).double() <= intake.max_value).tolist()
     rows: list[int] = []
     answers = []
     for index, (name, reply) in enumerate(replies):

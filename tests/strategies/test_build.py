@@ -1,6 +1,6 @@
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,12 @@ from small_strategies import EVERYBODY
 
 import confide.conf
 from confide.config.composing.compose import compose
+from confide.config.fields import setting
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.strategies.objectives import GradientAdamConfig
 from confide.config.strategies.strategy import (
+    ALGORITHMS,
+    AlgorithmKind,
     FedDynConfig,
     FedProxConfig,
     FlowerStrategyConfig,
@@ -28,9 +31,11 @@ from confide.protocol.released_gram import ReleasedGram
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.report.sentences import strategy_name
 from confide.strategies.aggregators import WeightedMean
+from confide.strategies.algorithm import Algorithm
 from confide.strategies.build import build_strategy
 from confide.strategies.composed import Strategy
 from confide.strategies.flower_adapter import FlowerStrategy
+from confide.strategies.parts import build_algorithm
 from confide.strategies.selection import SelectAll, SelectUniform
 from confide.strategies.server_optimizers import Adaptive, Sgd, adagrad, adam, yogi
 from confide.strategies.strategy import (
@@ -266,3 +271,20 @@ def test_arguments_reach_flowers_strategy() -> None:
 def test_config_of_neither_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="choose strategy=fedavg"):
         build_strategy(StrategyConfig())
+
+
+@dataclass
+class ListedConfig(ObjectiveConfig):
+    kind: str = setting("listed", "An algorithm with a list.", choices=("listed",))
+    layers: list[str] = field(default_factory=list)
+
+
+def build_listed(*, layers: list[str]) -> Algorithm:
+    return Algorithm(finished_fn=lambda state: bool(layers))
+
+
+def test_settings_of_an_algorithm_may_be_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = AlgorithmKind(schema=ListedConfig, builder=f"{__name__}.build_listed")
+    monkeypatch.setitem(ALGORITHMS, "listed", kind)
+    assert build_algorithm(ListedConfig(layers=["a"])).finished_fn({})
+    assert not build_algorithm(ListedConfig()).finished_fn({})

@@ -104,13 +104,18 @@ def _compare(dp_sgd: "DpSgd", synthetic: Examples, tolerance: float) -> None:
 
 
 @contextlib.contextmanager
-def off_zero(params: Sequence[Tensor]) -> Iterator[None]:
-    """Move tensors a little for the moment: a head that starts at zero would pass any check."""
+def off_zero(params: Sequence[Tensor], *, size: float = 0.02) -> Iterator[None]:
+    """Move tensors a little for the moment: a head that starts at zero would pass any check.
+
+    Args:
+        params: tensors.
+        size: standard deviation of what is added.
+    """
     kept = [p.detach().clone() for p in params]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in params:
-            p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device))
+            p.add_(size * torch.randn(p.shape, generator=generator).to(p.device))
     try:
         yield
     finally:

@@ -109,6 +109,9 @@ GRADIENTS = Recipe(
 """What ``client=gradients`` says: for a convolutional network, and a head on features of pictures
 without privacy."""
 
+_MANY = 100
+"""Rounds from which on single gradients learn more than as many rounds of local steps."""
+
 TREES = Recipe(objective=BoostingConfig(), local_steps=1, sampling_rate=1.0)
 """What ``client=trees`` says; as many rounds as the trees have levels (ADR 0034)."""
 
@@ -219,7 +222,10 @@ def _recipe(root: DictConfig) -> Recipe:
     # The model is a mean over the last rounds, which a run that ends early would not have
     to_the_end = _of(root, "server.patience") is None and _of(root, "server.keep") == "last"
     if _learns_by_gradients(root) and to_the_end and _is_plain_sum(root):
-        return GRADIENTS
+        # Its steps are as long however many there are: of a few rounds nothing would come
+        if _is_left_open(root, "server.num_rounds") or _of(root, "server.num_rounds") >= _MANY:
+            return GRADIENTS
+        return PLAIN
     is_head = _of(root, "tuning.kind") == "head"
     if not _is_private(root) and not is_head:
         return ADAM if _is_table(root) and _of(root, "client.optimizer.momentum") == 0 else PLAIN

@@ -56,8 +56,9 @@ class AlgorithmKind(PartKind):
         choice: what a person writes to choose it.
         under_privacy: what to choose under privacy, where it is refused.
         sends: what leaves an institution in a round, for a report.
-        elementwise: whether its client part works number by number, so that it may be called once
-            for many institutions, whose tensors have one more, first dimension.
+        elementwise: whether its client part works number by number and trains once, so that it may
+            be called for many institutions at once, whose tensors have one more, first dimension;
+            one that reads the number of steps keeps something too (``first_kept``).
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
     """
 

@@ -102,8 +102,8 @@ class Classes:
         yield from few_of(counts, total=total, minimum=minimum)
 
     def strata(self, values: Values) -> list[str]:
-        """Name each record's class."""
-        return [self._names[index] for index in values.tolist()]
+        """Name each record's class; "" where it has none."""
+        return ["" if index == UNLABELLED else self._names[index] for index in values.tolist()]
 
     def invent(self, count: int, generator: numpy.random.Generator) -> Mapping[str, list[str]]:
         """Draw labels, each as likely."""

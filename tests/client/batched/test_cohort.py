@@ -36,12 +36,18 @@ from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, Ml
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.objectives import FedDynConfig, FedProxConfig, ScaffoldConfig
-from confide.errors import RowsDifferError
+from confide.errors import PrivacyError, RowsDifferError
 from confide.models.networks import trainable_tensors
 from confide.privacy.randomness import derive_key
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
-from confide.strategies.algorithm import ClientResult, join_extra
+from confide.strategies.algorithm import (
+    Algorithm,
+    ClientResult,
+    ClientRound,
+    TrainFn,
+    join_extra,
+)
 from confide.strategies.parts import build_algorithm
 
 NAMES = [f"c{i}" for i in range(7)]
@@ -276,3 +282,21 @@ def test_only_stacks_that_are_trained_whole_are_laid_out() -> None:
     next(model.parameters()).requires_grad_(False)
     assert stack_of(model) is None
     assert stack_of(torch.nn.Sequential(torch.nn.Linear(2, 2))) is None
+
+
+@pytest.mark.parametrize("privacy", [PrivacyConfig(), PRIVATE])
+def test_a_second_training_is_refused(
+    privacy: PrivacyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its noise would be the first's, and cancel in the difference."""
+    plan = make_plan(privacy=privacy)
+    trainer = make_trainer(workload_of(plan), plan)
+    works = begun(institutions(plan, (40, 40), trainer, tmp_path), question(plan, trainer))
+
+    def twice(given: ClientRound, train: TrainFn) -> ClientResult:
+        train(given.params)
+        return ClientResult(update=train(given.params))
+
+    monkeypatch.setattr(cohort, "build_algorithm", lambda _: Algorithm(client=twice))
+    with pytest.raises(PrivacyError, match="trains more than once"):
+        program_of(trainer).compute(works)

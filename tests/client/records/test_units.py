@@ -17,7 +17,7 @@ from confide.client.records.units import (
     SplitShares,
     keep_units,
     numbered_units,
-    split_records,
+    split_positions,
     unit_ids,
 )
 from confide.errors import DataError
@@ -41,7 +41,8 @@ def make(ids: Sequence[object], texts: Sequence[str] | None = None) -> Dataset:
 
 
 def split_ids(ids: Sequence[str], key: bytes = KEY, shares: SplitShares = SHARES) -> list[set[str]]:
-    return [set(part["id"]) for part in split_records(make(ids), ids, key=key, shares=shares)]
+    parts = split_positions(ids, key=key, shares=shares)
+    return [{ids[index] for index in parts[split]} for split in Splits._fields]
 
 
 def where(ids: Sequence[str], key: bytes = KEY) -> dict[str, int]:
@@ -189,27 +190,38 @@ def test_splits_do_not_move_when_records_are_added_or_removed() -> None:
     assert fewer.items() <= before.items()
 
 
-@pytest.mark.parametrize("owners", [IDS, [f"ward-{i // 3}" for i in range(len(IDS))]])
+def shared_out(owners: list[str], labelled: list[bool] | None) -> dict[str, list[int]]:
+    return split_positions(
+        owners, key=KEY, shares=SHARES, labelled=labelled, of_owners=owners is not IDS
+    )
+
+
+WARDS = [f"ward-{i // 3}" for i in range(len(IDS))]
+
+
+@pytest.mark.parametrize("owners", [IDS, WARDS], ids=["records", "owners"])
 def test_records_without_a_label_are_for_training_alone(owners: list[str]) -> None:
     labelled = [i % 4 == 0 for i in range(len(IDS))]
-    plain = split_records(make(IDS), owners, key=KEY, shares=SHARES)
-    found = split_records(make(IDS), owners, key=KEY, shares=SHARES, labelled=labelled)
-    known = {unit for unit, has in zip(IDS, labelled, strict=True) if has}
-    asked = {owner for owner, has in zip(owners, labelled, strict=True) if has}
-    of = dict(zip(IDS, owners, strict=True))
-    for before, after in zip(plain[1:], found[1:], strict=True):
-        assert (
-            set(after["id"]) == set(before["id"]) & known
-        )  # those with a label stay where they were
+    plain, found = shared_out(owners, None), shared_out(owners, labelled)
+    known = {index for index, has in enumerate(labelled) if has}
+    for split in ("validation", "test"):
+        # Those with a label stay where they were
+        assert set(found[split]) == set(plain[split]) & known
         # Nothing of an owner who is held out is trained on
-        held_out = {of[unit] for unit in after["id"]}
-        assert not held_out & {of[unit] for unit in found.train["id"]}
-    assert {unit for unit in IDS if of[unit] not in asked} <= set(found.train["id"])
+        held_out = {owners[index] for index in found[split]}
+        assert not held_out & {owners[index] for index in found["train"]}
+    assert (set(range(len(IDS))) - known <= set(found["train"])) == (owners is IDS)
     # Those with a label come first: of a large group the first are trained on
-    last = max(i for i, unit in enumerate(found.train["id"]) if unit in known)
-    assert set(found.train["id"][: last + 1]) <= known
-    everyone = split_records(make(IDS), owners, key=KEY, shares=SHARES, labelled=[True] * len(IDS))
-    assert [part["id"][:] for part in everyone] == [part["id"][:] for part in plain]
+    last = max(i for i, index in enumerate(found["train"]) if index in known)
+    assert set(found["train"][: last + 1]) <= known
+    assert shared_out(owners, [True] * len(IDS)) == plain
+
+
+def test_a_label_moves_no_other_record_of_its_owner() -> None:
+    nobody = set(shared_out(WARDS, [False] * len(IDS))["train"])
+    for one in range(0, len(IDS), 3):
+        only = set(shared_out(WARDS, [index == one for index in range(len(IDS))])["train"])
+        assert only - {one} == nobody - {one}
 
 
 @pytest.mark.parametrize(

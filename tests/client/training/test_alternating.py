@@ -7,11 +7,15 @@ import torch
 from builders import build_plan, build_records, build_tuning
 from small_language_models import TASK, make_language_model
 from small_models import TEXT, make_backbone
+from torch import Tensor
 
 from confide.client.assembly import make_trainer
 from confide.client.schedule import LocalSchedule
 from confide.client.training.alternating import AlternatingTrainer, trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
+from confide.client.training.private import preflight
+from confide.client.training.private.dp_sgd import DpSgd
+from confide.client.training.private.row_check import RowCheck
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.language_model import LanguageModelConfig
@@ -22,6 +26,7 @@ from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
+from confide.tasks.task import Examples
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings(
@@ -168,3 +173,41 @@ def test_mean_of_a_round_is_the_mean_of_the_adapters(backbone: TransformerConfig
     mean = start[other] + (updates[0][other] + updates[1][other]) / 2
     assert torch.allclose(mean @ half, (products[0] + products[1]) / 2, atol=1e-6)
     assert all(not one[name].any() for one in updates)
+
+
+def test_the_preflight_sees_gradients_of_each_half(
+    backbone: TransformerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tolerance is a thousandth of all: a half whose part is less would pass whatever it is."""
+    shares: list[float] = []
+    loop = preflight._gradients_by_loop
+
+    def spy(dp_sgd: DpSgd, examples: Examples) -> Tensor:
+        rows = loop(dp_sgd, examples)
+        total = rows.sum(dim=0)
+        parts = zip(dp_sgd.names, total.split([p.numel() for p in dp_sgd.params]), strict=True)
+        own = torch.cat([part for name, part in parts if "lora" in name])
+        shares.append(float(own.norm() / total.norm()))
+        return rows
+
+    monkeypatch.setattr(preflight, "_gradients_by_loop", spy)
+    make(plan_of(backbone, PRIVATE))
+    assert len(shares) >= 2
+    assert min(shares) > 3e-3
+
+
+def test_rows_are_checked_anew_where_the_other_half_differs(
+    backbone: TransformerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(backbone, PRIVATE)
+    _, trainer, start = make(plan)
+    turn, schedule = trainer_of_round(trainer, 1), schedule_of(plan, noise=1.0)
+    checked: list[int] = []
+    monkeypatch.setattr(RowCheck, "check", lambda *_, **__: checked.append(1))
+    turn.check_rows(start, schedule)
+    turn.check_rows(start, schedule)
+    assert len(checked) == 1
+    # In round 1 halves A stay as they come, and decide what a record adds all the same
+    other = {name: 2 * it if "lora_A" in name else it for name, it in start.items()}
+    turn.check_rows(other, schedule)
+    assert len(checked) == 2

@@ -54,3 +54,24 @@ def test_nothing_is_scored_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch)
         pass
     with trainer.scoring_together([none]):
         pass
+
+
+def test_a_pass_that_breaks_off_leaves_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(workload_of(PLAN), private=False)
+    parts = make_parts(trainer, 3, 40)
+    start = trainable_tensors(trainer.workload.model)
+    other = {name: tensor + 1 for name, tensor in start.items()}
+    expected, scores, calls = trainer.scores(other, parts[1]), trainer._scorer._scores, [0]
+
+    def breaks(tensors: dict[str, torch.Tensor], examples: Examples) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise MemoryError
+        return scores(tensors, examples)
+
+    monkeypatch.setattr(trainer._scorer, "_scores", breaks)
+    with trainer.scoring_together(parts):
+        trainer.scores(start, parts[0])
+        with pytest.raises(MemoryError):
+            trainer.scores(other, parts[0])
+        assert trainer.scores(other, parts[1]).equal(expected)

