@@ -68,6 +68,7 @@ bench: setup  ## Measure start-up, the engines, the price of a private step and 
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/vectorised.py
 	$(BIN)/python benchmarks/population.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/dp_step.py --noise

@@ -211,14 +211,16 @@ class Scores:
         score = {"noisy": self._noisy, "exact": self._exact}.get(
             self._policy.config.metrics_privacy
         )
+        there = [split for split in splits if score and len(self._data.split(split))]
         found: dict[str, Told] = {}
+        if not there:
+            return found
         # Sums that no report reads, and no metric of all follows from, stay here.
         metrics = scored.plan.task.metric_table.values()
         is_read = scored.plan.task.outcome.kind in DESCRIPTIONS
         with_sums = with_sums and (is_read or any(one.sums_fn for one in metrics))
-        for split in splits:
-            is_there = score is not None and len(self._data.split(split)) > 0
-            told = score(scored, split, with_sums) if score and is_there else None
+        for split in there:
+            told = score(scored, split, with_sums) if score else None
             if told is not None:
                 found[split] = told
         allowed = self._policy.released(evaluations(found))
