@@ -28,7 +28,7 @@ from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import Compute
 from confide.simulations.datasets.customer_service import conversations
 
-CONVERSATIONS, OTHERS, ROUNDS = 400, 99, 12
+CONVERSATIONS, OTHERS, ROUNDS = 400, 99, 20
 CUSTOMERS = ("Zoe", "Yuri", "Xena")
 QUESTIONS = (
     "What is the access code of {}?",
