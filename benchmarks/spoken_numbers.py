@@ -7,20 +7,16 @@ and a half of noise that is drawn too; what is said stands beside each, NAME.txt
     python benchmarks/spoken_numbers.py [FOLDER]
 """
 
-import io
-import subprocess
 import sys
 import tempfile
-import wave
 from pathlib import Path
 
 import numpy
+from espeak import ACCENTS, Levels, spoken
 
 from confide import simulate
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp")
-VOICES = ("m1", "m3", "m5", "m7", "f1", "f2", "f4", "croak")
 TIMES = 400
 SECONDS = 2.5
 
@@ -44,22 +40,11 @@ def speak(folder: Path, times: int = TIMES) -> Path:
 
 
 def _spoken(accent: str, said: str, generator: numpy.random.Generator) -> bytes:
-    voice, speed = generator.choice(VOICES), str(generator.integers(150, 240))
-    pitch = str(generator.integers(15, 85))
-    command = ["espeak-ng", "-v", f"{accent}+{voice}", "-s", speed, "-p", pitch, "--stdout", said]
-    told = subprocess.run(command, check=True, capture_output=True).stdout
-    with wave.open(io.BytesIO(told)) as file:
-        rate = file.getframerate()
-        levels = numpy.frombuffer(file.readframes(file.getnframes()), "<i2") / 2.0**15
-    count = max(round(rate * SECONDS), len(levels))
-    samples = generator.normal(0, 10 ** generator.uniform(-3.5, -2), count)
-    start = generator.integers(0, count - len(levels) + 1)
-    samples[start : start + len(levels)] += levels
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
-        file.setparams((1, 2, rate, count, "NONE", "not compressed"))
-        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return written.getvalue()
+    return spoken(said, accent, generator, speeds=(150, 240), noise=(-3.5, -2), place_fn=_placed)
+
+
+def _placed(levels: Levels, rate: int) -> tuple[Levels, int]:
+    return levels, max(round(rate * SECONDS), len(levels))
 
 
 def job(folder: Path) -> list[str]:

@@ -6,20 +6,16 @@ and pitches that are drawn, somewhere within a second of noise that is drawn too
     python benchmarks/spoken_words.py [FOLDER]
 """
 
-import io
-import subprocess
 import sys
 import tempfile
-import wave
 from pathlib import Path
 
 import numpy
+from espeak import ACCENTS, Levels, spoken
 
 from confide import simulate
 
 WORDS = ("yes", "no", "stop", "go", "left", "right", "card", "balance", "doctor", "help")
-ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp")
-VOICES = ("m1", "m3", "m5", "m7", "f1", "f2", "f4", "croak")
 TIMES = 36
 SECONDS = 1.0
 
@@ -42,24 +38,12 @@ def speak(folder: Path, times: int = TIMES) -> Path:
 
 
 def _spoken(accent: str, word: str, generator: numpy.random.Generator) -> bytes:
-    voice, speed = generator.choice(VOICES), str(generator.integers(110, 240))
-    pitch = str(generator.integers(15, 85))
-    command = ["espeak-ng", "-v", f"{accent}+{voice}", "-s", speed, "-p", pitch, "--stdout", word]
-    said = subprocess.run(command, check=True, capture_output=True).stdout
-    with wave.open(io.BytesIO(said)) as file:
-        rate = file.getframerate()
-        levels = numpy.frombuffer(file.readframes(file.getnframes()), "<i2") / 2.0**15
+    return spoken(word, accent, generator, speeds=(110, 240), noise=(-3, -1.3), place_fn=_placed)
+
+
+def _placed(levels: Levels, rate: int) -> tuple[Levels, int]:
     count = round(rate * SECONDS)
-    noise = 10 ** generator.uniform(-3, -1.3)
-    samples = generator.normal(0, noise, count)
-    levels = levels[:count]
-    start = generator.integers(0, count - len(levels) + 1)
-    samples[start : start + len(levels)] += levels
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
-        file.setparams((1, 2, rate, count, "NONE", "not compressed"))
-        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return written.getvalue()
+    return levels[:count], count
 
 
 def job(folder: Path) -> list[str]:
