@@ -11,11 +11,9 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from confide.config.tasks.media.sound_task import SoundTaskConfig
+from confide.config.tasks.media.sound_task import FRAME_S, SoundTaskConfig
 from confide.sounds.decode import Samples
 
-_FRAME_S = 0.025
-"""Length of a frame, in seconds."""
 _LOWEST_HZ = 60.0
 _HIGHEST = 0.475
 """Highest frequency, as a share of the rate: a resampling filter leaves little beyond."""
@@ -42,16 +40,16 @@ def spectrogram(samples: Samples, rate: int, schema: SoundTaskConfig) -> NDArray
     """
     from transformers import audio_utils
 
-    frame = round(schema.rate * _FRAME_S)
+    frame = round(schema.rate * FRAME_S)
     made = audio_utils.spectrogram(
         _heard(samples, rate, schema),
         _window(frame),
         frame_length=frame,
         hop_length=schema.step,
-        fft_length=_fft_length(frame),
+        fft_length=schema.fft_length,
         power=2.0,
         pad_mode="constant",
-        mel_filters=_filters(schema.rate, schema.bands),
+        mel_filters=_filters(schema.rate, schema.bands, schema.fft_length),
         log_mel="log10",
         mel_floor=_FLOOR,
     )
@@ -117,10 +115,6 @@ def of_length(samples: Samples, count: int) -> Samples:
     return numpy.pad(samples[:count], (0, max(0, count - len(samples))))
 
 
-def _fft_length(frame: int) -> int:
-    return 1 << (frame - 1).bit_length()
-
-
 @functools.lru_cache(maxsize=8)
 def _window(frame: int) -> Any:
     from transformers import audio_utils
@@ -129,12 +123,17 @@ def _window(frame: int) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _filters(rate: int, bands: int) -> Any:
+def _filters(rate: int, bands: int, fft_length: int) -> Any:
     from transformers import audio_utils
 
-    bins = 1 + _fft_length(round(rate * _FRAME_S)) // 2
     return audio_utils.mel_filter_bank(
-        bins, bands, _LOWEST_HZ, _HIGHEST * rate, rate, norm="slaney", mel_scale="slaney"
+        1 + fft_length // 2,
+        bands,
+        _LOWEST_HZ,
+        _HIGHEST * rate,
+        rate,
+        norm="slaney",
+        mel_scale="slaney",
     )
 
 

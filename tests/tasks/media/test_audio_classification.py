@@ -1,6 +1,7 @@
 """Sounds of a task: read from every source, encoded each by itself, trained in both engines."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,10 @@ def test_bytes_in_a_table_may_be_of_base64_nowhere_else(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="name a file that is not there"):
         loaded(tmp_path / "t.csv")
     assert TASK.rate == RATE
+
+
+def test_a_schema_does_not_fill_memory_for_one_sound() -> None:
+    large = replace(TASK, rate=192_000, seconds=60, step_ms=2)
+    assert any("rate=192000, seconds=60, step_ms=2" in problem for problem in large.problems())
+    for usual in (TASK, replace(TASK, rate=48_000, seconds=60, step_ms=10)):
+        assert not list(usual.problems())

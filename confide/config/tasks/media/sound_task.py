@@ -7,6 +7,11 @@ from confide.config.fields import setting
 from confide.config.tasks.media.sounds import SoundReading
 from confide.config.tasks.task import TaskConfig
 
+FRAME_S = 0.025
+"""Length of a frame of the spectrogram, in seconds."""
+_MOST_CELLS = 2**24
+"""Frames times frequencies of a sound, before they are gathered into bands: 0.4 GB at once."""
+
 
 @dataclass
 class SoundTaskConfig(TaskConfig):
@@ -56,11 +61,23 @@ class SoundTaskConfig(TaskConfig):
         """Frames of a spectrogram, each around a multiple of the step."""
         return 1 + self.num_samples // self.step
 
+    @property
+    def fft_length(self) -> int:
+        """Samples of a frame, filled up to a power of two."""
+        return 1 << (round(self.rate * FRAME_S) - 1).bit_length()
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from super().problems()
+        cells = self.num_frames * (1 + self.fft_length // 2)
+        if cells > _MOST_CELLS:
+            yield (
+                f"rate={self.rate}, seconds={self.seconds:g}, step_ms={self.step_ms:g}: a sound"
+                f" would have {cells:,} frames times frequencies, expected at most"
+                f" {_MOST_CELLS:,}; lower rate or seconds, or raise step_ms."
+            )
         if self.audio_column in self.target_columns:
             yield f"audio_column={self.audio_column} is the label; name the column of sounds."
 
 
-__all__ = ["SoundTaskConfig"]
+__all__ = ["FRAME_S", "SoundTaskConfig"]
