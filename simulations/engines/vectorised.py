@@ -24,7 +24,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.client.training_round import RoundWork
 from confide.config.strategies.strategy import ALGORITHMS
-from confide.errors import ConfideError, ProtocolError
+from confide.errors import ProtocolError
 from confide.models.networks import trainable
 from confide.models.workload import Workload
 from confide.protocol.messages import Reply, Request
@@ -122,10 +122,13 @@ class VectorisedGrid(InlineGrid):
         result: CohortResult | Exception
         try:
             result = self._program.compute(chunk)
-        # Whatever breaks off is a refusal of each, as where it is computed alone.
+        # Whatever breaks off is a refusal of whom it concerns, as where it is computed alone: the
+        # same rounds by themselves, with the randomness that each has anyway.
         except Exception as error:
-            if not isinstance(error, ConfideError):
-                log.error("The rounds of %d institutions broke off.", len(chunk), exc_info=error)
+            if len(chunk) > 1:
+                for work in chunk:
+                    yield from self._ended([work], names, intake, total)
+                return
             result = error
         replies: list[tuple[str, Reply]] = []
         for index, work in enumerate(chunk):
@@ -141,8 +144,7 @@ class VectorisedGrid(InlineGrid):
 
 def _result_of(result: CohortResult | Exception, index: int) -> ClientResult:
     if isinstance(result, Exception):
-        # Without what it went through so far: it would grow with each that it is raised for.
-        raise result.with_traceback(None)
+        raise result
     return result.of(index)
 
 

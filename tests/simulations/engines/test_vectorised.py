@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.training_round import RoundWork
 from confide.errors import RunFailedError
 from confide.models.backbones import resolve_package_path
 
@@ -106,6 +108,26 @@ def test_an_update_beyond_a_bound_is_refused_by_name(run: Simulate) -> None:
         run(*tight, VECTORISED)
     with pytest.raises(RunFailedError, match="policy_max_update_norm"):
         run(*HEART, "privacy=none", "policy.max_update_norm=1e-6", VECTORISED, name="policy")
+
+
+def test_what_breaks_off_at_one_client_is_its_own_refusal(
+    run: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(*HEART, "privacy=record", VECTORISED, name="whole")
+    compute = CohortProgram.compute
+
+    def breaks(program: CohortProgram, works: Sequence[RoundWork]) -> CohortResult:
+        if any(
+            work.schedule.num_examples == expected["clients"]["Hungary"]["num_examples"]
+            for work in works
+        ):
+            raise ArithmeticError("a record")
+        return compute(program, works)
+
+    monkeypatch.setattr(CohortProgram, "compute", breaks)
+    found = run(*HEART, "privacy=record", "server.min_clients=3", VECTORISED, name="broken")
+    assert found["failures"] == {"1": {"Hungary": "internal_error"}}
+    assert len([one for one in found["clients"].values() if one["rounds"]]) == 3
 
 
 RULE = """
