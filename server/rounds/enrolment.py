@@ -16,6 +16,8 @@ from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Reach
 from confide.server.rounds.participants import Answer, Clients, read_answer, why_absent
 
 log = logging.getLogger(__name__)
+_TOLD = 20
+"""Institutions that an error names; `failures` of the summary names all."""
 
 
 def enrol(
@@ -85,10 +87,10 @@ def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> N
     Raises:
         RunFailedError: always.
     """
-    who = (
-        ", ".join(f"{name} ({code})" for name, code in sorted(missing.items()))
-        or "nobody else is there"
-    )
+    told = [f"{name} ({code})" for name, code in sorted(missing.items())]
+    who = ", ".join(told[:_TOLD]) or "nobody else is there"
+    if len(told) > _TOLD:
+        who += f" and {len(told) - _TOLD} more"
     raise RunFailedError(
         f"{when}: {got} institutions {'take part' if when == 'enrol' else 'answered'},"
         f" server.min_clients={least} are needed. Missing: {who}. Their own logs say why; change"

@@ -9,6 +9,9 @@ from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.tables import Table
 
+_TOLD = 20
+"""Lines on who was missing; ``summary.json`` names all."""
+
 
 def closing_table(summary: Mapping[str, Any]) -> Table:
     """Build the table that ends a run."""
@@ -118,7 +121,8 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     for server_round, missing in failures.items():
         for name, code in missing.items():
             without.setdefault(f"{name} ({code})", []).append(server_round)
-    lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
+    gone = [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
+    lines += gone[:_TOLD] + ([f"{len(gone) - _TOLD} more in summary.json."] if gone[_TOLD:] else [])
     lines += [
         f"{name} withdrew after round {it['after_round']}; of it stays in the run: {it['stays']}."
         for name, it in summary.get("withdrawn", {}).items()

@@ -37,6 +37,7 @@ from confide.protocol.messages import (
 )
 from confide.protocol.tensors import decode, encode, sha256, shapes_of
 from confide.server.app import RoundStrategy
+from confide.server.rounds.enrolment import too_few
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.selection import SelectUniform
@@ -208,6 +209,16 @@ def test_too_few_answers_in_a_round_end_the_run_naming_who() -> None:
         match=r"round 1: 1 institutions answered, server\.min_clients=2.*b \(privacy\)",
     ):
         run(fakes, job=make_job(min_clients=2))
+
+
+def test_of_many_who_are_missing_some_are_named() -> None:
+    missing = {f"site-{number:03}": "no_reply" for number in range(1000)}
+    with pytest.raises(RunFailedError) as caught:
+        too_few("round 3", got=0, least=1, missing=missing)
+    text = str(caught.value)
+    assert "site-000 (no_reply)" in text
+    assert "and 980 more" in text
+    assert len(text) < 1000
 
 
 def test_too_few_at_the_start_end_the_run_naming_who() -> None:
