@@ -7,11 +7,7 @@ safeguards, and all of it an :class:`~confide.client.institution.Institution`.
 import functools
 from collections.abc import Callable
 
-from confide.client.algorithm_state import ClientStates
-from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Institution
-from confide.client.ledger.ledger import Ledger
-from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn
 from confide.client.safeguards import Safeguards
@@ -52,48 +48,6 @@ def institution_keys(noise_secret: bytes, name: str) -> KeyFn:
     return functools.partial(mechanism_key, noise_secret, name)
 
 
-def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
-    name: str,
-    *,
-    policy: Policy,
-    ledger: Ledger,
-    noise_secret: bytes | None,
-    reproducible: bool,
-    by_round: bool = False,
-    states: ClientStates | None,
-    evaluations: Evaluations | None = None,
-    brackets: bool = False,
-) -> Safeguards:
-    """Put together what an institution decides and remembers by itself.
-
-    Args:
-        name: the institution's name.
-        policy: its rules.
-        ledger: what was spent.
-        noise_secret: what the randomness of every mechanism derives from; None for fresh keys from
-            the operating system.
-        reproducible: whether ``noise_secret`` derives from a seed.
-        by_round: whether noise then follows from job and round alone; for public records only.
-        states: where tensors are kept between rounds; None declines algorithms that keep any.
-        evaluations: limit on exact scores; None for none.
-        brackets: whether epsilon is told as that of a few numbers of rounds.
-
-    Raises:
-        PrivacyError: if noise would derive from a seed and the policy forbids that.
-    """
-    key_fn = None if noise_secret is None else institution_keys(noise_secret, name)
-    return Safeguards(
-        policy=policy,
-        ledger=ledger,
-        key_fn=key_fn,
-        reproducible=reproducible,
-        by_round=by_round,
-        states=states,
-        evaluations=evaluations,
-        brackets=brackets,
-    )
-
-
 class Assembly:
     """Institutions that serve one plan and share one trainer.
 
@@ -119,4 +73,4 @@ class Assembly:
         )
 
 
-__all__ = ["Assembly", "institution_keys", "make_safeguards", "make_trainer"]
+__all__ = ["Assembly", "institution_keys", "make_trainer"]

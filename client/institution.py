@@ -108,7 +108,6 @@ class Institution:
             evaluations=safeguards.evaluations,
         )
         self._rounds = TrainingRounds(
-            name,
             data=data,
             trainer=trainer,
             decoder=decoder,

@@ -129,6 +129,11 @@ class RoundAccount:
         self._noisy_scores = noisy_scores
         self._brackets = brackets
 
+    @property
+    def name(self) -> str:
+        """Name of the institution."""
+        return self._name
+
     def identify(
         self, plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
     ) -> RoundKey:

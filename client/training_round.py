@@ -58,7 +58,6 @@ class TrainingRounds:
     """An institution's rounds of training.
 
     Args:
-        name: name of the institution.
         data: encoded records.
         trainer: computes.
         decoder: decodes what the coordinator sends.
@@ -70,7 +69,6 @@ class TrainingRounds:
 
     def __init__(  # noqa: PLR0913 - what stands between a request and its reply
         self,
-        name: str,
         *,
         data: InstitutionData,
         trainer: Trainer,
@@ -80,10 +78,12 @@ class TrainingRounds:
         account: RoundAccount,
         scores: Scores,
     ) -> None:
-        self._name, self._data, self._trainer = name, data, trainer
+        self._name, self._data, self._trainer = account.name, data, trainer
         self._decoder, self._safeguards = decoder, safeguards
         self._admission, self._account, self._scores = admission, account, scores
-        self._releases = Releases(name, data=data, policy=safeguards.policy, account=account)
+        self._releases = Releases(
+            account.name, data=data, policy=safeguards.policy, account=account
+        )
         self._memory: Memory = {}
 
     def begin(self, plan: TrainingPlan, request: Request) -> RoundWork | Reply:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import RequestHandler
-from confide.client.assembly import Assembly, make_safeguards
+from confide.client.assembly import Assembly, institution_keys
 from confide.client.institution import Institution
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
+from confide.client.safeguards import Safeguards
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.protocol.plan import TrainingPlan
@@ -78,11 +79,10 @@ class InstitutionFactory:
         # A ledger that outlives the process would see a new process's secret answer a question
         # that an old one answered: keys then derive from a seed or are drawn for each mechanism.
         derives = setup.reproducible or setup.ledgers is None
-        safeguards = make_safeguards(
-            name,
+        safeguards = Safeguards(
             policy=Policy(setup.policy),
             ledger=setup.ledgers(name) if setup.ledgers else MemoryLedger(),
-            noise_secret=setup.noise_secret if derives else None,
+            key_fn=institution_keys(setup.noise_secret, name) if derives else None,
             reproducible=setup.reproducible,
             by_round=setup.by_round,
             states=setup.states(name) if setup.states else None,

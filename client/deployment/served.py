@@ -14,7 +14,7 @@ import logging
 import os
 
 from confide.client.algorithm_state import ClientStates
-from confide.client.assembly import Assembly, make_safeguards, make_trainer
+from confide.client.assembly import Assembly, institution_keys, make_trainer
 from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
 from confide.client.deployment.kit_ledger import ledger_file, open_ledger
 from confide.client.evaluation_quota import Evaluations
@@ -163,11 +163,10 @@ class DeployedInstitution:
 
     def _safeguards(self, secret: bytes | None) -> Safeguards:
         config = self._kit.config
-        return make_safeguards(
-            self.name,
+        return Safeguards(
             policy=self._policy,
             ledger=self._ledger,
-            noise_secret=secret,
+            key_fn=None if secret is None else institution_keys(secret, self.name),
             reproducible=secret is not None,
             # The institution's own word: no plan can say that records are public
             by_round=secret is not None and self._kit.data.is_public,
