@@ -43,7 +43,7 @@ def answer_metrics(most_tokens: int) -> Mapping[str, Metric]:
             by_tokens("perplexity", "min", perplexity, largest=math.exp(_LARGEST_NLL)),
             pool_fn=geometric_mean,
         ),
-        by_tokens("nll", "min", ratio({"nll": 1}, {"tokens": 1}), largest=_LARGEST_NLL),
+        by_tokens("nll", "min", ratio({"nll": 1}, {"tokens": 1}), largest=math.inf),
         by_tokens("token_accuracy", "max", ratio({"right": 1}, {"tokens": 1})),
         make("exact_match", "max", ratio({"exact": 1}, {"answers": 1})),
         # So that institutions' values count by their tokens

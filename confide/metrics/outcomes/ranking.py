@@ -5,6 +5,8 @@ Every item is ranked, and none is sampled: metrics on samples of items order mod
 if ties were drawn, so that a model that scores all alike gets what chance gets.
 """
 
+import math
+
 from confide.metrics.metric import Metric, table
 from confide.metrics.sums import Figures, ratio
 
@@ -39,7 +41,7 @@ RANKING = table(
         ratio({"loss": 1}, {"records": 1}),
         of=("records", "loss"),
         statistic="loss of the next item",
-        largest=_LARGEST_LOSS,
+        largest=math.inf,
     ),
 )
 """Metrics of the next item, by name; the first one decides."""

@@ -6,6 +6,7 @@ Sang and De Meulder, "Introduction to the CoNLL-2003 Shared Task", 2003, section
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def span_metrics(types: tuple[str, ...], most: int) -> Mapping[str, Metric]:
             ratio({"loss": 1}, {"records": 1}),
             of=("loss", "records"),
             statistic="loss",
-            largest=_LARGEST_LOSS,
+            largest=math.inf,
         ),
     ]
     return table(

@@ -72,7 +72,7 @@ def text_metrics(most_tokens: int) -> Mapping[str, Metric]:
     by_tokens = functools.partial(make, weighed_by="target_tokens")
     loss = ratio({"nll": 1}, {"tokens": 1})
     return table(
-        by_tokens("target_nll", "min", loss, largest=_LARGEST_LOSS),
+        by_tokens("target_nll", "min", loss, largest=math.inf),
         by_tokens("token_accuracy", "max", ratio({"right": 1}, {"tokens": 1})),
         make("exact_match", "max", ratio({"exact": 1}, {"answers": 1})),
         figures.metric("bleu", "max", bleu, of=_BLEU, statistic="bleu", largest=100.0),

@@ -7,6 +7,7 @@ number. More may be written than was said, so that a rate may be above 1.
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,7 +27,9 @@ FIGURES = (*EDITS, *_OF_RECORDS)
 """What a record adds."""
 _LARGEST_LOSS = 10.0
 """Nats a character that a record adds at most once sums leave with noise."""
-_LARGEST = 100.0
+_LARGEST = math.inf
+"""A network that writes nothing yet has hundreds of nats a character, one that babbles more edits
+than there are words: a reply that says so is a valid one."""
 
 
 @functools.lru_cache(maxsize=64)

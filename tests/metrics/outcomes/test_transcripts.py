@@ -1,13 +1,16 @@
 """Word and character error rates as functions of sums."""
 
+import math
 import random
 
 import numpy
 import pytest
 
+from confide.config.tasks.table import known_metrics
 from confide.metrics.floor import Floor
 from confide.metrics.outcomes.transcripts import FIGURES, edits, transcript_metrics
 from confide.metrics.tally import ScoreTally
+from confide.protocol.messages import Reply, pack_reply, unpack_reply
 from confide.tasks.outcomes.transcript import transcript_figures
 
 METRICS = transcript_metrics(40)
@@ -82,3 +85,20 @@ def test_a_row_of_any_record_is_at_most_one() -> None:
         assert metric.statistic is not None
         rows = metric.statistic.rows_fn(*metric.statistic.usable_fn(wild, numpy.zeros(3)))
         assert numpy.linalg.norm(rows, axis=1).max() <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(("written", "loss"), [("", 126.4), ("ab" * 400, 1072.0)])
+def test_what_a_bad_model_scores_is_a_valid_reply(written: str, loss: float) -> None:
+    row = numpy.array([transcript_figures(written, "three", loss)])
+    found = {name: metric.score_fn(row, row) for name, metric in METRICS.items()}
+    told = {"validation": {**found, "num_examples": 1}}
+    reply = Reply(institution="ward", num_examples=1, evaluations=told)
+    assert unpack_reply(pack_reply(reply)).evaluations == told
+
+
+@pytest.mark.parametrize(
+    "name", ["log_loss", "token_loss", "next_item_loss", "target_nll", "nll", "transcript_loss"]
+)
+def test_no_mean_loss_has_an_end(name: str) -> None:
+    """An exact one is not cut: with a bound an institution's update would be lost for it."""
+    assert known_metrics()[name].largest == math.inf
