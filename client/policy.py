@@ -153,6 +153,14 @@ class Policy:
             allowed="unconfirmed" if config.allow_drafted else "confirmed",
             holds=config.allow_drafted or not drafted,
         )
+        if plan.task.self_training is not None:
+            surest = max(plan.task.self_training, config.min_confidence)
+            yield Verdict(  # nothing to deny: the institution trains by its own figure
+                rule="min_confidence",
+                asked=plan.task.self_training,
+                allowed=f"above {surest:g}" if surest < 1 else "never",
+                holds=True,
+            )
         pretrained = BACKBONES[plan.backbone.kind].has_weights
         yield _one_of(
             "backbones",

@@ -376,3 +376,13 @@ def test_a_plan_is_approved_in_the_ledger(
     assert confide.cli.main(["ledger", "approve", str(ledger), str(tmp_path / "plan.json")]) == 0
     assert "Approved: job simulation, epsilon 3 at delta 1e-05" in capsys.readouterr().out
     assert explain(tmp_path, capsys, *arguments)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "told"), [(0.0, "above 0.6"), (0.98, "above 0.98"), (1.0, "never")]
+)
+def test_how_sure_a_model_has_to_be_is_told(own: float, told: str) -> None:
+    plan = replace(PLAN, task=replace(PLAN.task, self_training=0.6))
+    verdict = judged(PolicyConfig(min_confidence=own), plan)["min_confidence"]
+    assert (verdict.asked, verdict.allowed, verdict.holds) == (0.6, told, True)
+    assert "min_confidence" not in judged(PolicyConfig(min_confidence=own))
