@@ -1,6 +1,7 @@
 """Predictions of a trained model on records that may or may not be labelled."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -159,19 +160,38 @@ def predict_in_parts(
         if not predictor.plan.private:
             log.warning(RECITES)
     for start in range(0, len(inputs.records), _PART):
-        records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
-        examples = predictor.prepare(records)
-        frame, scores, labels = (_tallied if isinstance(predictor.task, TalliedTask) else _scored)(
-            predictor, examples
-        )
-        if isinstance(predictor.task, CompletesPredictions):
-            columns = {str(name): list(frame[name]) for name in frame}
-            frame = pandas.DataFrame(dict(predictor.task.completed(columns, records)))
-        part = Part(frame, scores, labels, inputs.labelled[start : start + _PART])
-        if writing is not None and predictor.writer is not None:
-            found = [] if past is None else past.nearest(records)
-            part = _written(predictor.writer, records, part, examples, writing, found)
-        yield part
+        try:
+            yield _part_from(start, predictor, inputs, writing, past)
+        except DataError as error:  # numbered within its part
+            raise DataError([_renumbered(one, start) for one in error.problems]) from None
+
+
+def _part_from(
+    start: int,
+    predictor: Predictor,
+    inputs: Inputs,
+    writing: WritingOptions | None,
+    past: PastAnswers | None,
+) -> Part:
+    """Predict the part of the records that begins at ``start``."""
+    records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
+    examples = predictor.prepare(records)
+    frame, scores, labels = (_tallied if isinstance(predictor.task, TalliedTask) else _scored)(
+        predictor, examples
+    )
+    if isinstance(predictor.task, CompletesPredictions):
+        columns = {str(name): list(frame[name]) for name in frame}
+        frame = pandas.DataFrame(dict(predictor.task.completed(columns, records)))
+    part = Part(frame, scores, labels, inputs.labelled[start : start + _PART])
+    if writing is not None and predictor.writer is not None:
+        found = [] if past is None else past.nearest(records)
+        part = _written(predictor.writer, records, part, examples, writing, found)
+    return part
+
+
+def _renumbered(problem: str, before: int) -> str:
+    """Say of a record of a part which of all it is."""
+    return re.sub(r"^Record (\d+)", lambda found: f"Record {int(found[1]) + before}", problem)
 
 
 def _refuse_drawing(writing: WritingOptions) -> None:

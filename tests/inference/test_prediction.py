@@ -6,6 +6,7 @@ From files and frames alike, with labels or without, and all that is wrong said 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas
 import pytest
@@ -15,8 +16,9 @@ from small_models import ROWS, TABLE, TEXTS, make_backbone, save_run, save_table
 
 from confide.client.training.trainer import Trainer
 from confide.errors import DataError, ModelError
+from confide.inference import prediction
 from confide.inference.export import export
-from confide.inference.inputs import read_inputs
+from confide.inference.inputs import Inputs, read_inputs
 from confide.inference.prediction import predict, predict_in_parts, score
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import Compute
@@ -216,3 +218,22 @@ def test_what_a_check_of_ones_own_finds_is_told_as_it_is(careful: Path) -> None:
     with pytest.raises(DataError) as caught:
         predict(careful, records, custom_tasks=("careful_task.Careful",))
     assert caught.value.problems == ["Children are not asked. First in record 3.", "One at a time."]
+
+
+def test_a_record_beyond_the_first_part_is_told_by_its_own_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def part_from(start: int, *_: object) -> str:
+        if start == 2:
+            raise DataError(["Record 1: no.", "Column text: no."])
+        return "a part"
+
+    monkeypatch.setattr(prediction, "_PART", 2)
+    monkeypatch.setattr(prediction, "_part_from", part_from)
+    records = Dataset.from_dict({"text": ["a", "b", "wrong"]})
+    inputs = Inputs(records, torch.zeros(3, dtype=torch.bool))
+    parts = predict_in_parts(SimpleNamespace(writer=None), inputs)  # type: ignore[arg-type]
+    assert next(parts) == "a part"  # type: ignore[comparison-overlap]
+    with pytest.raises(DataError) as caught:
+        next(parts)
+    assert caught.value.problems == ["Record 3: no.", "Column text: no."]
