@@ -215,7 +215,11 @@ def _lacking(checked: CheckedRecords | None, task: TaskConfig) -> int:
 def _splits(units: int, labelled: int, data: DataConfig) -> dict[str, int]:
     """Return expected sizes: a unit's split is decided by a key, which is not asked for here."""
     validation, test = round(labelled * data.validation), round(labelled * data.test)
-    return {"train": units - validation - test, "validation": validation, "test": test}
+    lost = 0
+    if data.group_column is not None:  # held out with their owner, and so in no split
+        lost = round((units - labelled) * (data.validation + data.test))
+    train = units - validation - test - lost
+    return {"train": train, "validation": validation, "test": test}
 
 
 def _asked(notes_fn: NotesFn, records: Dataset, problems: list[str]) -> Sequence[str]:

@@ -379,7 +379,8 @@ class _Drafting:
         if self._label.nulls:
             yield (
                 f"Column {self._label.name}: {self._label.nulls} of {len(self._label.text)} labels"
-                " are null; label or remove these records."
+                " are null; label or remove these records, or train on them too"
+                " (task.self_training=0.95)."
             )
         for word in self._label.missing_words:
             yield (

@@ -91,8 +91,10 @@ def is_folder_of_files(folder: Path, tables: Sequence[str], reading: FileReading
         reading: what the schema says.
     """
     shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    # A text that lies beside no sound is told as that, and is no institution's table.
+    texts = {TEXT_SUFFIX} if reading.text_column else set()
     return not any(
-        path.suffix.lower() in tables and not is_text_beside(path, reading)
+        path.suffix.lower() in tables and path.suffix.lower() not in texts
         for path in shown
         if path.is_file()
     ) and any(path.is_dir() or path.suffix.lower() in reading.suffixes for path in shown)
