@@ -32,7 +32,7 @@ from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.tasks.task import Examples
 
 # Small beside the gap of crafted logits, large beside what float32 rounds.
-DRIFT = 0.05
+_DRIFT = 0.05
 _LARGEST_RATE = 1e4
 _LARGEST_VALUE = 1e30
 
@@ -66,7 +66,7 @@ class Door:
     """
 
     def __init__(
-        self, plan: TrainingPlan, trainer: Trainer, *, num_units: int, drift: float = DRIFT
+        self, plan: TrainingPlan, trainer: Trainer, *, num_units: int, drift: float = _DRIFT
     ) -> None:
         self._trainer, self._num_units = trainer, num_units
         # Plain SGD at a rate that shows the noisy sums: what an optimizer or an algorithm makes of

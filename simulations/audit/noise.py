@@ -18,6 +18,7 @@ from scipy import stats
 from torch import Tensor
 
 from confide.client.institution import Institution
+from confide.config.tunings.table import TUNINGS
 from confide.privacy.accounting import epsilon
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.tensors import Tensors
@@ -73,7 +74,7 @@ def _quiet(still: Still, sums: Tensors) -> Tensors:
 
 
 def _variance(situation: Situation, still: Still) -> Finding:
-    door = still.door
+    door, turns = still.door, TUNINGS[situation.plan.tuning.kind].turns
     in_a_round = door.claim.schedule.steps / door.rounds
     sigma = door.claim.schedule.noise_multiplier
     a_run = door.rounds * sum(tensor.numel() for tensor in still.start.values())
@@ -81,8 +82,11 @@ def _variance(situation: Situation, still: Still) -> Finding:
     squares: defaultdict[str, float] = defaultdict(float)
     draws: Counter[str] = Counter()
     for _ in situation.watch("noise", range(runs)):
-        for sums in door.whole_run(still.records, still.start):
-            for name, values in _quiet(still, sums).items():
+        for number, sums in enumerate(door.whole_run(still.records, still.start)):
+            # What has no turn in a round stays as it came, and has no noise.
+            stays = turns[number % len(turns)] if turns else None
+            quiet = _quiet(still, sums).items()
+            for name, values in ((n, v) for n, v in quiet if stays is None or stays not in n):
                 squares[name] += float(values.square().sum()) / in_a_round
                 draws[name] += len(values)
 

@@ -68,6 +68,17 @@ def test_noise_halved_in_a_language_model_is_found(
     assert noise_of(plan, still)["noise of a step"]
 
 
+@pytest.mark.parametrize("halved", [False, True])
+def test_halves_that_have_no_turn_are_no_noise(
+    halved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = private_plan(tmp_path, "lora_alternating")
+    still = make_still(plan, Compute(), num_units=N, seed=0)
+    if halved:
+        halve_noise(monkeypatch)
+    assert noise_of(plan, still)["noise of a step"] == halved
+
+
 def test_gradients_add_nothing_to_what_is_measured(
     plan: TrainingPlan, still: Still, monkeypatch: pytest.MonkeyPatch
 ) -> None:
