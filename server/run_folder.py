@@ -80,8 +80,8 @@ HOW_NOT_WHAT = frozenset(
         "trainer.feature_cache",
     }
 )
-"""Settings that may differ when a run is resumed: they change how it is computed and not what. So
-may what begins with one of _BESIDE."""
+"""Settings that may differ when a run is resumed: they change how it is computed and not what, but
+for last bits by ``simulation.engine=vectorised``. So may what begins with one of _BESIDE."""
 _BESIDE = ("audit.", "report.", "tracking.")
 
 

@@ -48,7 +48,7 @@ usage: confide data check [PATH] [--json] [--config-dir DIR] [OVERRIDES ...]
 
 PATH is a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .conll, .npz),
 pkg://PACKAGE/FILE inside an installed package, a folder with one file for each institution, a
-folder of pictures ([INSTITUTION/]CLASS/FILE), or a database's SQLAlchemy URL with
+folder of pictures or sounds ([INSTITUTION/]CLASS/FILE), or a database's SQLAlchemy URL with
 data.query="SELECT ..."; without it, data.path is checked.
 
   confide data check hospital.csv task=heart_disease data.id_column=id

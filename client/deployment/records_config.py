@@ -18,12 +18,11 @@ class RecordsConfig:
     path: str = setting(
         _UNSET,
         "A file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .conll, .npz),"
-        " pkg://PACKAGE/FILE, a folder of pictures (CLASS/FILE), or a database's SQLAlchemy URL.",
+        " pkg://PACKAGE/FILE, a folder of pictures or sounds (CLASS/FILE), or a database's"
+        " SQLAlchemy URL.",
     )
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
-    encoding: str = setting(
-        "utf-8", "Encoding of text files (.csv, .tsv, .jsonl, .ndjson), such as gb18030 or cp1252."
-    )
+    encoding: str = setting("utf-8", "Encoding of text files, such as gb18030 or cp1252.")
     encoding_errors: str = setting(
         "strict",
         "strict: refuse a file with bytes that are no character in this encoding; replace: put"

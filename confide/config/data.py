@@ -44,9 +44,9 @@ class DataConfig:
     path: str = setting(
         "???",
         "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .npz;"
-        " .conll, .bio or .txt with a word and its tag a line),"
+        " .conll, .bio, .iob, .iob2, .bioes, .bmes or .txt with a word and its tag a line),"
         " pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
-        " institution, a folder of pictures ([INSTITUTION/]CLASS/FILE), or a"
+        " institution, a folder of pictures or sounds ([INSTITUTION/]CLASS/FILE), or a"
         " database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}); empty if"
         " _target_ returns the records.",
     )
@@ -60,8 +60,8 @@ class DataConfig:
     query: str | None = setting(None, "SQL query (SELECT ...), if path is a database's URL.")
     encoding: str = setting(
         "utf-8",
-        "Encoding of text files (.csv, .tsv, .jsonl, .ndjson, .json, .conll, .bio, .txt), such as"
-        " gb18030, cp1252 or utf-16.",
+        "Encoding of text files (.csv, .tsv, .jsonl, .ndjson, .json, and words with their tags),"
+        " such as gb18030, cp1252 or utf-16.",
     )
     encoding_errors: str = setting(
         "strict",

@@ -106,8 +106,8 @@ GRADIENTS = Recipe(
     learning_rate=1.0,
     num_rounds=200,
 )
-"""What ``client=gradients`` says: for a convolutional network, and a head on features of pictures
-without privacy."""
+"""What ``client=gradients`` says: for a convolutional network of pictures or sounds, and a head
+on features of pictures without privacy."""
 
 _MANY = 100
 """Rounds from which on single gradients learn more than as many rounds of local steps."""
@@ -236,7 +236,7 @@ def _recipe(root: DictConfig) -> Recipe:
 
 
 def _learns_by_gradients(root: DictConfig) -> bool:
-    """Say whether a model is one of pictures that local steps drift apart in (ADR 0043)."""
+    """Say whether a model is one of pictures or sounds that local steps drift apart in (0043)."""
     backbone = _of(root, "backbone.kind")
     # Under privacy a head has steps that follow from its noise
     is_plain_head = _of(root, "tuning.kind") == "head" and not _is_private(root)
