@@ -119,9 +119,9 @@ def main() -> None:
             written = predict(run, asked)["prediction"]
             predictor = load_predictor(run, compute=Compute(feature_cache=folder / "cache"))
             for (customer, code), said in zip(codes.items(), written, strict=True):
-                place = rank(predictor, customer, [code, *others])
+                ranked = rank(predictor, customer, [code, *others])
                 row = {"model": name, "code": code, "written": said, "recited": code in said}
-                rows.append({**row, "exposure": round(math.log2((OTHERS + 1) / place), 1)})
+                rows.append({**row, "exposure": round(math.log2((OTHERS + 1) / ranked), 1)})
             print(pandas.DataFrame(rows).to_string(index=False), flush=True)
 
 

@@ -229,8 +229,8 @@ def interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float
     return ratios[round(0.025 * _DRAWS)], ratios[round(0.975 * _DRAWS)]
 
 
-def compare(name: str, shape: Shape, *, rounds: int) -> float:
-    """Print and return how many times faster the vectorised engine is."""
+def compare(name: str, shape: Shape, *, rounds: int) -> None:
+    """Print how many times faster the vectorised engine is."""
     turns = threading.Event(), threading.Event()
     batons = [Baton(*turns, rounds), Baton(*reversed(turns), rounds)]
     engines: list[MakeEngine] = [InlineEngine, VectorisedEngine]
@@ -250,7 +250,6 @@ def compare(name: str, shape: Shape, *, rounds: int) -> float:
         f"{name}: inline {one:.0f} us, vectorised {other:.0f} us a client-round, ratio"
         f" {one / other:.1f} ({low:.1f} to {high:.1f})"
     )
-    return one / other
 
 
 def main() -> None:

@@ -37,7 +37,9 @@ def pools(indices: Mapping[str, Sequence[int]]) -> Iterator[list[str]]:
         yield names
 
 
-def pooled(population: PartitionedRecords, names: Sequence[str]) -> tuple[list[int], list[range]]:
+def laid_together(
+    population: PartitionedRecords, names: Sequence[str]
+) -> tuple[list[int], list[range]]:
     """Return the records of institutions one after the other, and where in them each one's are."""
     rows: list[int] = []
     places = []
@@ -71,7 +73,7 @@ def encode_together(
         DataError: naming an institution, and what does not fit.
     """
     if len(names) > 1 and is_poolable(task, workload):
-        rows, places = pooled(population, names)
+        rows, places = laid_together(population, names)
         try:
             pool = RecordPool(take(population.records, rows), config, task=task, workload=workload)
             yield from [
@@ -87,4 +89,4 @@ def encode_together(
         )
 
 
-__all__ = ["MOST_POOLED", "Encoded", "encode_together", "pooled", "pools"]
+__all__ = ["MOST_POOLED", "Encoded", "encode_together", "laid_together", "pools"]

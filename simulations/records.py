@@ -19,7 +19,7 @@ from confide.errors import ConfigError, DataError
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.server.run.progress_view import ProgressView
-from confide.simulations.pools import encode_together, pooled, pools
+from confide.simulations.pools import encode_together, laid_together, pools
 from confide.simulations.population import (
     PartitionedRecords,
     partition_records,
@@ -157,7 +157,7 @@ def fingerprints_of(population: PartitionedRecords) -> dict[str, str]:
     """Hash each institution's records, in their order."""
     found = {}
     for names in pools(population.indices):
-        rows, places = pooled(population, names)
+        rows, places = laid_together(population, names)
         records = take(population.records, rows)
         # Column by column, in the order of names: the order of columns means nothing.
         columns = {

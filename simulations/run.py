@@ -207,9 +207,9 @@ class Simulation:
     def _threads(self) -> int:
         """Return the number of torch's threads where institutions train."""
         config = self.run.config
-        if config.simulation.engine == "inline":
-            return self._threads_here()
-        return config.trainer.num_threads or 1
+        if config.simulation.engine == "process":
+            return config.trainer.num_threads or 1
+        return self._threads_here()
 
     def _threads_here(self) -> int:
         """Return the number of torch's threads where this process trains and scores."""

@@ -94,11 +94,6 @@ class LinearStack:
         """Numbers of a record between layers, filled up: inputs first."""
         return [self._places[0].wide[1], *(place.wide[0] for place in self._places)]
 
-    @property
-    def num_inputs(self) -> int:
-        """Numbers of a row that goes in."""
-        return self._places[0].inputs
-
     def parts(self, rows: Tensor) -> list[Tensor]:
         """Return the tensors that rows [m, size] hold, as views [m, ...], in the order of names."""
         found = []
@@ -107,10 +102,6 @@ class LinearStack:
             found.append(weight[:, : it.outputs, : it.inputs])
             found.append(rows[:, it.bias : it.bias + it.outputs])
         return found
-
-    def flat(self, rows: Tensor) -> Tensor:
-        """Return rows [m, size] without what was filled up, shape [m, d]."""
-        return torch.cat([part.flatten(1) for part in self.parts(rows)], dim=1)
 
     def pass_through(
         self, rows: Tensor, x: Tensor, gradient_fn: Callable[[Tensor], Tensor]

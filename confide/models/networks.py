@@ -1,7 +1,8 @@
 """Models: a backbone, a head, and which of their tensors are trained."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -44,6 +45,17 @@ def with_products(rows: Tensor, pairs: Sequence[Span]) -> Tensor:
         # norms is the square of the product's norm: its fourth root is what is wanted
         blocks.append(products * norms.clamp_min(_SHORTEST**4).pow(-0.25)[:, None])
     return torch.cat(blocks, dim=1) if pairs else rows
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Have a model in evaluation for the moment, and as it was afterwards."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 class Stacked(nn.Module):
@@ -284,6 +296,7 @@ __all__ = [
     "TextClassifier",
     "TuneFn",
     "apply_tuning",
+    "evaluating",
     "refuse_batch_norm",
     "refuse_dropout",
     "scaled_rows",

@@ -95,7 +95,8 @@ class Masks:
         try:
             classes = self._decoded(mask.kind, mask.place)
         except UnusableError as error:
-            raise DataError(f"Column {self._reading.column}: 1 masks {error}.") from None
+            found = PROBLEMS[error.finding]
+            raise DataError(f"Column {self._reading.column}: 1 masks {found}.") from None
         if _hash(classes) != mask.sha256:
             raise DataError(
                 f"Column {self._reading.column}: a mask has changed since it was read"

@@ -58,7 +58,8 @@ class Pictures:
         try:
             pixels = self._decoded(picture.kind, picture.place, Seen())
         except UnusableError as error:
-            raise DataError(f"Column {self._reading.column}: 1 pictures {error}.") from None
+            found = PROBLEMS[error.finding]
+            raise DataError(f"Column {self._reading.column}: 1 pictures {found}.") from None
         if _hash(pixels) != picture.sha256:
             raise DataError(
                 f"Column {self._reading.column}: a picture has changed since it was read"

@@ -61,7 +61,8 @@ class Sounds:
         try:
             sound = self._decoded(held.kind, held.place)
         except UnusableError as error:
-            raise DataError(f"Column {column}: 1 sounds {error}.") from None
+            found = PROBLEMS[error.finding]
+            raise DataError(f"Column {column}: 1 sounds {found}.") from None
         if _hash(sound) != held.sha256:
             shown = held.place if held.kind == FILE else "bytes"
             raise DataError(

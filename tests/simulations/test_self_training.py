@@ -8,7 +8,6 @@ import pandas
 import pytest
 from stopped_run import stopped
 
-from confide.config.composing.compose import compose
 from confide.errors import DataError
 
 Simulate = Callable[..., dict[str, Any]]
@@ -108,7 +107,3 @@ def test_without_it_such_records_are_refused_with_what_can_be_done(
 ) -> None:
     with pytest.raises(DataError, match=r"614 of 920 labels are null.*task\.self_training=0\.95"):
         run(*hearts[:-1])
-
-
-def test_plans_without_it_do_not_name_it() -> None:
-    assert compose(["experiment=heart_disease"]).task.self_training is None

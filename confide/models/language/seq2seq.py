@@ -22,6 +22,7 @@ from confide.models.memory import (
     refuse_large,
     within_memory,
 )
+from confide.models.networks import evaluating
 from confide.models.workload import Order, Workload
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import at_least_float32
@@ -242,11 +243,8 @@ def _numbers(model: Any, source: int, places: int) -> int:
         rows = [torch.zeros((1, length), dtype=torch.int64) for length in lengths]
         model(input_ids=rows[0], decoder_input_ids=rows[1], use_cache=False)
 
-    was_training = model.training
-    model.eval()
-    found = numbers_of_text(forward, longest)
-    model.train(was_training)
-    return found
+    with evaluating(model):
+        return numbers_of_text(forward, longest)
 
 
 def _heads(settings: Any) -> int:

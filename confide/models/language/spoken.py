@@ -1,5 +1,6 @@
 """Models of transformers that hear a recording and write what is said, such as Whisper."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from confide.config.models.seq2seq import Seq2SeqConfig
 from confide.models.language.seq2seq import Read, build_writing
 from confide.models.memory import numbers_of_record
+from confide.models.networks import evaluating
 from confide.models.workload import Order, Workload
 from confide.tasks.media.speech_recognition import shape_of
 from confide.tasks.outcomes.build import outcome_of
@@ -27,8 +29,7 @@ def build_spoken(config: Seq2SeqConfig, order: Order) -> Workload:
         frames, bands = shape_of(whole.config)
 
         def forward(model: Any) -> None:
-            # Of training, where nothing is kept of one token for the next
-            model.eval()(
+            model(
                 input_features=torch.zeros((1, bands, frames)),
                 decoder_input_ids=torch.zeros((1, places), dtype=torch.int64),
                 use_cache=False,
@@ -38,18 +39,17 @@ def build_spoken(config: Seq2SeqConfig, order: Order) -> Workload:
         return Read(
             source=frames // 2,
             limits=limits,
-            numbers_fn=lambda: _counted(whole, forward),
+            numbers_fn=lambda: _numbers(whole, forward),
             fix=f"lower task.outcome.max_tokens={places}, or choose a smaller model",
         )
 
     return build_writing(config, order, auto_class=AUTO_CLASS, read_fn=read)
 
 
-def _counted(whole: Any, forward_fn: Any) -> int:
-    was_training = whole.training
-    found = numbers_of_record(whole, forward_fn)
-    whole.train(was_training)
-    return found
+def _numbers(model: Any, forward_fn: Callable[[Any], None]) -> int:
+    """Return what all layers hand on of one record, where nothing is kept for the next token."""
+    with evaluating(model):
+        return numbers_of_record(model, forward_fn)
 
 
 __all__ = ["AUTO_CLASS", "build_spoken"]

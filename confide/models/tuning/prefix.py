@@ -10,7 +10,6 @@ The rows of one embedding are looked up for each record anew: gradients by recor
 of them, follow as those of words do.
 """
 
-import contextlib
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from transformers import DynamicCache
 
 from confide.config.tunings.prefix import PrefixConfig
 from confide.errors import ModelError
+from confide.models.networks import evaluating
 
 _TOLERANCE = 1e-6
 
@@ -84,7 +84,7 @@ def _of_words(encoder: Any, tuning: PrefixConfig) -> Tensor:
     ids = torch.randint(0, int(encoder.config.vocab_size), (1, tuning.length))
     cache = DynamicCache()
     try:
-        with torch.no_grad(), _evaluating(encoder):
+        with torch.no_grad(), evaluating(encoder):
             encoder(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache)
         if not cache.layers:
             raise ValueError("it keeps none of a text")
@@ -98,7 +98,7 @@ def _of_words(encoder: Any, tuning: PrefixConfig) -> Tensor:
 def _is_seen(prefixed: Prefixed) -> bool:
     """Say whether other keys and values in a layer, whichever it is, give other vectors."""
     ids, mask = torch.zeros((2, 3), dtype=torch.int64), torch.tensor([[1, 1, 1], [1, 1, 0]])
-    with torch.no_grad(), _evaluating(prefixed):
+    with torch.no_grad(), evaluating(prefixed):
 
         def vectors() -> Tensor:
             hidden: Tensor = prefixed(ids, mask).last_hidden_state
@@ -114,16 +114,6 @@ def _is_seen(prefixed: Prefixed) -> bool:
             if other.shape != own.shape or torch.allclose(other, own, atol=_TOLERANCE):
                 return False
     return True
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Any:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def _refusal(encoder: Any, reason: str) -> ModelError:
