@@ -11,7 +11,6 @@ from builders import build_plan, build_task
 from scipy import stats
 from torch import Tensor
 
-from confide.client import assembly
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.private.dp_sgd import KeyedDPOptimizer
@@ -32,6 +31,7 @@ from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode
+from confide.simulations import institutions
 from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.tasks.task import LABELS, Examples
 
@@ -310,9 +310,9 @@ def test_clients_and_rounds_draw_noise_of_their_own(kind: str, unit: str) -> Non
 def test_one_seed_for_two_clients_is_found(
     kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = assembly.institution_keys
+    keys = institutions.institution_keys
     monkeypatch.setattr(
-        assembly, "institution_keys", lambda secret, _name: keys(secret, "everybody")
+        institutions, "institution_keys", lambda secret, _name: keys(secret, "everybody")
     )
     with pytest.raises(AssertionError, match="correlated"):
         check_clients(kind, unit)
@@ -324,7 +324,7 @@ def test_one_key_for_two_rounds_is_found(
     kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        assembly,
+        institutions,
         "institution_keys",
         lambda secret, name: lambda job, _: derive_key(secret, name, job),
     )
