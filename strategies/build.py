@@ -1,5 +1,7 @@
 """From a config to a strategy."""
 
+from dataclasses import replace
+
 from confide.config.strategies.strategy import (
     PARTS,
     ComposedStrategyConfig,
@@ -30,9 +32,12 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
             # Each by its line in the table: a new part needs no line here
             parts = {
                 group: build_part(PARTS[group][part.kind], part)
-                for group in ("selection", "aggregator", "server_optimizer")
+                for group in ("selection", "mixing", "aggregator", "server_optimizer")
                 for part in [getattr(config, group)]
             }
+            mixing = parts.pop("mixing")
+            if mixing is not None:  # before a robust rule alone, as the config was checked
+                parts["aggregator"] = replace(parts["aggregator"], mixing=mixing)
             return Strategy(**parts, objective=config.objective)
     raise ConfigError(
         f"strategy={config}: expected a composed strategy, one of Flower's or your own; choose"

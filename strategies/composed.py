@@ -1,6 +1,6 @@
 """A federated algorithm composed of independent parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -24,15 +24,18 @@ from confide.strategies.strategy import (
     Aggregator,
     Bounds,
     ClientUpdate,
+    Judging,
+    Keeping,
     Round,
+    RoundAware,
     RoundStart,
     Selection,
     ServerOptimizer,
     SumRule,
 )
 
-_ALGORITHM = "algorithm/"
-"""Prefix of the algorithm's own tensors in a strategy's state; the others are the optimizer's."""
+_ALGORITHM, _AGGREGATOR = "algorithm/", "aggregator/"
+"""Prefixes of these parts' own tensors in a strategy's state; the others are the optimizer's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +70,11 @@ class Strategy:
         return self.aggregator if self.algorithm.sum_shapes is None else ExactSum()
 
     def init(self, params: Tensors) -> Tensors:
-        """Return the first state of the server optimizer and of the algorithm."""
+        """Return the first state of the server optimizer, the algorithm and the rule."""
         own = prefixed(_ALGORITHM, self.algorithm.first_state(params))
-        return self.server_optimizer.init(params) | own
+        rule, shapes = self._aggregator, self.reply_shapes(shapes_of(params))
+        kept = rule.first_state(shapes) if isinstance(rule, RoundAware) else {}
+        return self.server_optimizer.init(params) | own | prefixed(_AGGREGATOR, kept)
 
     def select(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose this round's clients."""
@@ -90,9 +95,15 @@ class Strategy:
         return self.algorithm.reply_shapes(shapes)
 
     def begin(self, start: RoundStart) -> Round:
-        """Begin a round."""
-        # A cohort without records would leave no scale to sum at.
+        """Begin a round.
+
+        Raises:
+            ConfigError: if the rule cannot be used with those who are asked.
+        """
         aggregator = self._aggregator
+        if isinstance(aggregator, RoundAware):
+            aggregator = aggregator.at(start, split_prefix(_AGGREGATOR, start.state)[1])
+        # A cohort without records would leave no scale to sum at.
         total_weight = max(1, aggregator.total_weight(start.cohort))
         bounds = Bounds(max_value=start.max_value, max_total_weight=total_weight)
         # Extra tensors are summed with the update, as one vector.
@@ -122,10 +133,16 @@ class _ComposedRound:
     def merge(self, total: Tensor, total_weight: int) -> None:
         self.accumulator.merge(total, total_weight)
 
+    @property
+    def set_aside(self) -> Mapping[str, float]:
+        """Institution -> share of its update that the rule set aside, once the round is done."""
+        return self.accumulator.set_aside if isinstance(self.accumulator, Judging) else {}
+
     def finish(self, participation: Participation) -> tuple[Tensors, Tensors]:
         # One flat state, so that a checkpoint knows nothing of its parts
         start = self.start
-        optimizer_state, own = split_prefix(_ALGORITHM, start.state)
+        others, own = split_prefix(_ALGORITHM, start.state)
+        optimizer_state, _ = split_prefix(_AGGREGATOR, others)
         update, extra = split_extra(self.accumulator.mean())
 
         # The algorithm decides when, and by which update; the optimizer keeps its own state
@@ -147,7 +164,9 @@ class _ComposedRound:
             released=start.released,
         )
         result = self.strategy.algorithm.server(given, step)
-        return result.params, result.optimizer_state | prefixed(_ALGORITHM, result.state)
+        kept = self.accumulator.state if isinstance(self.accumulator, Keeping) else {}
+        state = result.optimizer_state | prefixed(_ALGORITHM, result.state)
+        return result.params, state | prefixed(_AGGREGATOR, kept)
 
 
 __all__ = ["Strategy"]

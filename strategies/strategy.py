@@ -4,7 +4,7 @@ Sign convention everywhere: an *update* is local minus global, so that FedAvg ad
 to the global tensors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -127,6 +127,7 @@ class RoundStart:
         server_round: number of the round, from 1.
         plan: what institutions were asked to do; None where nobody needs to know.
         released: what they released before the run, where the algorithm rests on it.
+        secret: of the run; random choices of a rule derive from it.
     """
 
     params: Tensors
@@ -136,6 +137,40 @@ class RoundStart:
     server_round: int
     plan: TrainingPlan | None = None
     released: Tensors = field(default_factory=dict)
+    secret: bytes = field(default=b"", repr=False)
+
+
+@runtime_checkable
+class RoundAware(Aggregator, Protocol):
+    """A rule that keeps something between rounds, or draws anew in each."""
+
+    def first_state(self, shapes: Shapes) -> Tensors:
+        """Return what it keeps before the first round, for updates of such shapes."""
+
+    def at(self, start: RoundStart, state: Tensors) -> Aggregator:
+        """Return the rule for a round, from what the round before kept.
+
+        Raises:
+            ConfigError: if it cannot be used with those who are asked.
+        """
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """What tells, once its update is made, how much of whose update was set aside."""
+
+    @property
+    def set_aside(self) -> Mapping[str, float]:
+        """Institution -> share in [0, 1]."""
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """An accumulator that keeps something for the next round, once its update is made."""
+
+    @property
+    def state(self) -> Tensors:
+        """What the next round starts from."""
 
 
 class Round(Protocol):
@@ -194,7 +229,10 @@ __all__ = [
     "ClientUpdate",
     "FederatedAlgorithm",
     "Finishing",
+    "Judging",
+    "Keeping",
     "Round",
+    "RoundAware",
     "RoundStart",
     "Selection",
     "ServerOptimizer",

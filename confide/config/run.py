@@ -21,8 +21,10 @@ from confide.config.report import ReportConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
+from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.strategy import (
     ALGORITHMS,
+    ComposedStrategyConfig,
     StrategyConfig,
     UniformSelectionConfig,
     objective_of,
@@ -261,6 +263,10 @@ class Config:
             key = f"strategy.selection.clients_per_round={chosen}"
             if chosen > clients:
                 yield f"{key} exceeds {there}; lower it or add institutions."
+            there, clients = key, min(chosen, clients)
+        strategy = self.strategy
+        if isinstance(strategy, ComposedStrategyConfig):
+            yield from robust_problems(strategy.aggregator, strategy.mixing, clients, there)
 
     def _count_problems(self) -> Iterator[str]:
         least, server = self.server.min_clients, self.server

@@ -24,6 +24,7 @@ from confide.server.report.render import (
     render,
     size,
 )
+from confide.server.report.robust import robust_part
 from confide.server.report.sections.audit import audit_section
 from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.sections.evaluation import evaluation_blocks
@@ -91,6 +92,7 @@ def report_page(run: RunFiles) -> str:
         data=drawn(plots.sizes(run), plots.labels(run)),
         notes=summary.get("data", {}).get("notes", []),
         cost=drawn(plots.bytes_moved(run), plots.seconds(run)),
+        robust=robust_part(run),
         failures=_failures(run),
         command=sentences.reproduce(run),
         again=sentences.repetition(run),

@@ -16,6 +16,7 @@ from confide.config.models.table import BACKBONES
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.spelling import counted
+from confide.config.strategies.aggregators import MIXINGS, ROBUST
 from confide.config.strategies.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
 from confide.config.tasks.table import TASKS
 from confide.config.tunings.table import TUNINGS, own_settings
@@ -43,8 +44,14 @@ def strategy_name(strategy: Mapping[str, Any]) -> str:
         name = "FedAvgM" if optimizer["momentum"] else algorithm.name
     if name != algorithm.name and algorithm.phrase:
         name = f"{name} with {algorithm.phrase}"
-    rule = strategy["aggregator"].get("_target_")
-    return f"{name}, aggregated by {str(rule).rpartition('.')[2]}" if rule else name
+    rule, robust = (
+        strategy["aggregator"].get("_target_"),
+        ROBUST.get(strategy["aggregator"]["kind"]),
+    )
+    said = str(rule).rpartition(".")[2] if rule else robust.name if robust else ""
+    mixing = MIXINGS[strategy.get("mixing", {"kind": "none"})["kind"]].name
+    name += f", aggregated by {said}" * bool(said)
+    return name + f" after {mixing}" * bool(mixing)
 
 
 def _and(words: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ from confide.server.rounds.participants import Answer, Clients, Question
 from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
-from confide.strategies.strategy import Finishing, Round, RoundStart
+from confide.strategies.strategy import Finishing, Judging, Round, RoundStart
 
 log = logging.getLogger(__name__)
 
@@ -227,6 +227,7 @@ def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> R
         server_round=state.server_round + 1,
         plan=enrolled.job.plan,
         released=enrolled.job.released,
+        secret=enrolled.job.secret,
     )
     return enrolled.job.algorithm.begin(start)
 
@@ -258,6 +259,8 @@ def finish_round(
     seconds = time.perf_counter() - sent.started
     update_bytes = BYTES_PER_VALUE * num_values(enrolled.reply_shapes)
     record = tally.record(update_bytes, bytes_down=sent.num_bytes, seconds=seconds)
+    if isinstance(under_way, Judging):
+        record = replace(record, set_aside=under_way.set_aside)
     if settings.patience is not None and not tally.validation and plan.privacy.metrics_every == 1:
         log.warning(
             "Round %d: no validation score was told, so server.patience cannot act. Institutions"

@@ -24,6 +24,7 @@ class RoundRecord:
         bytes_up: size of the updates received.
         bytes_down: size of the tensors sent.
         seconds: wall time.
+        set_aside: name -> share of its update that a robust rule set aside, from 0 to 1.
     """
 
     server_round: int
@@ -34,6 +35,7 @@ class RoundRecord:
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: float = 0.0
+    set_aside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

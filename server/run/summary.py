@@ -17,6 +17,8 @@ from confide.server.run.statement import privacy_statement
 from confide.server.run.withdrawal import Withdrawal
 
 SCHEMA = 1
+_MOSTLY = 0.5
+"""Share of an update beyond which it counts as mostly set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "data": dict(findings.data),
         "clients": _clients(plan, outcome, findings),
         "failures": _failures(state.history),
+        **_set_aside(state.history),
         "withdrawn": _withdrawn(result),
         "bytes": {
             "up": sum(record.bytes_up for record in state.history),
@@ -257,6 +260,23 @@ def summarise_failure(job: str, error: ConfideError, state: RunState | None) -> 
 def _failures(history: Sequence[RoundRecord]) -> dict[str, dict[str, str]]:
     """Return whose updates did not go in: round -> institution -> code."""
     return {str(record.server_round): dict(record.refused) for record in history if record.refused}
+
+
+def _set_aside(history: Sequence[RoundRecord]) -> dict[str, Any]:
+    """Describe whose updates a robust rule set aside; nothing for another rule."""
+    shares: dict[str, list[float]] = {}
+    for record in history:
+        for name, share in record.set_aside.items():
+            shares.setdefault(name, []).append(share)
+    lines = {
+        name: {
+            "rounds": len(own),
+            "mean_share": round(sum(own) / len(own), 4),
+            "mostly": sum(share > _MOSTLY for share in own),
+        }
+        for name, own in sorted(shares.items())
+    }
+    return {"set_aside": lines} if lines else {}
 
 
 def _baselines(findings: Findings) -> dict[str, Any]:

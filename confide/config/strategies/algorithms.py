@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from confide.config.strategies.objectives import (
     BoostingConfig,
+    ClientMomentumConfig,
     FedDynConfig,
     FedProxConfig,
     GradientAdamConfig,
@@ -104,6 +105,14 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         " federation's.",
         weighting="uniform",
         remains="its part of the server's correction",
+        elementwise=True,
+    ),
+    "client_momentum": AlgorithmKind(
+        schema=ClientMomentumConfig,
+        builder="confide.strategies.algorithms.client_momentum.client_momentum",
+        name="FedAvg",
+        phrase="momentum at the institutions",
+        sentence="Each institution sent a running mean of its updates.",
         elementwise=True,
     ),
     "scaffold": AlgorithmKind(

@@ -55,6 +55,16 @@ class FedDynConfig(ObjectiveConfig):
 
 
 @dataclass
+class ClientMomentumConfig(ObjectiveConfig):
+    """Momentum of updates, kept at the institutions."""
+
+    kind: str = part_name("client_momentum", "objective")
+    momentum: float = setting(
+        0.9, "Weight of an institution's earlier updates in what it sends.", ge=0, lt=1
+    )
+
+
+@dataclass
 class ScaffoldConfig(ObjectiveConfig):
     """SCAFFOLD's control variates."""
 
@@ -236,6 +246,7 @@ class BoostingConfig(ObjectiveConfig):
 __all__ = [
     "CHOSEN_BY_GROUP",
     "BoostingConfig",
+    "ClientMomentumConfig",
     "FedDynConfig",
     "FedProxConfig",
     "GradientSumConfig",

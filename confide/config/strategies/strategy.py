@@ -10,6 +10,15 @@ from typing import Any
 
 from confide.config.custom import named_problems
 from confide.config.fields import setting
+from confide.config.strategies.aggregators import (
+    AGGREGATORS,
+    MIXINGS,
+    AggregatorConfig,
+    CustomAggregatorConfig,
+    MixingConfig,
+    RobustConfig,
+    WeightedMeanConfig,
+)
 from confide.config.strategies.algorithms import ALGORITHMS, AlgorithmKind, PartKind
 from confide.config.strategies.objectives import (
     CHOSEN_BY_GROUP,
@@ -40,39 +49,6 @@ class UniformSelectionConfig(SelectionConfig):
 
     kind: str = part_name("uniform", "selection")
     clients_per_round: int = setting("???", "Clients in one round.", ge=1)
-
-
-# How updates become one
-
-
-@dataclass
-class AggregatorConfig:
-    """An aggregation rule."""
-
-    kind: str = setting("???", CHOSEN_BY_GROUP.format(group="aggregator"))
-
-
-@dataclass
-class WeightedMeanConfig(AggregatorConfig):
-    """The weighted mean."""
-
-    kind: str = part_name("weighted_mean", "aggregator")
-    weighting: str = setting(
-        "num_examples", "What a client's update weighs.", choices=("num_examples", "uniform")
-    )
-
-
-@dataclass
-class CustomAggregatorConfig(AggregatorConfig):
-    """A rule of your own, by dotted path."""
-
-    kind: str = part_name("custom", "aggregator")
-    _target_: str = setting("???", "Dotted path of a function or class of your own.")
-    kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
-
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
-        yield from named_problems(self._target_, self.kwargs)
 
 
 # How the aggregated update changes the global tensors
@@ -131,14 +107,6 @@ SELECTIONS: dict[str, PartKind] = {
         schema=UniformSelectionConfig, builder="confide.strategies.selection.SelectUniform"
     ),
 }
-AGGREGATORS: dict[str, PartKind] = {
-    "weighted_mean": PartKind(
-        schema=WeightedMeanConfig, builder="confide.strategies.aggregators.WeightedMean"
-    ),
-    "custom": PartKind(
-        schema=CustomAggregatorConfig, builder="confide.strategies.custom.custom_aggregator"
-    ),
-}
 SERVER_OPTIMIZERS: dict[str, PartKind] = {
     "sgd": PartKind(schema=SgdConfig, builder="confide.strategies.server_optimizers.Sgd"),
     "adam": PartKind(
@@ -156,6 +124,7 @@ SERVER_OPTIMIZERS: dict[str, PartKind] = {
 PARTS: dict[str, Mapping[str, PartKind]] = {
     "objective": ALGORITHMS,
     "selection": SELECTIONS,
+    "mixing": MIXINGS,
     "aggregator": AGGREGATORS,
     "server_optimizer": SERVER_OPTIMIZERS,
 }
@@ -175,6 +144,7 @@ class ComposedStrategyConfig(StrategyConfig):
     """A strategy made of independent parts."""
 
     selection: SelectionConfig = field(default_factory=SelectionConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
     aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
     server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -193,6 +163,12 @@ class ComposedStrategyConfig(StrategyConfig):
             yield (
                 f"aggregator.weighting={aggregator.weighting}: {algorithm.name} is defined for"
                 f" {algorithm.weighting} weights; set {algorithm.weighting}."
+            )
+        if self.mixing.kind != "none" and not isinstance(aggregator, RobustConfig):
+            yield (
+                f"mixing.kind={self.mixing.kind} goes before a robust rule, and"
+                f" aggregator.kind={aggregator.kind} is none; set strategy/mixing=none, or choose a"
+                " rule such as strategy/aggregator=trimmed_mean."
             )
         if algorithm is not None and algorithm.own_step:
             yield from self._step_problems()

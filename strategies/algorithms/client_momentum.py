@@ -1,0 +1,34 @@
+"""Momentum at the institutions: each sends a running mean of its updates.
+
+Karimireddy, He and Jaggi, "Learning from History for Byzantine Robust Optimization", ICML 2021
+(arXiv 2012.10333), section 4: ``m = (1 - momentum) * update + momentum * m``, with the first update
+as it is. Hostile institutions hide in the spread of honest updates; over rounds it averages out, so
+that a robust rule sees them better.
+
+What is kept and sent is a function of updates: under DP-SGD, where these are noised, it costs
+nothing.
+"""
+
+from confide.strategies.algorithm import Algorithm, ClientResult, ClientRound, TrainFn, zeros_of
+
+
+def client_momentum(*, momentum: float) -> Algorithm:
+    """Build it.
+
+    Args:
+        momentum: weight of what was kept, in [0, 1); 0 is FedAvg.
+    """
+
+    def client(given: ClientRound, train: TrainFn) -> ClientResult:
+        update = train(given.params)
+        if given.server_round > 1:
+            update = {
+                name: (1.0 - momentum) * value + momentum * given.kept[name]
+                for name, value in update.items()
+            }
+        return ClientResult(update=update, kept=update)
+
+    return Algorithm(client=client, first_kept=zeros_of)
+
+
+__all__ = ["client_momentum"]

@@ -1,0 +1,1 @@
+"""Aggregation rules that withstand hostile institutions, and mixings before them."""
