@@ -15,6 +15,7 @@ from flwr.app import Message
 
 from confide.client.app import RequestHandler
 from confide.config.simulation import FaultConfig
+from confide.errors import ConfigError
 from confide.privacy.randomness import seed_from
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.tensors import encode
@@ -137,6 +138,29 @@ class FaultyDelivery:
         return self._faults.of(self._names[node], int(message.metadata.group_id))
 
 
+def make_faults(
+    configs: Sequence[FaultConfig], names: Sequence[str], *, secret: bytes, job: str
+) -> Faults | None:
+    """Return the faults that are asked for; None for none.
+
+    Args:
+        configs: of the run.
+        names: of all institutions.
+        secret: that random draws derive from.
+        job: the only one with faults: baselines are compared with what would happen without them.
+
+    Raises:
+        ConfigError: if one is meant for nobody.
+    """
+    meant = {fault.client for fault in configs if fault.client is not None}
+    unknown = sorted(meant - set(names))
+    if unknown:
+        raise ConfigError(
+            f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(names)}."
+        )
+    return Faults(tuple(configs), secret, job) if configs else None
+
+
 def delivery_of(
     faults: Faults | None, job: str, by_node: Mapping[int, str]
 ) -> FaultyDelivery | None:
@@ -144,4 +168,11 @@ def delivery_of(
     return FaultyDelivery(faults, by_node) if faults is not None and faults.job == job else None
 
 
-__all__ = ["Faults", "FaultyDelivery", "FaultyInstitution", "InjectedError", "delivery_of"]
+__all__ = [
+    "Faults",
+    "FaultyDelivery",
+    "FaultyInstitution",
+    "InjectedError",
+    "delivery_of",
+    "make_faults",
+]

@@ -1,8 +1,8 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
-from confide.config.simulation import FaultConfig
-from confide.errors import ConfigError, UnreadableError
+from confide.errors import UnreadableError
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
@@ -34,10 +33,11 @@ from confide.simulations.accounts.ledgers import LedgerFolder, job_name, ledger_
 from confide.simulations.accounts.released_rounds import ReleasedRounds
 from confide.simulations.accounts.reproducible import noise_repeats, noise_secret
 from confide.simulations.accounts.spent import as_json, epsilon_unheard, spent_before
+from confide.simulations.attacks.attack import Attack, make_attack
 from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.simulations.engines.engine import ENGINES, EngineParts
-from confide.simulations.faults import Faults
+from confide.simulations.faults import make_faults
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup, StatesFn, simulated_states
 from confide.simulations.records import encode_records, load_population
@@ -102,6 +102,7 @@ class Simulation:
         fingerprints: hash of each one's records.
         ledgers: where their ledgers lie; None for memory.
         released: count of released rounds; None where nothing has to be counted.
+        attack: what some of them do against the others; None for nothing.
     """
 
     run: Run
@@ -111,10 +112,15 @@ class Simulation:
     fingerprints: Mapping[str, str]
     ledgers: LedgerFolder | None
     released: ReleasedRounds | None
+    attack: Attack | None
 
-    def connect(self) -> AbstractContextManager[tuple[Grid, Reach]]:
+    @contextmanager
+    def connect(self) -> Iterator[tuple[Grid, Reach]]:
         """Open the engine's grid."""
-        return self.federation.connect(self.plan.job)
+        with self.federation.connect(self.plan.job) as (grid, reach):
+            if self.attack is not None and self.attack.forges:
+                reach = replace(reach, collect_fn=self.attack.collect)
+            yield grid, reach
 
     def extra(self, server_round: int) -> Mapping[str, Any]:
         """Return what institutions have spent, which none of them keeps itself."""
@@ -156,10 +162,22 @@ class Simulation:
             budgets=self.ledgers.totals(federation.data) if self.ledgers else {},
             pooled=baselines.pooled,
             measured=None if exact else how,
+            attack=self._attacked(outcome),
             references=(
                 reference_scores(federation.trainer.workload.task, federation.data) if exact else {}
             ),
         )
+
+    def _attacked(self, outcome: Outcome) -> dict[str, Any]:
+        """Describe the attack; {} for none."""
+        if self.attack is None:
+            return {}
+        trainer, data = self.federation.trainer, self.federation.data
+        return {
+            "kind": self.attack.config.kind,
+            "clients": sorted(self.attack.hostile),
+            **self.attack.success(trainer, outcome.kept, data),
+        }
 
     def close(self) -> None:
         """End the engine's processes."""
@@ -244,10 +262,21 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     counted = plan.private and not setup.reproducible and ledgers is None
     released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
     spent = spent_before(run.checkpoint, list(taking_part), released)
-    faults = _faults(config.simulation.faults, run, plan.job, list(records.data))
+    faults = make_faults(
+        config.simulation.faults,
+        list(records.data),
+        secret=derive_key(run.secret, "faults"),
+        job=plan.job,
+    )
+    attack = make_attack(
+        config.simulation.attack,
+        list(taking_part),
+        secret=derive_key(run.secret, "attack"),
+        task=plan.task,
+    )
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(
-        data=taking_part,
+        data=taking_part if attack is None else attack.poisoned(taking_part),
         trainer=trainer,
         make_trainer=functools.partial(build_trainer, plan, config.trainer),
         initial=initial,
@@ -274,6 +303,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         fingerprints=fingerprints,
         ledgers=ledgers,
         released=released,
+        attack=attack,
     )
 
 
@@ -330,24 +360,6 @@ def _check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
         raise UnreadableError(
             f"{run.run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew."
         )
-
-
-def _faults(
-    configs: Sequence[FaultConfig], run: Run, job: str, names: Sequence[str]
-) -> Faults | None:
-    """Return the faults that are asked for; None for none.
-
-    Raises:
-        ConfigError: if one is meant for nobody.
-    """
-    meant = {fault.client for fault in configs if fault.client is not None}
-    unknown = sorted(meant - set(names))
-    if unknown:
-        raise ConfigError(
-            f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(names)}."
-        )
-    # Of this job alone: baselines are compared with what would happen without faults.
-    return Faults(tuple(configs), derive_key(run.secret, "faults"), job) if configs else None
 
 
 def _lines(

@@ -213,6 +213,8 @@ class Config:
         """Names of the baselines that the federation is compared with."""
         if self.simulation.baselines is not None:
             return self.simulation.baselines
+        if self.simulation.attack.poisons:  # they would be trained on changed records
+            return ()
         # Training on pooled records could be charged to no single institution's ledger
         return BASELINES if self.client.ledger is None else ("local",)
 

@@ -1,8 +1,9 @@
 """Settings of a simulation: its engine, seed, baselines, and clients that fail on purpose."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from confide.config.attacks import AttackConfig
 from confide.config.fields import setting
 
 BASELINES = ("local", "pooled")
@@ -60,12 +61,18 @@ class SimulationConfig:
     faults: list[FaultConfig] = setting(
         list, "Clients that fail on purpose, such as [{kind: nan, client: bank-1, rounds: [2]}]."
     )
+    attack: AttackConfig = field(default_factory=AttackConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         unknown = sorted(set(self.baselines or ()) - set(BASELINES))
         if unknown:
             yield f"baselines={unknown}: expected only {', '.join(BASELINES)}."
+        if self.baselines and self.attack.poisons:
+            yield (
+                f"attack.kind={self.attack.kind} changes records, which baselines={self.baselines}"
+                " would be trained on; set baselines=[], or leave it out."
+            )
 
 
 __all__ = ["BASELINES", "ENGINES", "FaultConfig", "SimulationConfig"]

@@ -71,6 +71,7 @@ class Findings:
         measured: how ``pooled_test`` was put together; None for on the pooled records themselves.
         pooled: the model trained on all records in one place; None where there is none.
         references: simple predictor -> its metrics on all test records; {} where there is none.
+        attack: what some institutions did against the others, and what came of it; {} for nothing.
     """
 
     pooled_test: Evaluation
@@ -82,6 +83,7 @@ class Findings:
     measured: str | None = None
     pooled: PooledResult | None = None
     references: Mapping[str, Evaluation] = field(default_factory=dict)
+    attack: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,8 @@ def summarise(result: RunResult) -> dict[str, Any]:
         summary["references"] = {
             name: _scores(one, "test") for name, one in findings.references.items()
         }
+    if findings.attack:
+        summary["attack"] = dict(findings.attack)
     if result.insight:
         summary["model"] = {name: dict(part) for name, part in result.insight.items()}
     if state.best is not None:

@@ -1,0 +1,96 @@
+"""Settings of attacks in a simulation, and their table. No torch is imported."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from confide.config.fields import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackKind:
+    """One attack.
+
+    Attributes:
+        forge: dotted path of what makes hostile updates of everybody's; empty where none are made.
+        poison: dotted path of what changes hostile institutions' training records; empty where
+            none are changed.
+        scale: meaning of the setting ``scale``, and what null stands for.
+    """
+
+    forge: str = ""
+    poison: str = ""
+    scale: str = "not used"
+
+
+_UPDATES, _RECORDS = "confide.simulations.attacks.updates", "confide.simulations.attacks.records"
+
+ATTACKS: Mapping[str, AttackKind] = {
+    "none": AttackKind(),
+    "sign_flip": AttackKind(
+        forge=f"{_UPDATES}.sign_flip", scale="factor of the turned update; null: 4"
+    ),
+    "gaussian": AttackKind(
+        forge=f"{_UPDATES}.gaussian",
+        scale="standard deviation over the honest updates' root mean square; null: 10",
+    ),
+    "alie": AttackKind(
+        forge=f"{_UPDATES}.a_little_is_enough",
+        scale="standard deviations from the honest mean; null: the paper's for n and f",
+    ),
+    "inner_product": AttackKind(
+        forge=f"{_UPDATES}.inner_product", scale="factor of the turned honest mean; null: 0.5"
+    ),
+    "min_max": AttackKind(forge=f"{_UPDATES}.min_max"),
+    "label_flip": AttackKind(poison=f"{_RECORDS}.label_flip"),
+    "backdoor": AttackKind(
+        forge=f"{_UPDATES}.scaled",
+        poison=f"{_RECORDS}.backdoor",
+        scale="factor of the hostile updates; null: institutions over hostile ones",
+    ),
+}
+"""``simulation.attack.kind`` -> what it does."""
+
+
+@dataclass
+class AttackConfig:
+    """Institutions that work against the federation, to try what rules withstand."""
+
+    kind: str = setting("none", "What hostile institutions do.", choices=ATTACKS)
+    num_clients: int = setting(
+        1, "Number of hostile institutions, drawn from the seed where clients is empty.", ge=1
+    )
+    clients: list[str] = setting(list, "Names of the hostile institutions; empty: num_clients.")
+    scale: float | None = setting(
+        None,
+        "Strength: "
+        + "; ".join(
+            f"{name}: {kind.scale}" for name, kind in ATTACKS.items() if "null" in kind.scale
+        )
+        + ".",
+        gt=0,
+        le=1e6,
+    )
+    target: str | None = setting(
+        None, "Class that a backdoor's trigger leads to; null: the task's last one."
+    )
+    share: float = setting(
+        0.5, "Share of hostile training records that a backdoor's trigger is put into.", gt=0, le=1
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody is hostile."""
+        return self.kind != "none"
+
+    @property
+    def poisons(self) -> bool:
+        """Whether training records are changed."""
+        return bool(ATTACKS[self.kind].poison)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if len(set(self.clients)) < len(self.clients):
+            yield f"clients={self.clients} names somebody twice; name each once."
+
+
+__all__ = ["ATTACKS", "AttackConfig", "AttackKind"]

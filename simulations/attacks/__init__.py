@@ -1,0 +1,1 @@
+"""Hostile institutions of a simulation: what they send, and what they train on."""
