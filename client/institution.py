@@ -20,7 +20,7 @@ from confide.client.reservation import RoundAccount
 from confide.client.safeguards import Safeguards
 from confide.client.scores import Scored, Scores, evaluations
 from confide.client.training.trainer import Trainer
-from confide.client.training_round import RoundWork, TrainingRounds
+from confide.client.training_round import RoundWork, RowsFn, TrainingRounds
 from confide.errors import (
     ConfideError,
     DeniedError,
@@ -168,11 +168,12 @@ class Institution:
 
         return self._told(request, self._guarded(kind, answer))
 
-    def begin(self, request: Request) -> RoundWork | Reply:
+    def begin(self, request: Request, rows_fn: RowsFn | None = None) -> RoundWork | Reply:
         """Do all of a request to train that comes before the computation.
 
         Args:
             request: from the coordinator, not trusted.
+            rows_fn: checks the rows of whoever computes it in company; None where it is alone.
 
         Returns:
             A round that is counted, to be computed and brought to :meth:`end`; or a reply, where
@@ -180,7 +181,7 @@ class Institution:
         """
 
         def begin() -> RoundWork | Reply:
-            return self._rounds.begin(self._read(request), request)
+            return self._rounds.begin(self._read(request), request, rows_fn)
 
         begun = self._guarded("train", begin)
         return self._told(request, begun) if isinstance(begun, Reply) else begun

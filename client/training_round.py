@@ -5,7 +5,7 @@
 institution or for many at once, has to come through both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from confide.client.admission import Admission
@@ -24,9 +24,13 @@ from confide.errors import DeniedError, ProtocolError
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, encode
+from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
 from confide.strategies.algorithm import ClientResult, Memory, join_extra, split_extra
 from confide.strategies.parts import build_algorithm
+
+RowsFn = Callable[[Tensors, LocalSchedule], None]
+"""(global tensors, schedule) -> nothing; raises RowsDifferError where a program that computes many
+institutions together would let what one record adds depend on others."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,10 +90,17 @@ class TrainingRounds:
         )
         self._memory: Memory = {}
 
-    def begin(self, plan: TrainingPlan, request: Request) -> RoundWork | Reply:
+    def begin(
+        self, plan: TrainingPlan, request: Request, rows_fn: RowsFn | None = None
+    ) -> RoundWork | Reply:
         """Refuse a round, or count it and return what is to be computed.
 
         Everything that can be refused is refused before the round is reserved, which spends it.
+
+        Args:
+            plan: the request's.
+            request: to train.
+            rows_fn: checks the rows of whoever computes it in company; None for a trainer alone.
 
         Returns:
             The work; or the reply itself, where there is nothing to compute: the same question was
@@ -116,6 +127,8 @@ class TrainingRounds:
             return self._releases.answer(plan, schedule, key)
         if plan.private:
             trainer_of_round(self._trainer, request.server_round).check_rows(params, schedule)
+            if rows_fn is not None:
+                rows_fn(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
         scored = Scored.of(request, plan, schedule, received=start, kept=kept)
         validation = self._scores.of_round(scored, request.server_round)
@@ -208,4 +221,4 @@ class TrainingRounds:
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
 
 
-__all__ = ["RoundWork", "TrainingRounds"]
+__all__ = ["RoundWork", "RowsFn", "TrainingRounds"]

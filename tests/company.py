@@ -56,10 +56,10 @@ def train_in_company(  # noqa: PLR0913 - what Trainer.train takes
     if change_gradient is not None or groups is not None:
         raise ValueError("Only plain rounds of records are computed in company here.")
     plan = replace(plan, objective=ObjectiveConfig())
-    own = _work(start, examples, plan=plan, schedule=schedule, secret=secret)
-    few = _part(examples, max(1, len(examples) // 2))
+    own = work_of(start, examples, plan=plan, schedule=schedule, secret=secret)
+    few = first_of(examples, max(1, len(examples) // 2))
     others = [
-        _work(
+        work_of(
             start,
             records,
             plan=plan,
@@ -98,7 +98,7 @@ def answers_in_company(
     ]
 
 
-def _work(
+def work_of(
     start: Tensors,
     examples: Examples,
     *,
@@ -107,7 +107,7 @@ def _work(
     secret: bytes,
 ) -> RoundWork:
     """Return a round that no door has counted: these tests are about what is computed."""
-    nothing = _part(examples, 0)
+    nothing = first_of(examples, 0)
     return RoundWork(
         request=Request(plan=""),
         plan=plan,
@@ -120,5 +120,5 @@ def _work(
     )
 
 
-def _part(examples: Examples, count: int) -> Examples:
+def first_of(examples: Examples, count: int) -> Examples:
     return examples.select(torch.arange(count))

@@ -100,18 +100,30 @@ class CohortProgram:
         yield chunk
 
     def _numbers(self, work: RoundWork) -> int:
-        rows = self._rows(work) if work.plan.private else work.schedule.batch_size
+        rows = self._rows(work.schedule) if work.plan.private else work.schedule.batch_size
         tensors = (6 if work.plan.private else 3) * self._stack.size
         return tensors + 2 * rows * sum(self._stack.widths)
 
-    def _rows(self, work: RoundWork) -> int:
+    def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
+        """Check passes on the tensors of a private round, before it is counted.
+
+        Args:
+            tensors: that the round starts from.
+            schedule: of one institution; the passes of a chunk have the rows of one of its own.
+
+        Raises:
+            RowsDifferError: if what a record adds depends on others, or on its place.
+        """
+        self._check.check_once(tensors, self._rows(schedule))
+
+    def _rows(self, schedule: LocalSchedule) -> int:
         """Return R, the rows of a private pass, which follow from public figures.
 
         Nearly every Poisson sample fits; another takes more passes. What a pass costs whatever it
         is given is shared by all institutions in it, so that no other size pays.
         """
-        rate = work.schedule.sampling_rate
-        expected = rate * work.schedule.num_examples
+        rate = schedule.sampling_rate
+        expected = rate * schedule.num_examples
         nearly_all = expected + 3 * math.sqrt(expected * (1 - rate))
         whole = -(-math.ceil(nearly_all) // _ROWS) * _ROWS
         return min(whole, max(_ROWS, self._workload.compute.physical_batch_size // _ROWS * _ROWS))
@@ -163,10 +175,8 @@ class CohortProgram:
         change_gradient: GradientFn | None,
     ) -> Tensors:
         """Take all local steps; return what was added to ``start``, [m, ...] each."""
-        begun = torch.zeros(len(works), self._stack.size)
+        begun = self._stack.laid_out(start, len(works))
         anchors = self._stack.parts(begun)
-        for anchor, name in zip(anchors, self._stack.names, strict=True):
-            anchor.copy_(start[name])
         tensors = nn.Parameter(begun.clone(), requires_grad=False)
         tensors.grad = torch.zeros_like(begun)
         params = _with_gradients(self._stack, tensors)
@@ -206,7 +216,7 @@ class CohortProgram:
         """Write the noisy mean gradient of each Poisson sample, once a step."""
         assert tensors.grad is not None
         schedules, sizes, secrets = _lists(works)
-        rows = max(map(self._rows, works))
+        rows = max(map(self._rows, schedules))
         self._check.check(tensors.data[0], len(works), rows)
         masks, noise = (
             KeyedGenerators([derive_key(secret, name) for secret in secrets])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from confide.models.networks import Stacked, trainable
+from confide.protocol.tensors import Tensors
 
 _NUMBERS = 16
 
@@ -102,6 +103,13 @@ class LinearStack:
             found.append(weight[:, : it.outputs, : it.inputs])
             found.append(rows[:, it.bias : it.bias + it.outputs])
         return found
+
+    def laid_out(self, tensors: Tensors, count: int) -> Tensor:
+        """Return rows [count, size] of tensors: of all alike, or of shape [count, ...] each."""
+        rows = torch.zeros(count, self.size)
+        for part, name in zip(self.parts(rows), self.names, strict=True):
+            part.copy_(tensors[name])
+        return rows
 
     def pass_through(
         self, rows: Tensor, x: Tensor, gradient_fn: Callable[[Tensor], Tensor]

@@ -10,6 +10,7 @@ takes: the last bits of weights differ from those that the inline engine gives.
 
 import functools
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -29,6 +30,7 @@ from confide.models.networks import trainable
 from confide.models.workload import Workload
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import check_values
 from confide.server.rounds.collect import Intake, PartialSum, collect
 from confide.server.rounds.participants import Answer, check_reply
@@ -81,9 +83,9 @@ class VectorisedGrid(InlineGrid):
         answers = self._answers(question.requests(), intake, total)
 
         def heard() -> Iterator[tuple[str, Answer]]:
-            for name, reply in answers:
-                question.clients.hear(name, reply)
-                yield name, reply
+            for name, answer in answers:
+                question.clients.hear(name, answer)
+                yield name, answer
 
         tally = collect(replace(intake, ask_fn=heard), intake.add_unless_summed)
         if total is not None:
@@ -95,22 +97,39 @@ class VectorisedGrid(InlineGrid):
         requests: Iterator[tuple[str, Request]],
         intake: Intake,
         total: FixedPointMean | None,
-    ) -> Iterator[tuple[str, Reply]]:
-        """Yield each institution's reply; updates are in them, or in ``total``."""
+    ) -> Iterator[tuple[str, Answer]]:
+        """Yield each institution's answer; updates are in replies, or in ``total``.
+
+        Nobody begins, and nothing is computed, once the round's time is up. What is under way is
+        taken, as by the inline engine.
+        """
+        end = time.monotonic() + intake.timeout_s
+        late: list[str] = []
         while asked := list(islice(requests, _SLICE)):
             works: dict[str, RoundWork] = {}
             names: dict[int, str] = {}
             held_out = [self._institutions[name].validation for name, _ in asked]
             with self._trainer.scoring_together(held_out):
                 for name, request in asked:
-                    begun = self._institutions[name].begin(request)
+                    if time.monotonic() >= end:
+                        late.append(name)
+                        continue
+                    begun = self._institutions[name].begin(request, self._program.check_rows)
                     if isinstance(begun, Reply):
                         yield name, begun
                     else:
                         works[name] = begun
                         names[id(begun)] = name
             for chunk in self._program.chunks(list(works.values())):
+                if time.monotonic() >= end:
+                    late += [names[id(work)] for work in chunk]  # counted all the same
+                    continue
                 yield from self._ended(chunk, names, intake, total)
+        if late:
+            log.warning(
+                "%d institutions have not answered within %g s.", len(late), intake.timeout_s
+            )
+        yield from ((name, Refusal.NO_REPLY) for name in late)
 
     def _ended(
         self,

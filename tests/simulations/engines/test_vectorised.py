@@ -5,16 +5,19 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from confide.client.batched import cohort
 from confide.client.batched.cohort import CohortProgram, CohortResult
 from confide.client.training_round import RoundWork
 from confide.errors import RunFailedError
 from confide.models.backbones import resolve_package_path
+from confide.simulations.engines import vectorised
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=1")
@@ -180,3 +183,22 @@ def test_budgets_are_charged_and_refuse_as_for_inline(run: Simulate, tmp_path: P
         with pytest.raises(RunFailedError, match="budget_exhausted"):
             run(*charged, "server.num_rounds=2", name=f"{engine}-2")
     assert spent[0] == spent[1]
+
+
+def test_nobody_is_waited_for_once_a_rounds_time_is_up(
+    run: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    compute = CohortProgram.compute
+
+    def slow(program: CohortProgram, works: Sequence[RoundWork]) -> CohortResult:
+        clock[0] += 60
+        return compute(program, works)
+
+    monkeypatch.setattr(vectorised, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(cohort, "_CHUNK", 1)
+    monkeypatch.setattr(CohortProgram, "compute", slow)
+    timed = ("server.round_timeout_s=100", "server.min_clients=2")
+    found = run(*HEART, "privacy=none", *timed, VECTORISED)
+    assert list(found["failures"]["1"].values()) == ["no_reply"] * 2
+    assert len([one for one in found["clients"].values() if one["rounds"]]) == 2
