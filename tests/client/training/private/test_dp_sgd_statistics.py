@@ -14,6 +14,7 @@ import pytest
 import torch
 from builders import build_plan, build_task
 from company import ALONE, TOGETHER, answers_in_company
+from planted import scale_noise, scale_rate
 from scipy import stats
 from torch import Tensor
 
@@ -257,18 +258,7 @@ def test_forgotten_noise_is_found(kind: str, unit: str, monkeypatch: pytest.Monk
 def test_variance_five_percent_off_is_found(
     kind: str, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = KeyedGenerator.add_normal
-    monkeypatch.setattr(
-        KeyedGenerator,
-        "add_normal",
-        lambda self, targets, std: add(self, targets, std=factor * std),
-    )
-    normal = KeyedGenerators.normal
-    monkeypatch.setattr(
-        KeyedGenerators,
-        "normal",
-        lambda self, count, *, std: normal(self, count, std=factor * std),
-    )
+    scale_noise(monkeypatch, factor)
     with pytest.raises(AssertionError, match="wrong variance"):
         check_noise(kind, unit)
 
@@ -455,22 +445,7 @@ def test_rate_ten_percent_off_is_found(
     kind: str, rounds: int, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps_alone(kind, unit)
-    sample = KeyedGenerator.poisson_sample
-    monkeypatch.setattr(
-        KeyedGenerator,
-        "poisson_sample",
-        lambda self, count, rate: sample(self, count, factor * rate),
-    )
-    samples = cohort.samples
-    monkeypatch.setattr(
-        cohort,
-        "samples",
-        lambda schedules, *given, rows: samples(
-            [replace(it, sampling_rate=factor * it.sampling_rate) for it in schedules],
-            *given,
-            rows=rows,
-        ),
-    )
+    scale_rate(monkeypatch, factor)
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_sampling(kind, unit, rounds)
 
