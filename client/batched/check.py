@@ -32,6 +32,10 @@ class CohortCheck:
         self._tensors: Tensor | None = None
         self._checked: set[int] = set()
 
+    def check_few(self, tensors: Tensor, rows: int) -> None:
+        """Check a round's passes as a few institutions would share them; as :meth:`check`."""
+        self.check(tensors, _FEW, rows)
+
     def check(self, tensors: Tensor, count: int, rows: int) -> None:
         """Check passes of a round.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from confide.models.networks import Stacked, trainable
+from confide.protocol.tensors import Tensors
 
 _NUMBERS = 16
 
@@ -102,6 +103,13 @@ class LinearStack:
             found.append(weight[:, : it.outputs, : it.inputs])
             found.append(rows[:, it.bias : it.bias + it.outputs])
         return found
+
+    def row(self, tensors: Tensors) -> Tensor:
+        """Lay one institution's tensors out in a row, shape [size]."""
+        row = torch.zeros(1, self.size)
+        for part, name in zip(self.parts(row), self.names, strict=True):
+            part[0] = tensors[name]
+        return row[0]
 
     def pass_through(
         self, rows: Tensor, x: Tensor, gradient_fn: Callable[[Tensor], Tensor]
