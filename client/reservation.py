@@ -209,13 +209,14 @@ class RoundAccount:
             DeniedError: if the budget or the schedule does not cover it.
             LedgerError: if it cannot be written.
         """
+        if not plan.private and plan.seed is not None:
+            # Nothing is to be hidden, and a run is to repeat wherever it runs.
+            seed = plan.seed.to_bytes(8, "little")
+            order = derive_key(seed, "order", self._name, plan.job, server_round)
+            return ReservedRound(secret=order, figures={}, is_replay=False)
         place = f"round/{server_round}"
         secret = self._randomness.secret(plan.job, key.mechanism, place=place)
         if not plan.private:
-            if plan.seed is not None:
-                # Nothing is to be hidden, and a run is to repeat wherever it runs.
-                seed = plan.seed.to_bytes(8, "little")
-                secret = derive_key(seed, "order", self._name, plan.job, server_round)
             secret = secret or os.urandom(KEY_BYTES)
             return ReservedRound(secret=secret, figures={}, is_replay=False)
         terms = self.terms(plan, schedule)

@@ -20,6 +20,7 @@ from confide.client.scores import Scored, Scores
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
+from confide.client.update_measures import UpdateMeasures, measure
 from confide.errors import DeniedError, ProtocolError
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
@@ -29,8 +30,8 @@ from confide.strategies.algorithm import ClientResult, Memory, join_extra, split
 from confide.strategies.parts import build_algorithm
 
 RowsFn = Callable[[Tensors, LocalSchedule], None]
-"""(global tensors, schedule) -> nothing; raises RowsDifferError where a program that computes many
-institutions together would let what one record adds depend on others."""
+"""Checks, on the tensors of a round, that what a record adds to a pass is its own affair; raises
+RowsDifferError if not."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,16 +92,16 @@ class TrainingRounds:
         self._memory: Memory = {}
 
     def begin(
-        self, plan: TrainingPlan, request: Request, rows_fn: RowsFn | None = None
+        self, plan: TrainingPlan, request: Request, *, rows_fn: RowsFn | None = None
     ) -> RoundWork | Reply:
         """Refuse a round, or count it and return what is to be computed.
 
         Everything that can be refused is refused before the round is reserved, which spends it.
 
         Args:
-            plan: the request's.
-            request: to train.
-            rows_fn: checks the rows of whoever computes it in company; None for a trainer alone.
+            plan: the request's plan.
+            request: from the coordinator, not trusted.
+            rows_fn: checks the passes of whoever computes; None where that is the trainer.
 
         Returns:
             The work; or the reply itself, where there is nothing to compute: the same question was
@@ -126,12 +127,17 @@ class TrainingRounds:
         if plan.releases:
             return self._releases.answer(plan, schedule, key)
         if plan.private:
-            trainer_of_round(self._trainer, request.server_round).check_rows(params, schedule)
-            if rows_fn is not None:
+            trainer = trainer_of_round(self._trainer, request.server_round)
+            if rows_fn is None:
+                trainer.check_rows(params, schedule)
+            else:
+                trainer.check_margin(schedule)
                 rows_fn(params, schedule)
-        # Round r scores the tensors it starts from, so that a round is one exchange.
-        scored = Scored.of(request, plan, schedule, received=start, kept=kept)
-        validation = self._scores.of_round(scored, request.server_round)
+        validation: Mapping[str, Evaluation] = {}
+        if len(self._data.validation):
+            # Round r scores the tensors it starts from, so that a round is one exchange.
+            scored = Scored.of(request, plan, schedule, received=start, kept=kept)
+            validation = self._scores.of_round(scored, request.server_round)
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
@@ -165,7 +171,14 @@ class TrainingRounds:
             secret=work.reserved.secret,
         )
 
-    def end(self, work: RoundWork, result: ClientResult, *, sends_update: bool = True) -> Reply:
+    def end(
+        self,
+        work: RoundWork,
+        result: ClientResult,
+        *,
+        sends_update: bool = True,
+        measures: UpdateMeasures | None = None,
+    ) -> Reply:
         """Hold what was computed against the policy, settle it and write the reply.
 
         Args:
@@ -173,6 +186,7 @@ class TrainingRounds:
             result: what was computed of it.
             sends_update: whether the update is in the reply; or else whoever computed adds it up
                 where it is, once this has returned.
+            measures: of what leaves, where many were measured at once; None to measure it here.
 
         Raises:
             DeniedError: if the update may not leave; it is never computed again.
@@ -181,11 +195,11 @@ class TrainingRounds:
         plan, states = work.plan, self._safeguards.states
         update = join_extra(result.update, result.extra)
         try:
-            self._safeguards.policy.check_update(update)
+            self._safeguards.policy.check_measures(measures or measure(update))
         except DeniedError:
             self._account.abandon(work.key)
             raise
-        if build_algorithm(plan.objective).first_kept is not None and states is not None:
+        if states is not None and build_algorithm(plan.objective).first_kept is not None:
             states.save(plan.job, work.request.server_round, result.kept)
         reply = Reply(
             institution=self._name,

@@ -83,10 +83,9 @@ def answers_in_company(
     trainer: Trainer, doors: Sequence[Institution], request: Request
 ) -> list[Reply]:
     """Ask several institutions as the vectorised engine does: one computation for all of them."""
-    begun = [door.begin(request) for door in doors]
+    program, results = program_of(trainer), {}
+    begun = [door.begin(request, rows_fn=program.check_rows) for door in doors]
     works = [work for work in begun if isinstance(work, RoundWork)]
-    results = {}
-    program = program_of(trainer)
     for chunk in program.chunks(works):
         result = program.compute(chunk)
         results |= {

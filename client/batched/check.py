@@ -6,14 +6,11 @@ synthetic records, when a pass has a shape for the first time and each round on 
 that came.
 """
 
-import operator
-
 import torch
 from torch import Tensor
 
 from confide.client.batched.passes import RecordPasses, norms_of
 from confide.errors import RowsDifferError
-from confide.protocol.tensors import Tensors
 
 _COMPANIES = (1, 2, 15, 16)
 _INVENTED = 33
@@ -34,27 +31,10 @@ class CohortCheck:
         self._shapes: set[tuple[int, int]] = set()
         self._tensors: Tensor | None = None
         self._checked: set[int] = set()
-        self._looked_at: tuple[list[Tensor], set[int]] = ([], set())
 
-    def check_once(self, tensors: Tensors, rows: int) -> None:
-        """Check passes of few institutions, unless that was done last of these very tensors.
-
-        Args:
-            tensors: by name; those of many institutions are the same objects.
-            rows: R, of each.
-
-        Raises:
-            RowsDifferError: if what a record adds depends on others, or on its place.
-        """
-        stack = self._passes.stack
-        those = [tensors[name] for name in stack.names]
-        before, done = self._looked_at
-        if not before or not all(map(operator.is_, those, before)):
-            self._looked_at = those, set()
-            done = self._looked_at[1]
-        if rows not in done:
-            self.check(stack.laid_out(tensors, 1)[0], _FEW, rows)
-            done.add(rows)
+    def check_few(self, tensors: Tensor, rows: int) -> None:
+        """Check a round's passes as a few institutions would share them; as :meth:`check`."""
+        self.check(tensors, _FEW, rows)
 
     def check(self, tensors: Tensor, count: int, rows: int) -> None:
         """Check passes of a round.

@@ -12,9 +12,10 @@ public: it follows from the schedules of the cohort, and what a record adds does
 else was sampled (`confide.client.batched.check`).
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,13 +29,15 @@ from confide.client.schedule import LocalSchedule
 from confide.client.training.base_optimizer import make_optimizer
 from confide.client.training.private.clipping import ClippingRule, counts
 from confide.client.training.private.layer_gradients import rounding_margin
+from confide.client.training.private.row_check import CheckedTensors
 from confide.client.training_round import RoundWork
+from confide.client.update_measures import UpdateMeasures, measure_rows
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerators, derive_key
 from confide.protocol.tensors import Tensors
-from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Step
+from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Step, join_extra
 from confide.strategies.parts import build_algorithm
 
 # Kernels that work in vectors treat what is left over in another way: rows are a multiple.
@@ -58,10 +61,33 @@ class CohortResult:
     def of(self, index: int) -> ClientResult:
         """Return one institution's."""
         update, extra, kept = (
-            {name: tensor[index] for name, tensor in tensors.items()}
-            for tensors in (self.whole.update, self.whole.extra, self.whole.kept)
+            {name: rows[index] for name, rows in named.items()} for named in self._apart
         )
         return ClientResult(update=update, extra=extra, kept=kept)
+
+    @functools.cached_property
+    def _apart(self) -> Sequence[Mapping[str, Sequence[Tensor]]]:
+        # Of all at once: one by one, views of small tensors cost more than what they hold.
+        whole = self.whole
+        return [
+            {name: tensor.unbind() for name, tensor in tensors.items()}
+            for tensors in (whole.update, whole.extra, whole.kept)
+        ]
+
+    @functools.cached_property
+    def leaving(self) -> Tensors:
+        """What leaves of all of them: updates, and what the algorithm sends beside them."""
+        return join_extra(self.whole.update, self.whole.extra)
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """The values of what leaves, in the order of its tensors, shape [m, d]."""
+        return torch.cat([tensor.flatten(1) for tensor in self.leaving.values()], dim=1)
+
+    @functools.cached_property
+    def measures(self) -> Sequence[UpdateMeasures]:
+        """Measures of what leaves of each."""
+        return measure_rows(self.rows)
 
 
 class CohortProgram:
@@ -78,8 +104,22 @@ class CohortProgram:
     ) -> None:
         self._workload, self._stack = workload, stack
         self._passes = RecordPasses(workload, stack)
-        self._check = CohortCheck(self._passes)
+        self._check, self._checked = CohortCheck(self._passes), CheckedTensors({})
         self._check_fn = check_fn
+
+    def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
+        """Check, before a round is counted, the passes that it would be computed in.
+
+        Raises:
+            RowsDifferError: if what a record adds depends on others, or on its place.
+        """
+        if not self._checked.are(tensors):
+            self._checked = CheckedTensors(tensors)
+        figures = schedule.sampling_rate, schedule.num_examples
+        if figures not in self._checked.figures:
+            with threads(threads_of(self._workload.model, self._workload.compute)):
+                self._check.check_few(self._stack.row(tensors), self._rows(schedule))
+            self._checked.figures.add(figures)
 
     def chunks(self, works: Sequence[RoundWork]) -> Iterator[Sequence[RoundWork]]:
         """Deal rounds of one plan out to chunks that are computed together, like with like."""
@@ -103,18 +143,6 @@ class CohortProgram:
         rows = self._rows(work.schedule) if work.plan.private else work.schedule.batch_size
         tensors = (6 if work.plan.private else 3) * self._stack.size
         return tensors + 2 * rows * sum(self._stack.widths)
-
-    def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
-        """Check passes on the tensors of a private round, before it is counted.
-
-        Args:
-            tensors: that the round starts from.
-            schedule: of one institution; the passes of a chunk have the rows of one of its own.
-
-        Raises:
-            RowsDifferError: if what a record adds depends on others, or on its place.
-        """
-        self._check.check_once(tensors, self._rows(schedule))
 
     def _rows(self, schedule: LocalSchedule) -> int:
         """Return R, the rows of a private pass, which follow from public figures.
@@ -175,8 +203,10 @@ class CohortProgram:
         change_gradient: GradientFn | None,
     ) -> Tensors:
         """Take all local steps; return what was added to ``start``, [m, ...] each."""
-        begun = self._stack.laid_out(start, len(works))
+        begun = torch.zeros(len(works), self._stack.size)
         anchors = self._stack.parts(begun)
+        for anchor, name in zip(anchors, self._stack.names, strict=True):
+            anchor.copy_(start[name])
         tensors = nn.Parameter(begun.clone(), requires_grad=False)
         tensors.grad = torch.zeros_like(begun)
         params = _with_gradients(self._stack, tensors)

@@ -104,12 +104,12 @@ class LinearStack:
             found.append(rows[:, it.bias : it.bias + it.outputs])
         return found
 
-    def laid_out(self, tensors: Tensors, count: int) -> Tensor:
-        """Return rows [count, size] of tensors: of all alike, or of shape [count, ...] each."""
-        rows = torch.zeros(count, self.size)
-        for part, name in zip(self.parts(rows), self.names, strict=True):
-            part.copy_(tensors[name])
-        return rows
+    def row(self, tensors: Tensors) -> Tensor:
+        """Lay one institution's tensors out in a row, shape [size]."""
+        row = torch.zeros(1, self.size)
+        for part, name in zip(self.parts(row), self.names, strict=True):
+            part[0] = tensors[name]
+        return row[0]
 
     def pass_through(
         self, rows: Tensor, x: Tensor, gradient_fn: Callable[[Tensor], Tensor]

@@ -23,7 +23,7 @@ from confide.client.training.passes import Filler
 from confide.client.training.plain_steps import plain_batches, plain_gradients
 from confide.client.training.private.custom_checks import check_losses
 from confide.client.training.private.preflight import off_zero, preflight
-from confide.client.training.private.row_check import RowCheck
+from confide.client.training.private.row_check import CheckedTensors, RowCheck
 from confide.client.training.private.step import DpSgdStep, expect_hook_warning
 from confide.client.training.scoring import Scorer
 from confide.config.strategies.strategy import ALGORITHMS
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 # Records that are invented to stand beside one.
 _INVENTED = 33
+# Whoever writes plans must not fill the memory with what follows from them.
+_MOST_FIGURES = 4096
 # A round's steps before there is a plan.
 _USUAL = DpSgdStep(
     clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=0.5, expected_batch_size=32.0
@@ -102,6 +104,8 @@ class Trainer:
         self._flat = _share_storage(self._params)
         self._dp_sgd: DpSgd | None = None
         self._row_check: RowCheck | None = None
+        self._checked = CheckedTensors({})
+        self._covered: set[tuple[float, int]] = set()
         self._aligned = AlignedRows(workload.model)
         self._scorer = Scorer(workload, self._load, Filler(self._invent(1)), self._check_fn)
         self.num_threads = threads_of(workload.model, workload.compute)
@@ -210,7 +214,21 @@ class Trainer:
                 self._forget_gradients()
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
-    @_on_own_threads
+    def check_margin(self, schedule: LocalSchedule) -> None:
+        """Check that rounding of a step's sum can be covered.
+
+        Raises:
+            PrivacyError: if so many records are in a step that it cannot.
+        """
+        if self._dp_sgd is None:
+            raise PrivacyError(_NOT_PRIVATE)
+        figures = schedule.sampling_rate, schedule.num_examples
+        if figures not in self._covered:
+            self._dp_sgd.margin(_shared(schedule))
+            if len(self._covered) >= _MOST_FIGURES:
+                self._covered.clear()
+            self._covered.add(figures)
+
     def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         """Check, on the tensors of a round, that what a record adds is its own affair.
 
@@ -218,10 +236,20 @@ class Trainer:
             RowsDifferError: if it depends on others in a batch, or on the record's place.
             PrivacyError: if rounding of so many records in a step cannot be covered.
         """
+        self.check_margin(schedule)
+        figures = schedule.sampling_rate, schedule.num_examples
+        # The very same tensors, which nobody changes and which are held here: nothing to compare.
+        if not self._checked.are(tensors):
+            self._checked = CheckedTensors(tensors)
+        if figures not in self._checked.figures:
+            self._check_rows(tensors, schedule)
+            self._checked.figures.add(figures)
+
+    @_on_own_threads
+    def _check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         if self._dp_sgd is None or self._row_check is None:
             raise PrivacyError(_NOT_PRIVATE)
         shared = _shared(schedule)
-        self._dp_sgd.margin(shared)
         scores_fn = functools.partial(self.scores, tensors) if self._workload.self_trains else None
         if not self._model.training:
             self._model.train()

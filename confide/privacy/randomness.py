@@ -36,11 +36,10 @@ def derive_key(secret: bytes, *context: str | int) -> bytes:
         secret: key material, at most 64 bytes.
         context: purpose of the key; different contexts give unrelated keys.
     """
-    digest = hashlib.blake2b(key=secret, digest_size=KEY_BYTES, person=b"confide/key")
-    for part in context:
-        # With its length: otherwise ("ab", "c") and ("a", "bc") would give the same key
-        word = str(part).encode()
-        digest.update(len(word).to_bytes(8, "little") + word)
+    words = [str(part).encode() for part in context]
+    # With its length: otherwise ("ab", "c") and ("a", "bc") would give the same key
+    text = b"".join([len(word).to_bytes(8, "little") + word for word in words])
+    digest = hashlib.blake2b(text, key=secret, digest_size=KEY_BYTES, person=b"confide/key")
     return digest.digest()
 
 

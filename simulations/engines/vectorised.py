@@ -38,7 +38,7 @@ from confide.server.rounds.tally import Tally
 from confide.simulations.engines.inline import InlineEngine, InlineGrid, LocalGrid
 from confide.simulations.institutions import Setup
 from confide.strategies.aggregators import FixedPointMean
-from confide.strategies.algorithm import ClientResult, join_extra
+from confide.strategies.algorithm import ClientResult
 from confide.strategies.strategy import SumRule
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,9 @@ class VectorisedGrid(InlineGrid):
                     if time.monotonic() >= end:
                         late.append(name)
                         continue
-                    begun = self._institutions[name].begin(request, self._program.check_rows)
+                    begun = self._institutions[name].begin(
+                        request, rows_fn=self._program.check_rows
+                    )
                     if isinstance(begun, Reply):
                         yield name, begun
                     else:
@@ -152,10 +154,13 @@ class VectorisedGrid(InlineGrid):
         replies: list[tuple[str, Reply]] = []
         for index, work in enumerate(chunk):
             institution = self._institutions[names[id(work)]]
-            result_fn = functools.partial(_result_of, result, index)
-            replies.append(
-                (institution.name, institution.end(work, result_fn, sends_update=total is None))
+            reply = institution.end(
+                work,
+                functools.partial(_result_of, result, index),
+                sends_update=total is None,
+                measures=None if isinstance(result, Exception) else result.measures[index],
             )
+            replies.append((institution.name, reply))
         if total is not None and isinstance(result, CohortResult):
             replies = _add_up(replies, result, intake, total)
         yield from replies
@@ -186,8 +191,9 @@ def _add_up(
     Returns:
         Replies, with a refusal where an update did not go in.
     """
-    joined = join_extra(result.whole.update, result.whole.extra)
-    values = torch.cat([joined[name].flatten(1) for name in intake.shapes], dim=1)
+    joined, values = result.leaving, result.rows
+    if list(joined) != list(intake.shapes):
+        values = torch.cat([joined[name].flatten(1) for name in intake.shapes], dim=1)
     # In float64, as where updates are decoded: the bound need not be a float32.
     within = (values.abs().amax(dim=1).double() <= intake.max_value).tolist()
     rows: list[int] = []

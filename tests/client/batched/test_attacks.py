@@ -310,9 +310,9 @@ def test_rows_that_show_others_are_refused_before_the_round_is_counted(
 
     with monkeypatch.context() as leaking:
         leaking.setattr(LinearStack, "pass_through", leaks)
-        begun = door.begin(request, program.check_rows)
+        begun = door.begin(request, rows_fn=program.check_rows)
         assert isinstance(begun, Reply)
         assert begun.refusal == "rows_differ"
         assert door.spent(plan.job).count == 0
-    assert not isinstance(door.begin(request, program.check_rows), Reply)
+    assert not isinstance(door.begin(request, rows_fn=program.check_rows), Reply)
     assert door.spent(plan.job).count == 1
