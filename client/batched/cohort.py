@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from confide.client.batched.check import CohortCheck
+from confide.client.batched.cuda import Card
 from confide.client.batched.draws import Drawn, batches, samples
-from confide.client.batched.passes import RecordPasses, Table, norms_of
-from confide.client.batched.stack import LinearStack
+from confide.client.batched.passes import RecordPasses, Table, add_clipped
+from confide.client.batched.stack import LinearStack, Pass
 from confide.client.schedule import LocalSchedule
 from confide.client.training.base_optimizer import make_optimizer
-from confide.client.training.private.clipping import ClippingRule, counts
+from confide.client.training.private.clipping import ClippingRule
 from confide.client.training.private.layer_gradients import rounding_margin
 from confide.client.training.private.row_check import CheckedTensors
 from confide.client.training_round import RoundWork
@@ -97,13 +98,19 @@ class CohortProgram:
         workload: whose model is a stack.
         stack: its layers.
         check_fn: called before every step; what it raises ends the computation.
+        card: the accelerator that computes them; None for the CPU.
     """
 
     def __init__(
-        self, workload: Workload, stack: LinearStack, check_fn: Callable[[], None] | None = None
+        self,
+        workload: Workload,
+        stack: LinearStack,
+        check_fn: Callable[[], None] | None = None,
+        *,
+        card: Card | None = None,
     ) -> None:
-        self._workload, self._stack = workload, stack
-        self._passes = RecordPasses(workload, stack)
+        self._workload, self._stack, self._card = workload, stack, card
+        self._passes = RecordPasses(workload, stack, card)
         self._check, self._checked = CohortCheck(self._passes), CheckedTensors({})
         self._check_fn = check_fn
 
@@ -118,7 +125,7 @@ class CohortProgram:
         figures = schedule.sampling_rate, schedule.num_examples
         if figures not in self._checked.figures:
             with threads(threads_of(self._workload.model, self._workload.compute)):
-                self._check.check_few(self._stack.row(tensors), self._rows(schedule))
+                self._check.check_few(self._put(self._stack.row(tensors)), self._rows(schedule))
             self._checked.figures.add(figures)
 
     def chunks(self, works: Sequence[RoundWork]) -> Iterator[Sequence[RoundWork]]:
@@ -127,14 +134,15 @@ class CohortProgram:
             return
         equal_steps = build_algorithm(works[0].plan.objective).first_kept is not None
         chunk: list[RoundWork] = []
-        room = _CHUNK
+        most = _CHUNK if self._card is None else self._card.room()
+        room = most
         for work in sorted(works, key=lambda it: (it.schedule.steps, it.schedule.num_examples)):
             size = self._numbers(work)
             # What an algorithm keeps follows from the number of steps, which it is told once.
             differs = equal_steps and chunk and chunk[-1].schedule.steps != work.schedule.steps
             if chunk and (differs or size > room):
                 yield chunk
-                chunk, room = [], _CHUNK
+                chunk, room = [], most
             chunk.append(work)
             room -= size
         yield chunk
@@ -142,7 +150,9 @@ class CohortProgram:
     def _numbers(self, work: RoundWork) -> int:
         rows = self._rows(work.schedule) if work.plan.private else work.schedule.batch_size
         tensors = (6 if work.plan.private else 3) * self._stack.size
-        return tensors + 2 * rows * sum(self._stack.widths)
+        # On an accelerator the records have to be brought there, too.
+        table = 0 if self._card is None else len(work.data.train) * self._stack.widths[0]
+        return tensors + 2 * rows * sum(self._stack.widths) + table
 
     def _rows(self, schedule: LocalSchedule) -> int:
         """Return R, the rows of a private pass, which follow from public figures.
@@ -177,7 +187,7 @@ class CohortProgram:
             },
             steps=first.schedule.steps,
             learning_rate=plan.client.optimizer.learning_rate,
-            place_fn=lambda tensors: [tensors[name] for name in self._stack.names],
+            place_fn=lambda tensors: [self._put(tensors[name]) for name in self._stack.names],
             server_round=first.inputs.server_round,
         )
 
@@ -203,10 +213,11 @@ class CohortProgram:
         change_gradient: GradientFn | None,
     ) -> Tensors:
         """Take all local steps; return what was added to ``start``, [m, ...] each."""
-        begun = torch.zeros(len(works), self._stack.size)
+        rows = torch.zeros(len(works), self._stack.size)
+        for part, name in zip(self._stack.parts(rows), self._stack.names, strict=True):
+            part.copy_(start[name])
+        begun = self._put(rows)
         anchors = self._stack.parts(begun)
-        for anchor, name in zip(anchors, self._stack.names, strict=True):
-            anchor.copy_(start[name])
         tensors = nn.Parameter(begun.clone(), requires_grad=False)
         tensors.grad = torch.zeros_like(begun)
         params = _with_gradients(self._stack, tensors)
@@ -221,7 +232,8 @@ class CohortProgram:
             kept = tensors[:done].clone()
             optimizer.step()
             tensors[:done] = kept
-        update = self._stack.parts(tensors.data - begun)
+        # The one place where an accelerator is waited for.
+        update = self._stack.parts((tensors.data - begun).cpu())
         return {
             name: part.contiguous() for name, part in zip(self._stack.names, update, strict=True)
         }
@@ -235,8 +247,9 @@ class CohortProgram:
             self._called()
             found = self._passes.run(tensors.data, table, drawn.places)
             if not bool(drawn.is_record.all()):
-                found = found.only(drawn.is_record)
-            weights = drawn.is_record / drawn.is_record.sum(dim=1, keepdim=True).clamp_min(1)
+                found = found.only(self._put(drawn.is_record))
+            counts = drawn.is_record.sum(dim=1, keepdim=True).clamp_min(1)
+            weights = self._put(drawn.is_record / counts)
             self._stack.write_sums(tensors.grad, found, weights, fresh=True)
             yield None
 
@@ -256,18 +269,19 @@ class CohortProgram:
         norm = works[0].plan.privacy.clipping_norm
         rule = ClippingRule(norm, margin=rounding_margin(expected=float(expected.max()), tokens=1))
         sigma = torch.tensor([one.noise_multiplier for one in schedules], dtype=torch.float64)
-        sums = torch.empty(tensors.shape, dtype=torch.float64)
+        sums = torch.empty_like(tensors.data, dtype=torch.float64)
+        divisors = self._put(expected)[:, None]
         size = sum(part[0].numel() for part in self._stack.parts(sums))
         for drawn in samples(schedules, sizes, masks, rows=rows):
             self._called()
             self._add_passes(sums, tensors.data, table, drawn, rule=rule, rows=rows)
             if bool(sigma.any()):
-                z = noise.normal(size, std=sigma * rule.sensitivity())
+                z = self._put(noise.normal(size, std=sigma * rule.sensitivity()))
                 own = self._stack.parts(sums)
                 for part, more in zip(own, z.split([p[0].numel() for p in own], 1), strict=True):
                     part += more.view_as(part)
             # As Opacus: rounded first, then divided by the expected size of a batch.
-            tensors.grad.copy_(sums).div_(expected[:, None])
+            tensors.grad.copy_(sums).div_(divisors)
             yield None
 
     def _add_passes(
@@ -286,13 +300,29 @@ class CohortProgram:
         for start in range(0, drawn.places.shape[1], rows):
             own = slice(start, start + rows)
             found = self._passes.run(tensors, table, drawn.places[:, own])
-            norms = norms_of(found)
-            kept = counts(norms)
-            if not bool(kept.all()):
-                found = found.only(kept)
-            factors = rule.factors(norms.flatten()).view_as(norms)
-            factors = torch.where(drawn.is_record[:, own], factors, 0.0)
-            self._stack.write_sums(sums, found, factors, fresh=not start)
+            is_record = self._put(drawn.is_record[:, own])
+            self._add_clipped(sums, found, is_record, rule=rule, fresh=not start)
+
+    def _add_clipped(
+        self, sums: Tensor, found: Pass, is_record: Tensor, *, rule: ClippingRule, fresh: bool
+    ) -> None:
+        if self._card is None:
+            add_clipped(self._stack, sums, found, is_record, rule=rule, fresh=fresh)
+            return
+
+        def clipped(is_record: Tensor, *parts: Tensor) -> tuple[Tensor]:
+            own = torch.empty_like(sums)
+            add_clipped(self._stack, own, Pass.of(parts), is_record, rule=rule, fresh=True)
+            return (own,)
+
+        (more,) = self._card.run(("clipped", rule), clipped, is_record, *found.parts)
+        if fresh:
+            sums.copy_(more)
+        else:
+            sums += more
+
+    def _put(self, tensor: Tensor) -> Tensor:
+        return tensor if self._card is None else self._card.put(tensor)
 
     def _called(self) -> None:
         if self._check_fn is not None:

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from confide.client.batched.cuda import WARM_UP, Card
 from confide.client.batched.stack import LinearStack, Pass
+from confide.client.training.private.clipping import ClippingRule, counts
 from confide.models.networks import Stacked
 from confide.models.workload import Workload
+from confide.moved import known_all, moved
 from confide.tasks.task import LABELS, Examples
 
 # Far more than float64 rounding of a norm could take away, as book-keeping has it.
@@ -35,22 +38,23 @@ class RecordPasses:
     Args:
         workload: task and model.
         stack: the model's layers.
+        card: the accelerator that computes them; None for the CPU.
     """
 
-    def __init__(self, workload: Workload, stack: LinearStack) -> None:
+    def __init__(self, workload: Workload, stack: LinearStack, card: Card | None = None) -> None:
         assert isinstance(workload.model, Stacked)
         self._task, self._model, self.stack = workload.task, workload.model, stack
-        self._device = workload.compute.device
-        self._invent = workload.synthetic
+        self._device, self._autocast = workload.compute.device, workload.compute.autocast
+        self._card, self._invent = card, workload.synthetic
         self._filler = self.invented(1)
 
     def invented(self, count: int) -> Examples:
         """Invent records, the same ones each time."""
-        return self._invent(count, torch.Generator().manual_seed(0)).to(self._device)
+        return self._invent(count, torch.Generator().manual_seed(0))
 
     def table(self, parts: Sequence[Examples]) -> Table:
         """Lay records out for passes, each by itself."""
-        joined = Examples.concat([*parts, self._filler])
+        joined = Examples.concat([*parts, self._filler]).to(self._device)
         features = {name: it for name, it in joined.columns.items() if name != LABELS}
         with torch.no_grad():
             rows = self._model.rows(**features).float()
@@ -65,16 +69,34 @@ class RecordPasses:
             table: records.
             places: which records each takes, int64 of shape [m, r].
         """
+        places = moved(places, self._device)
         batch = {name: column[places.flatten()] for name, column in table.columns.items()}
+        x = table.inputs[places]
+        if self._card is None:
+            return self._through(tensors, x, batch)
+
+        def through(tensors: Tensor, x: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
+            return self._through(tensors, x, dict(zip(batch, columns, strict=True))).parts
+
+        return Pass.of(self._card.run("pass", through, tensors, x, *batch.values()))
+
+    def settle(self, tensors: Tensor, table: Table, places: Tensor) -> None:
+        """Run passes until those that follow are computed as all later ones will be."""
+        for _ in range(0 if self._card is None else WARM_UP):
+            self.run(tensors, table, places)
+
+    def _through(self, tensors: Tensor, x: Tensor, batch: Mapping[str, Tensor]) -> Pass:
+        if self._autocast is not None:
+            tensors, x = tensors.to(self._autocast), x.to(self._autocast)
 
         def gradient_of(outputs: Tensor) -> Tensor:
             with torch.enable_grad():
-                leaf = outputs.detach().reshape(-1, outputs.shape[2]).requires_grad_()
-                losses = self._task.loss(leaf, batch)
+                leaf = outputs.detach().float().reshape(-1, outputs.shape[2]).requires_grad_()
+                losses = self._task.loss(leaf, dict(batch))
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-            return gradient.view_as(outputs)
+            return gradient.view_as(outputs).to(outputs.dtype)
 
-        return self.stack.pass_through(tensors, table.inputs[places], gradient_of)
+        return self.stack.pass_through(tensors, x, gradient_of)
 
 
 def norms_of(found: Pass) -> Tensor:
@@ -82,7 +104,8 @@ def norms_of(found: Pass) -> Tensor:
 
     A layer's gradient is g x^T, and g for its bias, whose squares add up to |g|^2 (|x|^2 + 1).
     """
-    squared = torch.zeros(found.gradients[0].shape[:2], dtype=torch.float64)
+    first = found.gradients[0]
+    squared = torch.zeros(first.shape[:2], dtype=torch.float64, device=first.device)
     for x, g in zip(found.inputs, found.gradients, strict=True):
         one, other = (
             torch.linalg.vector_norm(it, dim=-1, dtype=torch.float64).square_() for it in (x, g)
@@ -91,4 +114,32 @@ def norms_of(found: Pass) -> Tensor:
     return squared.sqrt_()
 
 
-__all__ = ["RecordPasses", "Table", "norms_of"]
+def add_clipped(
+    stack: LinearStack,
+    sums: Tensor,
+    found: Pass,
+    is_record: Tensor,
+    *,
+    rule: ClippingRule,
+    fresh: bool,
+) -> None:
+    """Add each institution's sum of clipped gradients to its row.
+
+    Args:
+        stack: the layers.
+        sums: float64, shape [m, size].
+        found: of a pass.
+        is_record: which of its records count, bool, shape [m, r].
+        rule: that gradients are clipped by.
+        fresh: whether it is written over what is there.
+    """
+    norms = norms_of(found)
+    kept = counts(norms)
+    if not known_all(kept):
+        found = found.only(kept)
+    factors = rule.factors(norms.flatten()).view_as(norms)
+    factors = torch.where(is_record, factors, 0.0)
+    stack.write_sums(sums, found, factors, fresh=fresh)
+
+
+__all__ = ["RecordPasses", "Table", "add_clipped", "norms_of"]

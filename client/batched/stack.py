@@ -10,6 +10,7 @@ work number by number.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,17 @@ class Pass:
 
     inputs: Sequence[Tensor]
     gradients: Sequence[Tensor]
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All of them: inputs of each layer, then gradients."""
+        return (*self.inputs, *self.gradients)
+
+    @classmethod
+    def of(cls, parts: Sequence[Tensor]) -> Self:
+        """Put a pass together from its parts."""
+        layers = len(parts) // 2
+        return cls(parts[:layers], parts[layers:])
 
     def only(self, kept: Tensor) -> "Pass":
         """Return it with zeros for the records that are not ``kept``, bool of shape [m, r]."""

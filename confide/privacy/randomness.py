@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from confide.errors import PrivacyError
+from confide.moved import moved
 
 KEY_BYTES = 32
 _CHUNK = 2**18
@@ -98,7 +99,7 @@ class KeyedGenerator:
             done = 0
             while done < len(target):
                 if not len(left):
-                    left = next(chunks).to(target)
+                    left = moved(next(chunks), target.device).to(target.dtype)
                 part = left[: len(target) - done]
                 target[done : done + len(part)] += part
                 done, left = done + len(part), left[len(part) :]

@@ -13,6 +13,8 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional
 
+from confide.moved import moved
+
 Batch = dict[str, Tensor]
 """Column -> tensor of shape [b, ...]; ``labels``, what is to be predicted, among them."""
 
@@ -60,7 +62,8 @@ class Examples:
 
     def take(self, indices: Tensor) -> Batch:
         """Return one batch, of the records at ``indices`` (int64, shape [b], b >= 1)."""
-        batch = {name: column[indices] for name, column in self.columns.items()}
+        places = moved(indices, self.labels.device)
+        batch = {name: column[places] for name, column in self.columns.items()}
         longest = self.padded(indices)
         if longest is not None:
             # Not the longest of all: padding would cost, and rounding depend on other records.

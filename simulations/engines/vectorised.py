@@ -19,6 +19,7 @@ import torch
 from flwr.clientapp import ClientApp
 
 from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.cuda import card_of
 from confide.client.batched.stack import LinearStack, stack_of
 from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
@@ -43,8 +44,9 @@ from confide.strategies.strategy import SumRule
 
 log = logging.getLogger(__name__)
 
-MOST_VALUES = 2**18
-"""Trainable values up to which a processor gains by computing many models together (measured)."""
+MOST_VALUES = {"cpu": 2**18, "cuda": 2**22}
+"""Type of device -> trainable values up to which many models are computed together: what a
+processor gains by, measured, and an accelerator's bound, which nobody has measured yet."""
 # Institutions whose scores and work are held at once.
 _SLICE = 1024
 
@@ -240,7 +242,8 @@ class VectorisedEngine(InlineEngine):
                 reason,
             )
         elif stack is not None:
-            self._program = CohortProgram(trainer.workload, stack)
+            card = card_of(trainer.workload.compute.device)
+            self._program = CohortProgram(trainer.workload, stack, card=card)
 
     def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
         """Return a grid that computes a round's clients together."""
@@ -270,11 +273,13 @@ def _why_alone(workload: Workload, stack: LinearStack | None, setup: Setup) -> s
     values = sum(p.numel() for p in trainable(workload.model).values())
     objective = setup.serves.objective.kind
     compute = workload.compute
+    device = compute.device.type
+    most = MOST_VALUES.get(device, 0)
     reasons = {
         "the model is no stack of linear layers": stack is None,
-        f"{values} trainable values are more than {MOST_VALUES}": values > MOST_VALUES,
-        f"trainer.device={compute.device}: only the CPU is supported": compute.device.type != "cpu",
-        "trainer.precision is not float32": compute.autocast is not None,
+        f"trainer.device={device} is not supported": not most,
+        f"{values} trainable values are more than {most}": values > most,
+        "trainer.precision is not float32": compute.autocast is not None and device == "cpu",
         "task.kind=custom: its loss is not known": workload.custom_task is not None,
         "task.views: a record stands for several rows": workload.augmentation is not None,
         "task.self_training: losses follow from what the model is sure of": workload.self_trains,

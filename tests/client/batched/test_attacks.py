@@ -16,7 +16,7 @@ from company import program_of, work_of
 from torch import Tensor
 
 from confide.client.assembly import make_trainer
-from confide.client.batched import cohort
+from confide.client.batched import cohort, passes
 from confide.client.batched.cohort import CohortProgram
 from confide.client.batched.draws import Drawn
 from confide.client.batched.stack import LinearStack
@@ -159,17 +159,17 @@ def twice_the_norm(patch: pytest.MonkeyPatch) -> None:
 
 
 def norms_of_the_last_layer(patch: pytest.MonkeyPatch) -> None:
-    norms_of = cohort.norms_of
+    norms_of = passes.norms_of
     patch.setattr(
-        cohort,
+        passes,
         "norms_of",
         lambda found: norms_of(type(found)(found.inputs[-1:], found.gradients[-1:])),
     )
 
 
 def norms_of_a_neighbour(patch: pytest.MonkeyPatch) -> None:
-    norms_of = cohort.norms_of
-    patch.setattr(cohort, "norms_of", lambda found: norms_of(found).roll(1, dims=0))
+    norms_of = passes.norms_of
+    patch.setattr(passes, "norms_of", lambda found: norms_of(found).roll(1, dims=0))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_factors_in_float32_are_found(sums: list[Tensor], monkeypatch: pytest.Mo
             return (self.clipping_norm * (1 - self.margin) / norms).float().double()
 
     monkeypatch.setattr(cohort, "ClippingRule", Narrow)
-    monkeypatch.setattr(cohort, "counts", torch.isfinite)
+    monkeypatch.setattr(passes, "counts", torch.isfinite)
     with pytest.raises(AssertionError, match=r"longer than C at 1e3\d"):
         check_lengths(sums)
 
@@ -245,7 +245,7 @@ def test_a_factor_of_zero_alone_is_found(
     sums: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0 times infinity is no number, which no noise hides."""
-    monkeypatch.setattr(cohort, "counts", lambda norms: torch.ones_like(norms, dtype=torch.bool))
+    monkeypatch.setattr(passes, "counts", lambda norms: torch.ones_like(norms, dtype=torch.bool))
     with pytest.raises(AssertionError, match="no numbers"):
         check_overflow(sums)
 
