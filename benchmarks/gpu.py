@@ -204,7 +204,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--small", action="store_true", help="try the script in a minute")
-    parser.add_argument("--minutes", type=float, default=8.0, help="begin nothing after these")
+    parser.add_argument("--minutes", type=float, default=7.0, help="begin nothing after these")
     parser.add_argument("--out", type=Path, help="file of the table")
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():

@@ -4,20 +4,25 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from builders import POLICY, build_plan, workload_of
 from safetensors.torch import load_file
 
 from confide.client.batched import cohort
 from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.stack import stack_of
 from confide.client.training_round import RoundWork
 from confide.errors import RunFailedError
 from confide.models.backbones import resolve_package_path
+from confide.models.compute import Compute
 from confide.simulations.engines import vectorised
+from confide.simulations.institutions import Setup
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=1")
@@ -202,3 +207,23 @@ def test_nobody_is_waited_for_once_a_rounds_time_is_up(
     found = run(*HEART, "privacy=none", *timed, VECTORISED)
     assert list(found["failures"]["1"].values()) == ["no_reply"] * 2
     assert len([one for one in found["clients"].values() if one["rounds"]]) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "autocast", "reason"),
+    [
+        ("cpu", None, None),
+        ("cpu", torch.bfloat16, "trainer.precision is not float32"),
+        ("cuda", None, None),
+        ("cuda", torch.bfloat16, None),
+        ("mps", None, "trainer.device=mps is not supported"),
+    ],
+)
+def test_a_gpu_computes_together_too_and_in_bf16(
+    device: str, autocast: torch.dtype | None, reason: str | None
+) -> None:
+    plan = build_plan()
+    compute = Compute(device=torch.device(device), autocast=autocast)
+    workload = replace(workload_of(plan), compute=compute)
+    setup = Setup(serves=plan, policy=POLICY, noise_secret=bytes(32))
+    assert vectorised._why_alone(workload, stack_of(workload.model), setup) == reason
