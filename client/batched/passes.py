@@ -10,7 +10,8 @@ from torch.nn import functional
 from confide.client.batched.stack import LinearStack, Pass
 from confide.models.networks import Stacked
 from confide.models.workload import Workload
-from confide.tasks.task import LABELS, Examples
+from confide.tasks.labelled import Labelled
+from confide.tasks.task import LABELS, Batch, Examples
 
 # Far more than float64 rounding of a norm could take away, as book-keeping has it.
 _ROUNDING = 2.0**-20
@@ -54,27 +55,44 @@ class RecordPasses:
         features = {name: it for name, it in joined.columns.items() if name != LABELS}
         with torch.no_grad():
             rows = self._model.rows(**features).float()
-        filled = functional.pad(rows, (0, self.stack.widths[0] - rows.shape[1]))
+        missing = self.stack.widths[0] - rows.shape[1]
+        filled = functional.pad(rows, (0, missing)) if missing else rows
         return Table(filled, {LABELS: joined.labels})
 
-    def run(self, tensors: Tensor, table: Table, places: Tensor) -> Pass:
+    def run(
+        self, tensors: Tensor, table: Table, places: Tensor, weights: Tensor | float = 1.0
+    ) -> Pass:
         """Run a pass.
 
         Args:
             tensors: of m institutions, [m, size].
             table: records.
             places: which records each takes, int64 of shape [m, r].
+            weights: what each record's loss is multiplied by, [m, r], or all of them.
         """
-        batch = {name: column[places.flatten()] for name, column in table.columns.items()}
+        flat = places.flatten()
+        batch = {name: column.index_select(0, flat) for name, column in table.columns.items()}
 
         def gradient_of(outputs: Tensor) -> Tensor:
-            with torch.enable_grad():
-                leaf = outputs.detach().reshape(-1, outputs.shape[2]).requires_grad_()
-                losses = self._task.loss(leaf, batch)
-                (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-            return gradient.view_as(outputs)
+            gradient = self._gradient(outputs.reshape(-1, outputs.shape[2]), batch)
+            gradient = gradient.view_as(outputs)
+            if isinstance(weights, Tensor):
+                return gradient.mul_(weights[:, :, None])
+            return gradient if weights == 1 else gradient.mul_(weights)
 
-        return self.stack.pass_through(tensors, table.inputs[places], gradient_of)
+        rows = table.inputs.index_select(0, flat).view(*places.shape, -1)
+        return self.stack.pass_through(tensors, rows, gradient_of)
+
+    def _gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the gradient of each record's loss with respect to its outputs [b, k]."""
+        task = self._task
+        known = task.loss_gradient(outputs, batch) if isinstance(task, Labelled) else None
+        if known is not None:
+            return known
+        with torch.enable_grad():
+            leaf = outputs.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(task.loss(leaf, batch).sum(), leaf)
+        return gradient
 
 
 def norms_of(found: Pass) -> Tensor:
