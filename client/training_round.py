@@ -117,7 +117,9 @@ class TrainingRounds:
         self._admission.check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
-        kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
+        kept: Tensors = {}
+        if algorithm.first_kept is not None:
+            kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
         if answered is not None:

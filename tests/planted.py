@@ -10,7 +10,7 @@ from confide.privacy.randomness import KeyedGenerator, KeyedGenerators
 
 def scale_noise(patch: pytest.MonkeyPatch, factor: float) -> None:
     """Draw noise of so many times the standard deviation that was asked for."""
-    add, normal = KeyedGenerator.add_normal, KeyedGenerators.normal
+    add, normals = KeyedGenerator.add_normal, KeyedGenerators.normals
     patch.setattr(
         KeyedGenerator,
         "add_normal",
@@ -18,8 +18,8 @@ def scale_noise(patch: pytest.MonkeyPatch, factor: float) -> None:
     )
     patch.setattr(
         KeyedGenerators,
-        "normal",
-        lambda self, count, *, std: normal(self, count, std=factor * std),
+        "normals",
+        lambda self, *given, std: normals(self, *given, std=factor * std),
     )
 
 

@@ -12,10 +12,12 @@ public: it follows from the schedules of the cohort, and what a record adds does
 else was sampled (`confide.client.batched.check`).
 """
 
+import bisect
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +29,7 @@ from confide.client.batched.draws import Drawn, batches, samples
 from confide.client.batched.passes import RecordPasses, Table, add_clipped
 from confide.client.batched.stack import LinearStack, Pass
 from confide.client.schedule import LocalSchedule
-from confide.client.training.base_optimizer import make_optimizer
+from confide.client.training.base_optimizer import is_bare, make_optimizer
 from confide.client.training.private.clipping import ClippingRule
 from confide.client.training.private.layer_gradients import rounding_margin
 from confide.client.training.private.row_check import CheckedTensors
@@ -40,6 +42,7 @@ from confide.privacy.randomness import KeyedGenerators, derive_key
 from confide.protocol.tensors import Tensors
 from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Step, join_extra
 from confide.strategies.parts import build_algorithm
+from confide.tasks.task import Examples
 
 # Kernels that work in vectors treat what is left over in another way: rows are a multiple.
 _ROWS = 16
@@ -113,6 +116,7 @@ class CohortProgram:
         self._passes = RecordPasses(workload, stack, card)
         self._check, self._checked = CohortCheck(self._passes), CheckedTensors({})
         self._check_fn = check_fn
+        self._laid_out: tuple[Sequence[Examples], Table | None] = ((), None)
 
     def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         """Check, before a round is counted, the passes that it would be computed in.
@@ -125,7 +129,9 @@ class CohortProgram:
         figures = schedule.sampling_rate, schedule.num_examples
         if figures not in self._checked.figures:
             with threads(threads_of(self._workload.model, self._workload.compute)):
-                self._check.check_few(self._put(self._stack.row(tensors)), self._rows(schedule))
+                alone = {name: tensor[None] for name, tensor in tensors.items()}
+                row = self._put(self._stack.rows(alone)[0])
+                self._check.check_few(row, self._rows(schedule))
             self._checked.figures.add(figures)
 
     def chunks(self, works: Sequence[RoundWork]) -> Iterator[Sequence[RoundWork]]:
@@ -177,7 +183,7 @@ class CohortProgram:
         """
         first, count = works[0], len(works)
         plan = first.plan
-        table = self._passes.table([work.data.train for work in works])
+        table = self._table([work.data.train for work in works])
         given = ClientRound(
             params=_repeated(first.inputs.params, count),
             extra=_repeated(first.inputs.extra, count),
@@ -205,6 +211,14 @@ class CohortProgram:
         with threads(threads_of(self._workload.model, self._workload.compute)):
             return CohortResult(works, build_algorithm(plan.objective).client(given, train))
 
+    def _table(self, parts: Sequence[Examples]) -> Table:
+        """Lay records out, or take what was laid out of the same ones last."""
+        known, table = self._laid_out
+        if table is None or len(known) != len(parts) or not all(map(operator.is_, known, parts)):
+            table = self._passes.table(parts)
+            self._laid_out = parts, table
+        return table
+
     def _train(
         self,
         works: Sequence[RoundWork],
@@ -213,50 +227,72 @@ class CohortProgram:
         change_gradient: GradientFn | None,
     ) -> Tensors:
         """Take all local steps; return what was added to ``start``, [m, ...] each."""
-        rows = torch.zeros(len(works), self._stack.size)
-        for part, name in zip(self._stack.parts(rows), self._stack.names, strict=True):
-            part.copy_(start[name])
-        begun = self._put(rows)
+        begun = self._put(self._stack.rows(start))
         anchors = self._stack.parts(begun)
         tensors = nn.Parameter(begun.clone(), requires_grad=False)
-        tensors.grad = torch.zeros_like(begun)
-        params = _with_gradients(self._stack, tensors)
-        optimizer = make_optimizer(works[0].plan.client.optimizer, [tensors])
-        # Of rising numbers of steps: who is done comes first.
-        steps = torch.tensor([work.schedule.steps for work in works])
-        plain_or_private = self._private if works[0].plan.private else self._plain
-        for step, _ in enumerate(plain_or_private(works, table, tensors)):
-            if change_gradient is not None:
-                change_gradient(Step(params=params, start=anchors, model=self._workload.model))
-            done = int((steps <= step).sum())
-            kept = tensors[:done].clone()
-            optimizer.step()
-            tensors[:done] = kept
+        plan = works[0].plan
+        if not plan.private and change_gradient is None and is_bare(plan.client.optimizer):
+            for first, found in self._batches(works, table, tensors.data):
+                own = tensors.data[first:]
+                self._stack.descend(own, found, plan.client.optimizer.learning_rate)
+        else:
+            step = Step(
+                params=_with_gradients(self._stack, tensors),
+                start=anchors,
+                model=self._workload.model,
+            )
+            self._optimise(works, table, tensors, step, change_gradient)
         # The one place where an accelerator is waited for.
-        update = self._stack.parts((tensors.data - begun).cpu())
-        return {
-            name: part.contiguous() for name, part in zip(self._stack.names, update, strict=True)
-        }
+        update = self._stack.parts(tensors.data.sub_(begun).cpu())
+        return dict(zip(self._stack.names, update, strict=True))
+
+    def _optimise(
+        self,
+        works: Sequence[RoundWork],
+        table: Table,
+        tensors: nn.Parameter,
+        step: Step,
+        change_gradient: GradientFn | None,
+    ) -> None:
+        """Take all local steps by an optimizer of torch."""
+        optimizer = make_optimizer(works[0].plan.client.optimizer, [tensors])
+        gradients = self._private if works[0].plan.private else self._plain
+        for first in gradients(works, table, tensors):
+            if change_gradient is not None:
+                change_gradient(step)
+            kept = tensors[:first].clone() if first else None
+            optimizer.step()
+            if kept is not None:
+                tensors[:first] = kept
+
+    def _batches(
+        self, works: Sequence[RoundWork], table: Table, tensors: Tensor
+    ) -> Iterator[tuple[int, Pass]]:
+        """Yield each step's pass of those who take it, weighted to mean losses, and the first."""
+        for first, drawn in zip(_done(works), batches(*_lists(works)), strict=True):
+            self._called()
+            places, is_record = drawn.places[first:], drawn.is_record[first:]
+            if bool(is_record.all()):
+                weight = 1 / is_record.shape[1]
+                yield first, self._passes.run(tensors[first:], table, places, weight)
+                continue
+            weights = self._put(is_record / is_record.sum(dim=1, keepdim=True))
+            found = self._passes.run(tensors[first:], table, places, weights)
+            yield first, found.only(self._put(is_record))
 
     def _plain(
         self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
-    ) -> Iterator[None]:
-        """Write the gradient of each batch's mean loss, once a step."""
+    ) -> Iterator[int]:
+        """Write the gradient of each batch's mean loss, once a step; yield who takes it first."""
         assert tensors.grad is not None
-        for drawn in batches(*_lists(works)):
-            self._called()
-            found = self._passes.run(tensors.data, table, drawn.places)
-            if not bool(drawn.is_record.all()):
-                found = found.only(self._put(drawn.is_record))
-            counts = drawn.is_record.sum(dim=1, keepdim=True).clamp_min(1)
-            weights = self._put(drawn.is_record / counts)
-            self._stack.write_sums(tensors.grad, found, weights, fresh=True)
-            yield None
+        for first, found in self._batches(works, table, tensors.data):
+            self._stack.write_sums(tensors.grad[first:], found, fresh=True)
+            yield first
 
     def _private(
         self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
-    ) -> Iterator[None]:
-        """Write the noisy mean gradient of each Poisson sample, once a step."""
+    ) -> Iterator[int]:
+        """Write the noisy mean gradient of each Poisson sample, once a step; see `_plain`."""
         assert tensors.grad is not None
         schedules, sizes, secrets = _lists(works)
         rows = max(map(self._rows, schedules))
@@ -272,17 +308,21 @@ class CohortProgram:
         sums = torch.empty_like(tensors.data, dtype=torch.float64)
         divisors = self._put(expected)[:, None]
         size = sum(part[0].numel() for part in self._stack.parts(sums))
-        for drawn in samples(schedules, sizes, masks, rows=rows):
+        done, drawings = _done(works), samples(schedules, sizes, masks, rows=rows)
+        noises: Iterable[Tensor | None] = [None] * len(done)
+        if bool(sigma.any()):
+            noises = noise.normals(len(done), size, std=sigma * rule.sensitivity())
+        for first, drawn, z in zip(done, drawings, noises, strict=True):
             self._called()
             self._add_passes(sums, tensors.data, table, drawn, rule=rule, rows=rows)
-            if bool(sigma.any()):
-                z = self._put(noise.normal(size, std=sigma * rule.sensitivity()))
+            if z is not None:
                 own = self._stack.parts(sums)
+                z = self._put(z)
                 for part, more in zip(own, z.split([p[0].numel() for p in own], 1), strict=True):
                     part += more.view_as(part)
             # As Opacus: rounded first, then divided by the expected size of a batch.
             tensors.grad.copy_(sums).div_(divisors)
-            yield None
+            yield first
 
     def _add_passes(
         self,
@@ -341,9 +381,15 @@ def _lists(works: Sequence[RoundWork]) -> tuple[list[LocalSchedule], list[int], 
     )
 
 
+def _done(works: Sequence[RoundWork]) -> list[int]:
+    """Return how many have no more steps at each step; of rising numbers of steps, the first."""
+    steps = [work.schedule.steps for work in works]
+    return [bisect.bisect_right(steps, step) for step in range(steps[-1])]
+
+
 def _with_gradients(stack: LinearStack, tensors: nn.Parameter) -> list[nn.Parameter]:
     """Return the tensors of rows as parameters whose gradients are parts of the rows'."""
-    assert tensors.grad is not None
+    tensors.grad = torch.zeros_like(tensors)
     params = []
     for part, gradient in zip(stack.parts(tensors.data), stack.parts(tensors.grad), strict=True):
         param = nn.Parameter(part, requires_grad=False)

@@ -13,7 +13,8 @@ from confide.client.training.private.clipping import ClippingRule, counts
 from confide.models.networks import Stacked
 from confide.models.workload import Workload
 from confide.moved import known_all, moved
-from confide.tasks.task import LABELS, Examples
+from confide.tasks.labelled import Labelled
+from confide.tasks.task import LABELS, Batch, Examples
 
 # Far more than float64 rounding of a norm could take away, as book-keeping has it.
 _ROUNDING = 2.0**-20
@@ -58,45 +59,65 @@ class RecordPasses:
         features = {name: it for name, it in joined.columns.items() if name != LABELS}
         with torch.no_grad():
             rows = self._model.rows(**features).float()
-        filled = functional.pad(rows, (0, self.stack.widths[0] - rows.shape[1]))
+        missing = self.stack.widths[0] - rows.shape[1]
+        filled = functional.pad(rows, (0, missing)) if missing else rows
         return Table(filled, {LABELS: joined.labels})
 
-    def run(self, tensors: Tensor, table: Table, places: Tensor) -> Pass:
+    def run(
+        self, tensors: Tensor, table: Table, places: Tensor, weights: Tensor | float = 1.0
+    ) -> Pass:
         """Run a pass.
 
         Args:
             tensors: of m institutions, [m, size].
             table: records.
             places: which records each takes, int64 of shape [m, r].
+            weights: what each record's loss is multiplied by, [m, r], or all of them.
         """
-        places = moved(places, self._device)
-        batch = {name: column[places.flatten()] for name, column in table.columns.items()}
-        x = table.inputs[places]
+        flat = moved(places.flatten(), self._device)
+        batch = {name: column.index_select(0, flat) for name, column in table.columns.items()}
+        rows = table.inputs.index_select(0, flat).view(*places.shape, -1)
         if self._card is None:
-            return self._through(tensors, x, batch)
+            return self._through(tensors, rows, batch, weights)
+        number, several = (None, [weights]) if isinstance(weights, Tensor) else (weights, [])
 
-        def through(tensors: Tensor, x: Tensor, *columns: Tensor) -> tuple[Tensor, ...]:
-            return self._through(tensors, x, dict(zip(batch, columns, strict=True))).parts
+        def through(tensors: Tensor, x: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+            columns = dict(zip(batch, more, strict=False))
+            return self._through(tensors, x, columns, more[-1] if number is None else number).parts
 
-        return Pass.of(self._card.run("pass", through, tensors, x, *batch.values()))
+        parts = self._card.run(("pass", number), through, tensors, rows, *batch.values(), *several)
+        return Pass.of(parts)
 
     def settle(self, tensors: Tensor, table: Table, places: Tensor) -> None:
         """Run passes until those that follow are computed as all later ones will be."""
         for _ in range(0 if self._card is None else WARM_UP):
             self.run(tensors, table, places)
 
-    def _through(self, tensors: Tensor, x: Tensor, batch: Mapping[str, Tensor]) -> Pass:
+    def _through(self, tensors: Tensor, x: Tensor, batch: Batch, weights: Tensor | float) -> Pass:
         if self._autocast is not None:
             tensors, x = tensors.to(self._autocast), x.to(self._autocast)
 
         def gradient_of(outputs: Tensor) -> Tensor:
-            with torch.enable_grad():
-                leaf = outputs.detach().float().reshape(-1, outputs.shape[2]).requires_grad_()
-                losses = self._task.loss(leaf, dict(batch))
-                (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-            return gradient.view_as(outputs).to(outputs.dtype)
+            gradient = self._gradient(outputs.reshape(-1, outputs.shape[2]).float(), batch)
+            gradient = gradient.view_as(outputs)
+            if isinstance(weights, Tensor):
+                gradient.mul_(weights[:, :, None])
+            elif weights != 1:
+                gradient.mul_(weights)
+            return gradient.to(outputs.dtype)
 
         return self.stack.pass_through(tensors, x, gradient_of)
+
+    def _gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the gradient of each record's loss with respect to its outputs [b, k]."""
+        task = self._task
+        known = task.loss_gradient(outputs, batch) if isinstance(task, Labelled) else None
+        if known is not None:
+            return known
+        with torch.enable_grad():
+            leaf = outputs.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(task.loss(leaf, batch).sum(), leaf)
+        return gradient
 
 
 def norms_of(found: Pass) -> Tensor:

@@ -23,6 +23,11 @@ def make_optimizer(config: OptimizerConfig, params: list[nn.Parameter]) -> Optim
     return _uncompiled(Adam if config.kind == "adam" else AdamW)(params, **settings)
 
 
+def is_bare(config: OptimizerConfig) -> bool:
+    """Tell whether a step is the learning rate times the gradient, and nothing else."""
+    return config.kind == "sgd" and not config.momentum and not config.weight_decay
+
+
 @functools.cache
 def _uncompiled(cls: type[Optimizer]) -> Callable[..., Optimizer]:
     """Return the same optimizer, its methods without the wrappers that load the compiler."""
@@ -37,4 +42,4 @@ def _uncompiled(cls: type[Optimizer]) -> Callable[..., Optimizer]:
     return type(cls.__name__, (cls,), methods)
 
 
-__all__ = ["make_optimizer"]
+__all__ = ["is_bare", "make_optimizer"]

@@ -4,6 +4,7 @@ A task owns its schema and its batches; the loss of one record, scores and metri
 outcome (:mod:`confide.tasks.outcomes`).
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -53,6 +54,11 @@ class Examples:
     ragged: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
+        return self._count
+
+    # Asked of every institution in every round, and a tensor takes its time to say it.
+    @functools.cached_property
+    def _count(self) -> int:
         return len(self.columns[LABELS])
 
     @property

@@ -276,7 +276,7 @@ def test_who_samples_nobody_adds_noise_beside_those_who_do() -> None:
 
 
 def test_noise_left_out_where_a_sample_is_empty_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples, normal = cohort.samples, KeyedGenerators.normal
+    samples, normals = cohort.samples, KeyedGenerators.normals
     last: list[Drawn] = []
 
     def watch(*given: Any, rows: int) -> Iterator[Drawn]:
@@ -284,11 +284,12 @@ def test_noise_left_out_where_a_sample_is_empty_is_found(monkeypatch: pytest.Mon
             last[:] = [drawn]
             yield drawn
 
-    def saving(self: KeyedGenerators, count: int, *, std: Tensor) -> Tensor:
-        return normal(self, count, std=std * last[0].is_record.any(dim=1))
+    def saving(self: KeyedGenerators, times: int, count: int, *, std: Tensor) -> Iterator[Tensor]:
+        for z in normals(self, times, count, std=std):
+            yield z * last[0].is_record.any(dim=1)[:, None]
 
     monkeypatch.setattr(cohort, "samples", watch)
-    monkeypatch.setattr(KeyedGenerators, "normal", saving)
+    monkeypatch.setattr(KeyedGenerators, "normals", saving)
     with pytest.raises(AssertionError, match="no noise"):
         check_quiet_steps()
 

@@ -213,7 +213,7 @@ def test_norms_and_sums_are_float64_whatever_products_are(
     assert stack is not None
     passes = RecordPasses(workload, stack, Card(workload.compute.device))
     start = trainable_tensors(workload.model)
-    row = stack.row({name: tensor.cpu() for name, tensor in start.items()})[None].to(device)
+    row = stack.rows({name: tensor[None].cpu() for name, tensor in start.items()}).to(device)
     found = passes.run(row, passes.table([passes.invented(16)]), torch.arange(16)[None])
     assert {part.dtype for part in found.parts} == {autocast or torch.float32}
     exact = torch.zeros(16, dtype=torch.float64, device=device)
@@ -257,10 +257,10 @@ def test_no_step_waits(
     trainer = Trainer(make_workload(plan, "cpu"), private=plan.private)
     program = program_on(make_workload(plan, device))
     works = begun(plan, trainer, tmp_path)
-    kind = "_private" if plan.private else "_plain"
+    kind = "_private" if plan.private else "_batches"
     whole, taken = getattr(CohortProgram, kind), []
 
-    def watched(self: CohortProgram, *given: Any) -> Iterator[None]:
+    def watched(self: CohortProgram, *given: Any) -> Iterator[Any]:
         steps = whole(self, *given)
         # The first step begins with the check of rows, which looks at what came.
         yield next(steps)

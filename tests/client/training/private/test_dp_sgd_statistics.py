@@ -246,8 +246,10 @@ def test_forgotten_noise_is_found(kind: str, unit: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(KeyedDPOptimizer, "add_noise", forgetful)
     monkeypatch.setattr(
         KeyedGenerators,
-        "normal",
-        lambda _, count, *, std: torch.zeros(len(std), count, dtype=torch.float64),
+        "normals",
+        lambda _, times, count, *, std: itertools.repeat(
+            torch.zeros(len(std), count, dtype=torch.float64), times
+        ),
     )
     with pytest.raises(AssertionError, match="wrong variance"):
         check_noise(kind, unit)
@@ -273,11 +275,12 @@ def test_noise_repeated_in_every_step_is_found(
         "add_normal",
         lambda _, targets, std: add(KeyedGenerator(KEY), targets, std=std),
     )
-    normal = KeyedGenerators.normal
     monkeypatch.setattr(
         KeyedGenerators,
-        "normal",
-        lambda _, count, *, std: normal(KeyedGenerators([KEY] * len(std)), count, std=std),
+        "normals",
+        lambda _, times, count, *, std: itertools.repeat(
+            KeyedGenerators([KEY] * len(std)).normal(count, std=std), times
+        ),
     )
     with pytest.raises(AssertionError, match="correlated"):
         check_steps(kind, unit)
