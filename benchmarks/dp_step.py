@@ -28,22 +28,23 @@ from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator
-from confide.tasks.task import LABELS, Batch, Examples
+from confide.tasks.task import LABELS, Examples
 
+CPU = Compute()
 Step = Callable[[Tensor], None]
 """Takes one step on the records at some indices."""
 
 
-def make_workload(model: str, layers: int) -> Workload:
+def make_workload(model: str, layers: int, compute: Compute = CPU) -> Workload:
     """Build a text classifier on MiniLM, or a perceptron."""
     if model == "mlp":
         columns = {f"c{i}": ColumnConfig(minimum=0.0, maximum=1.0) for i in range(12)}
         task = TabularConfig(labels=["no", "yes"], columns=columns)
         backbone, tuning = MlpConfig(hidden=[64, 64]), TuningConfig(kind="full")
-        return build_workload(task, backbone, tuning, compute=Compute(), seed=0)
+        return build_workload(task, backbone, tuning, compute=compute, seed=0)
     words = ["experiment=tweets", f"tuning={model}", f"backbone.num_hidden_layers={layers}"]
     config = compose(words)
-    return build_workload(config.task, config.backbone, config.tuning, compute=Compute(), seed=0)
+    return build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0)
 
 
 def make_examples(model: str, count: int, tokens: int, *, mixed: bool) -> Examples:
@@ -61,7 +62,7 @@ def make_examples(model: str, count: int, tokens: int, *, mixed: bool) -> Exampl
     mask = (torch.arange(tokens) < lengths[:, None]).long()
     ids = torch.randint(1000, 20_000, (count, tokens), generator=generator) * mask
     columns = {"input_ids": ids, "attention_mask": mask, LABELS: labels}
-    return Examples(columns, lengths, frozenset({"input_ids", "attention_mask"}))
+    return Examples(columns, lengths, {"input_ids": 0, "attention_mask": 0})
 
 
 def make_samples(count: int, batch_size: int, number: int, *, poisson: bool) -> list[Tensor]:
@@ -82,18 +83,13 @@ class TorchNoise(KeyedGenerator):
             target.add_(torch.randn(len(target)), alpha=std)
 
 
-def loss_of(workload: Workload, model: torch.nn.Module, batch: Batch) -> Tensor:
-    inputs = {name: column for name, column in batch.items() if name != LABELS}
-    return workload.task.loss(model(**inputs), batch)
-
-
 def make_plain_step(workload: Workload, examples: Examples) -> Step:
     workload.model.train()
     sgd = torch.optim.SGD([p for p in workload.model.parameters() if p.requires_grad], lr=0.1)
 
     def step(indices: Tensor) -> None:
-        for chunk in indices.split(Compute().physical_batch_size):
-            losses = loss_of(workload, workload.model, examples.take(chunk))
+        for chunk in indices.split(workload.compute.physical_batch_size):
+            losses = workload.losses(workload.model, examples.take(chunk))
             (losses.sum() / len(indices)).backward()
         sgd.step()
         sgd.zero_grad(set_to_none=True)
@@ -108,8 +104,8 @@ def make_private_steps(
     workload.model.train()
     dp_sgd = DpSgd(
         workload.model,
-        lambda model, batch: loss_of(workload, model, batch),
-        physical_batch_size=Compute().physical_batch_size,
+        workload.losses,
+        physical_batch_size=workload.compute.physical_batch_size,
     )
     sgd = torch.optim.SGD([p for p in workload.model.parameters() if p.requires_grad], lr=0.1)
     shared = DpSgdStep(
@@ -131,16 +127,22 @@ def make_private_steps(
     return [make_step(noise) for noise in noises]
 
 
-def compare(steps: dict[str, Step], samples: Sequence[Tensor], *, rounds: int) -> dict[str, float]:
+def compare(
+    steps: dict[str, Step],
+    samples: Sequence[Tensor],
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
     """Run steps in turn on the same samples; return the mean over samples of the best seconds."""
     best = {name: [float("inf")] * len(samples) for name in steps}
     with expect_hook_warning():
         for _ in range(rounds):
             for number, indices in enumerate(samples):
                 for name, run in steps.items():
-                    started = time.process_time()
+                    started = clock()
                     run(indices)
-                    best[name][number] = min(best[name][number], time.process_time() - started)
+                    best[name][number] = min(best[name][number], clock() - started)
     return {name: sum(values) / len(samples) for name, values in best.items()}
 
 

@@ -65,6 +65,7 @@ class Shape:
         batch_size: records of a step.
         private: whether under DP-SGD.
         rate: sampling rate of four steps, the same whatever the size; None for batches of one size.
+        compute: where the clients are computed.
     """
 
     widths: tuple[int, ...] = (20, 32, 2)
@@ -75,6 +76,7 @@ class Shape:
     batch_size: int = 8
     private: bool = False
     rate: float | None = None
+    compute: Compute = field(default_factory=Compute)
 
     def task(self) -> TabularConfig:
         """Return a table of as many columns as the model has inputs."""
@@ -88,7 +90,8 @@ class Shape:
         """Build the model."""
         torch.manual_seed(0)
         task = Tabular(self.task())
-        return Workload(task, Mlp(self.widths), task.encode, task.synthetic, Compute())
+        model = Mlp(self.widths).to(self.compute.device)
+        return Workload(task, model, task.encode, task.synthetic, self.compute)
 
     def data(self) -> Mapping[str, InstitutionData]:
         """Draw records at random; sizes are spread evenly between the smallest and the largest."""
@@ -133,7 +136,8 @@ class Baton:
         mine: set when it is this run's turn.
         other: set when it is the other's.
         rounds: how many are measured.
-        seconds: of the thread's processor time, by round.
+        seconds: of the thread's processor time, or what else the clock tells, by round.
+        clock: seconds.
     """
 
     mine: threading.Event
@@ -141,6 +145,7 @@ class Baton:
     rounds: int
     seconds: list[float] = field(default_factory=list)
     since: float = 0.0
+    clock: Callable[[], float] = time.thread_time
 
     def started(self, clients: Mapping[str, int]) -> None:
         """Collect the garbage of the set-up, and wait for the first turn."""
@@ -157,7 +162,7 @@ class Baton:
         Raises:
             MeasuredError: after the last: two runs of one process cannot both conclude.
         """
-        self.seconds.append(time.thread_time() - self.since)
+        self.seconds.append(self.clock() - self.since)
         if len(self.seconds) == self.rounds:
             raise MeasuredError
         self.hand_over()
@@ -167,7 +172,7 @@ class Baton:
         self.mine.clear()
         self.other.set()
         self.mine.wait()
-        self.since = time.thread_time()
+        self.since = self.clock()
 
     def evaluated(
         self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
@@ -229,10 +234,36 @@ def interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float
     return ratios[round(0.025 * _DRAWS)], ratios[round(0.975 * _DRAWS)]
 
 
-def compare(name: str, shape: Shape, *, rounds: int) -> None:
-    """Print how many times faster the vectorised engine is."""
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What both engines took, and how many times faster the vectorised one is.
+
+    Attributes:
+        inline: microseconds a client-round.
+        vectorised: likewise.
+        bounds: of the ratio, 95 %.
+    """
+
+    inline: float
+    vectorised: float
+    bounds: tuple[float, float]
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the vectorised engine is."""
+        return self.inline / self.vectorised
+
+
+def compare(
+    shape: Shape, *, rounds: int, clock: Callable[[], float] = time.thread_time
+) -> Compared:
+    """Run both engines in turn, with ``rounds`` after those that warm up."""
     turns = threading.Event(), threading.Event()
-    batons = [Baton(*turns, rounds), Baton(*reversed(turns), rounds)]
+    rounds += _WARM_UP
+    batons = [
+        Baton(*turns, rounds, clock=clock),
+        Baton(*reversed(turns), rounds, clock=clock),
+    ]
     engines: list[MakeEngine] = [InlineEngine, VectorisedEngine]
     threads = [
         threading.Thread(target=run, args=(shape, engine, baton), kwargs={"rounds": rounds})
@@ -245,11 +276,7 @@ def compare(name: str, shape: Shape, *, rounds: int) -> None:
     inline, vectorised = (baton.seconds[_WARM_UP:] for baton in batons)
     clients = shape.cohort or shape.clients
     one, other = (1e6 * statistics.median(times) / clients for times in (inline, vectorised))
-    low, high = interval(inline, vectorised)
-    print(
-        f"{name}: inline {one:.0f} us, vectorised {other:.0f} us a client-round, ratio"
-        f" {one / other:.1f} ({low:.1f} to {high:.1f})"
-    )
+    return Compared(inline=one, vectorised=other, bounds=interval(inline, vectorised))
 
 
 def main() -> None:
@@ -259,7 +286,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.cases or SHAPES:
-        compare(name, SHAPES[name], rounds=arguments.rounds + _WARM_UP)
+        found = compare(SHAPES[name], rounds=arguments.rounds)
+        print(
+            f"{name}: inline {found.inline:.0f} us, vectorised {found.vectorised:.0f} us a"
+            f" client-round, ratio {found.ratio:.1f} ({found.bounds[0]:.1f} to"
+            f" {found.bounds[1]:.1f})"
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from confide.client.reservation import RoundAccount
 from confide.client.safeguards import Safeguards
 from confide.client.scores import Scored, Scores, evaluations
 from confide.client.training.trainer import Trainer
-from confide.client.training_round import RoundWork, TrainingRounds
+from confide.client.training_round import RoundWork, RowsFn, TrainingRounds
+from confide.client.update_measures import UpdateMeasures
 from confide.errors import (
     ConfideError,
     DeniedError,
@@ -168,11 +169,12 @@ class Institution:
 
         return self._told(request, self._guarded(kind, answer))
 
-    def begin(self, request: Request) -> RoundWork | Reply:
+    def begin(self, request: Request, *, rows_fn: RowsFn | None = None) -> RoundWork | Reply:
         """Do all of a request to train that comes before the computation.
 
         Args:
             request: from the coordinator, not trusted.
+            rows_fn: checks the passes of whoever computes; None where that is the trainer.
 
         Returns:
             A round that is counted, to be computed and brought to :meth:`end`; or a reply, where
@@ -180,13 +182,18 @@ class Institution:
         """
 
         def begin() -> RoundWork | Reply:
-            return self._rounds.begin(self._read(request), request)
+            return self._rounds.begin(self._read(request), request, rows_fn=rows_fn)
 
         begun = self._guarded("train", begin)
         return self._told(request, begun) if isinstance(begun, Reply) else begun
 
     def end(
-        self, work: RoundWork, result_fn: Callable[[], ClientResult], *, sends_update: bool = True
+        self,
+        work: RoundWork,
+        result_fn: Callable[[], ClientResult],
+        *,
+        sends_update: bool = True,
+        measures: UpdateMeasures | None = None,
     ) -> Reply:
         """Do all of a request to train that comes after the computation.
 
@@ -195,10 +202,12 @@ class Institution:
             result_fn: computes it, or returns what was computed; what it raises is a refusal.
             sends_update: whether the update is in the reply; or else whoever computed adds it up
                 where it is, if the reply is no refusal.
+            measures: of what leaves, where whoever computed many has measured all at once; None to
+                measure it here. They are held against the policy here.
         """
 
         def end() -> Reply:
-            return self._rounds.end(work, result_fn(), sends_update=sends_update)
+            return self._rounds.end(work, result_fn(), sends_update=sends_update, measures=measures)
 
         return self._told(work.request, self._guarded("train", end))
 

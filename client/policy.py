@@ -12,9 +12,8 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
-
 from confide.client.schedule import Workplan
+from confide.client.update_measures import UpdateMeasures, measure
 from confide.config.models.table import BACKBONES, without_weights
 from confide.config.privacy import PolicyConfig
 from confide.config.tasks.table import TASKS
@@ -265,9 +264,8 @@ class Policy:
         Raises:
             DeniedError: if it is too large.
         """
-        verdict = _at_most("max_value", largest, self.config.max_value)
-        if not verdict.holds:
-            raise verdict.denial()
+        if not largest <= self.config.max_value:
+            raise _at_most("max_value", largest, self.config.max_value).denial()
 
     def check_update(self, update: Tensors) -> None:
         """Check an update that is about to leave.
@@ -275,24 +273,29 @@ class Policy:
         Raises:
             DeniedError: if it is too long, of another dtype or not finite; without its figures.
         """
+        self.check_measures(measure(update))
+
+    def check_measures(self, found: UpdateMeasures) -> None:
+        """Check an update that is about to leave, by its measures; as :meth:`check_update`."""
+        allowed = self.config.max_update_norm
+        is_float32 = all(dtype == "float32" for dtype in found.dtypes)
+        if is_float32 and found.is_finite and found.norm <= allowed:
+            return
         # The update was charged already, so that checking it reveals nothing more about records
-        dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in update.values()})
-        flat = torch.cat([tensor.reshape(-1) for tensor in update.values()])
-        norm = float(torch.linalg.vector_norm(flat, dtype=torch.float64))
         for verdict in (
             Verdict(
                 rule="update_dtype",
-                asked=", ".join(dtypes),
+                asked=", ".join(found.dtypes),
                 allowed="float32",
-                holds=set(dtypes) <= {"float32"},
+                holds=is_float32,
             ),
             Verdict(
                 rule="update_finite",
                 asked="not finite",
                 allowed="finite",
-                holds=math.isfinite(norm),
+                holds=found.is_finite,
             ),
-            _at_most("max_update_norm", norm, self.config.max_update_norm),
+            _at_most("max_update_norm", found.norm, allowed),
         ):
             if not verdict.holds:
                 raise _without_figures(verdict)

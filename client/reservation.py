@@ -4,6 +4,7 @@ A round is counted before its first step, and its reply is durable before it is 
 breaks off in between, what was spent is never more than what was counted.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -128,6 +129,7 @@ class RoundAccount:
         self._randomness = randomness
         self._noisy_scores = noisy_scores
         self._brackets = brackets
+        self._terms: tuple[TrainingPlan, LocalSchedule, RunTerms] | None = None
 
     @property
     def name(self) -> str:
@@ -152,6 +154,13 @@ class RoundAccount:
 
     def terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:
         """Write down what a run will do, for the ledger."""
+        known = self._terms
+        # Held, so that nothing else can come to be the same.
+        if known is None or known[0] is not plan or known[1] is not schedule:
+            known = self._terms = plan, schedule, self._new_terms(plan, schedule)
+        return known[2]
+
+    def _new_terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:
         privacy = plan.privacy
         scores = score_schedules(plan) if self._noisy_scores else {}
         return RunTerms(
@@ -209,13 +218,14 @@ class RoundAccount:
             DeniedError: if the budget or the schedule does not cover it.
             LedgerError: if it cannot be written.
         """
+        if not plan.private and plan.seed is not None:
+            # Nothing is to be hidden, and a run is to repeat wherever it runs.
+            seed = plan.seed.to_bytes(8, "little")
+            order = derive_key(seed, "order", self._name, plan.job, server_round)
+            return ReservedRound(secret=order, figures={}, is_replay=False)
         place = f"round/{server_round}"
         secret = self._randomness.secret(plan.job, key.mechanism, place=place)
         if not plan.private:
-            if plan.seed is not None:
-                # Nothing is to be hidden, and a run is to repeat wherever it runs.
-                seed = plan.seed.to_bytes(8, "little")
-                secret = derive_key(seed, "order", self._name, plan.job, server_round)
             secret = secret or os.urandom(KEY_BYTES)
             return ReservedRound(secret=secret, figures={}, is_replay=False)
         terms = self.terms(plan, schedule)
@@ -255,13 +265,14 @@ def mechanism_of(
     if not plan.private:
         return str(request.server_round)
     if plan.releases:
-        return hashlib.sha256(request.plan.encode()).hexdigest()[:32]
-    parts = (
-        request.plan,
-        str(request.server_round),
-        start.digest,
-        sha256(kept) if kept else "",
-    )
+        return _hashed(request.plan)
+    kept_digest = sha256(kept) if kept else ""
+    return _hashed(request.plan, str(request.server_round), start.digest, kept_digest)
+
+
+# A simulation asks many institutions the same, and plans are long texts.
+@functools.lru_cache(maxsize=8)
+def _hashed(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

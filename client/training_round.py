@@ -5,7 +5,7 @@
 institution or for many at once, has to come through both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from confide.client.admission import Admission
@@ -20,13 +20,18 @@ from confide.client.scores import Scored, Scores
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
+from confide.client.update_measures import UpdateMeasures, measure
 from confide.errors import DeniedError, ProtocolError
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, encode
+from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
 from confide.strategies.algorithm import ClientResult, Memory, join_extra, split_extra
 from confide.strategies.parts import build_algorithm
+
+RowsFn = Callable[[Tensors, LocalSchedule], None]
+"""Checks, on the tensors of a round, that what a record adds to a pass is its own affair; raises
+RowsDifferError if not."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,10 +91,17 @@ class TrainingRounds:
         )
         self._memory: Memory = {}
 
-    def begin(self, plan: TrainingPlan, request: Request) -> RoundWork | Reply:
+    def begin(
+        self, plan: TrainingPlan, request: Request, *, rows_fn: RowsFn | None = None
+    ) -> RoundWork | Reply:
         """Refuse a round, or count it and return what is to be computed.
 
         Everything that can be refused is refused before the round is reserved, which spends it.
+
+        Args:
+            plan: the request's plan.
+            request: from the coordinator, not trusted.
+            rows_fn: checks the passes of whoever computes; None where that is the trainer.
 
         Returns:
             The work; or the reply itself, where there is nothing to compute: the same question was
@@ -105,7 +117,9 @@ class TrainingRounds:
         self._admission.check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
-        kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
+        kept: Tensors = {}
+        if algorithm.first_kept is not None:
+            kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
         if answered is not None:
@@ -115,10 +129,17 @@ class TrainingRounds:
         if plan.releases:
             return self._releases.answer(plan, schedule, key)
         if plan.private:
-            trainer_of_round(self._trainer, request.server_round).check_rows(params, schedule)
-        # Round r scores the tensors it starts from, so that a round is one exchange.
-        scored = Scored.of(request, plan, schedule, received=start, kept=kept)
-        validation = self._scores.of_round(scored, request.server_round)
+            trainer = trainer_of_round(self._trainer, request.server_round)
+            if rows_fn is None:
+                trainer.check_rows(params, schedule)
+            else:
+                trainer.check_margin(schedule)
+                rows_fn(params, schedule)
+        validation: Mapping[str, Evaluation] = {}
+        if len(self._data.validation):
+            # Round r scores the tensors it starts from, so that a round is one exchange.
+            scored = Scored.of(request, plan, schedule, received=start, kept=kept)
+            validation = self._scores.of_round(scored, request.server_round)
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
@@ -152,7 +173,14 @@ class TrainingRounds:
             secret=work.reserved.secret,
         )
 
-    def end(self, work: RoundWork, result: ClientResult, *, sends_update: bool = True) -> Reply:
+    def end(
+        self,
+        work: RoundWork,
+        result: ClientResult,
+        *,
+        sends_update: bool = True,
+        measures: UpdateMeasures | None = None,
+    ) -> Reply:
         """Hold what was computed against the policy, settle it and write the reply.
 
         Args:
@@ -160,6 +188,7 @@ class TrainingRounds:
             result: what was computed of it.
             sends_update: whether the update is in the reply; or else whoever computed adds it up
                 where it is, once this has returned.
+            measures: of what leaves, where many were measured at once; None to measure it here.
 
         Raises:
             DeniedError: if the update may not leave; it is never computed again.
@@ -168,11 +197,11 @@ class TrainingRounds:
         plan, states = work.plan, self._safeguards.states
         update = join_extra(result.update, result.extra)
         try:
-            self._safeguards.policy.check_update(update)
+            self._safeguards.policy.check_measures(measures or measure(update))
         except DeniedError:
             self._account.abandon(work.key)
             raise
-        if build_algorithm(plan.objective).first_kept is not None and states is not None:
+        if states is not None and build_algorithm(plan.objective).first_kept is not None:
             states.save(plan.job, work.request.server_round, result.kept)
         reply = Reply(
             institution=self._name,
@@ -208,4 +237,4 @@ class TrainingRounds:
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
 
 
-__all__ = ["RoundWork", "TrainingRounds"]
+__all__ = ["RoundWork", "RowsFn", "TrainingRounds"]

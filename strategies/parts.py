@@ -29,8 +29,9 @@ def build_algorithm(config: ObjectiveConfig) -> Algorithm:
     Each question to an institution looks it up several times, and it keeps nothing.
     """
     kind, settings = ALGORITHMS[config.kind], vars(config)
-    if any(isinstance(value, list | dict) for value in settings.values()):
-        return cast(Algorithm, build_part(kind, config))
+    for value in settings.values():
+        if isinstance(value, list | dict):
+            return cast(Algorithm, build_part(kind, config))
     return _built(config.kind, kind.builder, tuple(settings.items()))
 
 

@@ -67,6 +67,19 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Train each institution alone, or in company where a test is parametrized so, indirectly."""
+    from company import ALONE, TOGETHER, train_in_company
+
+    from confide.client.training.trainer import Trainer
+
+    name = str(getattr(request, "param", ALONE))
+    if name == TOGETHER:
+        monkeypatch.setattr(Trainer, "train", train_in_company)
+    return name
+
+
+@pytest.fixture
 def fault_proxy() -> Iterator[Callable[[int], FaultProxy]]:
     """Put proxies whose network fails on request before ports of loopback."""
     with contextlib.ExitStack() as stack:

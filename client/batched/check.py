@@ -32,6 +32,10 @@ class CohortCheck:
         self._tensors: Tensor | None = None
         self._checked: set[int] = set()
 
+    def check_few(self, tensors: Tensor, rows: int) -> None:
+        """Check a round's passes as a few institutions would share them; as :meth:`check`."""
+        self.check(tensors, _FEW, rows)
+
     def check(self, tensors: Tensor, count: int, rows: int) -> None:
         """Check passes of a round.
 
@@ -58,6 +62,7 @@ class CohortCheck:
         # The place at which each layout has the record, but for the first, which is nothing else.
         at = [0, *(number - 1 for number in companies)]
         many = tensors.expand(count, -1).contiguous()
+        self._passes.settle(many, self._table, torch.tensor([layouts[0]] * count))
         reference: list[Tensor] = []
         for first in range(0, len(layouts), count):
             taken = [layouts[(first + i) % len(layouts)] for i in range(count)]
@@ -84,7 +89,7 @@ def _company(number: int, rows: int) -> list[int]:
 
 def _same_bits(many: Tensor, one: Tensor) -> bool:
     """Compare rows [k, ...] with one row, bit by bit, so that NaN equals NaN."""
-    bits = torch.int64 if one.element_size() == 8 else torch.int32
+    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[one.element_size()]
     return bool((many.contiguous().view(bits) == one.contiguous().view(bits)).all())
 
 

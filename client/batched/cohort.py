@@ -12,30 +12,37 @@ public: it follows from the schedules of the cohort, and what a record adds does
 else was sampled (`confide.client.batched.check`).
 """
 
+import bisect
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from confide.client.batched.check import CohortCheck
+from confide.client.batched.cuda import Card
 from confide.client.batched.draws import Drawn, batches, samples
-from confide.client.batched.passes import RecordPasses, Table, norms_of
-from confide.client.batched.stack import LinearStack
+from confide.client.batched.passes import RecordPasses, Table, add_clipped
+from confide.client.batched.stack import LinearStack, Pass
 from confide.client.schedule import LocalSchedule
-from confide.client.training.base_optimizer import make_optimizer
-from confide.client.training.private.clipping import ClippingRule, counts
+from confide.client.training.base_optimizer import is_bare, make_optimizer
+from confide.client.training.private.clipping import ClippingRule
 from confide.client.training.private.layer_gradients import rounding_margin
+from confide.client.training.private.row_check import CheckedTensors
 from confide.client.training_round import RoundWork
+from confide.client.update_measures import UpdateMeasures, measure_rows
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerators, derive_key
 from confide.protocol.tensors import Tensors
-from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Step
+from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Step, join_extra
 from confide.strategies.parts import build_algorithm
+from confide.tasks.task import Examples
 
 # Kernels that work in vectors treat what is left over in another way: rows are a multiple.
 _ROWS = 16
@@ -58,10 +65,33 @@ class CohortResult:
     def of(self, index: int) -> ClientResult:
         """Return one institution's."""
         update, extra, kept = (
-            {name: tensor[index] for name, tensor in tensors.items()}
-            for tensors in (self.whole.update, self.whole.extra, self.whole.kept)
+            {name: rows[index] for name, rows in named.items()} for named in self._apart
         )
         return ClientResult(update=update, extra=extra, kept=kept)
+
+    @functools.cached_property
+    def _apart(self) -> Sequence[Mapping[str, Sequence[Tensor]]]:
+        # Of all at once: one by one, views of small tensors cost more than what they hold.
+        whole = self.whole
+        return [
+            {name: tensor.unbind() for name, tensor in tensors.items()}
+            for tensors in (whole.update, whole.extra, whole.kept)
+        ]
+
+    @functools.cached_property
+    def leaving(self) -> Tensors:
+        """What leaves of all of them: updates, and what the algorithm sends beside them."""
+        return join_extra(self.whole.update, self.whole.extra)
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """The values of what leaves, in the order of its tensors, shape [m, d]."""
+        return torch.cat([tensor.flatten(1) for tensor in self.leaving.values()], dim=1)
+
+    @functools.cached_property
+    def measures(self) -> Sequence[UpdateMeasures]:
+        """Measures of what leaves of each."""
+        return measure_rows(self.rows)
 
 
 class CohortProgram:
@@ -71,15 +101,38 @@ class CohortProgram:
         workload: whose model is a stack.
         stack: its layers.
         check_fn: called before every step; what it raises ends the computation.
+        card: the accelerator that computes them; None for the CPU.
     """
 
     def __init__(
-        self, workload: Workload, stack: LinearStack, check_fn: Callable[[], None] | None = None
+        self,
+        workload: Workload,
+        stack: LinearStack,
+        check_fn: Callable[[], None] | None = None,
+        *,
+        card: Card | None = None,
     ) -> None:
-        self._workload, self._stack = workload, stack
-        self._passes = RecordPasses(workload, stack)
-        self._check = CohortCheck(self._passes)
+        self._workload, self._stack, self._card = workload, stack, card
+        self._passes = RecordPasses(workload, stack, card)
+        self._check, self._checked = CohortCheck(self._passes), CheckedTensors({})
         self._check_fn = check_fn
+        self._laid_out: tuple[Sequence[Examples], Table | None] = ((), None)
+
+    def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
+        """Check, before a round is counted, the passes that it would be computed in.
+
+        Raises:
+            RowsDifferError: if what a record adds depends on others, or on its place.
+        """
+        if not self._checked.are(tensors):
+            self._checked = CheckedTensors(tensors)
+        figures = schedule.sampling_rate, schedule.num_examples
+        if figures not in self._checked.figures:
+            with threads(threads_of(self._workload.model, self._workload.compute)):
+                alone = {name: tensor[None] for name, tensor in tensors.items()}
+                row = self._put(self._stack.rows(alone)[0])
+                self._check.check_few(row, self._rows(schedule))
+            self._checked.figures.add(figures)
 
     def chunks(self, works: Sequence[RoundWork]) -> Iterator[Sequence[RoundWork]]:
         """Deal rounds of one plan out to chunks that are computed together, like with like."""
@@ -87,31 +140,34 @@ class CohortProgram:
             return
         equal_steps = build_algorithm(works[0].plan.objective).first_kept is not None
         chunk: list[RoundWork] = []
-        room = _CHUNK
+        most = _CHUNK if self._card is None else self._card.room()
+        room = most
         for work in sorted(works, key=lambda it: (it.schedule.steps, it.schedule.num_examples)):
             size = self._numbers(work)
             # What an algorithm keeps follows from the number of steps, which it is told once.
             differs = equal_steps and chunk and chunk[-1].schedule.steps != work.schedule.steps
             if chunk and (differs or size > room):
                 yield chunk
-                chunk, room = [], _CHUNK
+                chunk, room = [], most
             chunk.append(work)
             room -= size
         yield chunk
 
     def _numbers(self, work: RoundWork) -> int:
-        rows = self._rows(work) if work.plan.private else work.schedule.batch_size
+        rows = self._rows(work.schedule) if work.plan.private else work.schedule.batch_size
         tensors = (6 if work.plan.private else 3) * self._stack.size
-        return tensors + 2 * rows * sum(self._stack.widths)
+        # On an accelerator the records have to be brought there, too.
+        table = 0 if self._card is None else len(work.data.train) * self._stack.widths[0]
+        return tensors + 2 * rows * sum(self._stack.widths) + table
 
-    def _rows(self, work: RoundWork) -> int:
+    def _rows(self, schedule: LocalSchedule) -> int:
         """Return R, the rows of a private pass, which follow from public figures.
 
         Nearly every Poisson sample fits; another takes more passes. What a pass costs whatever it
         is given is shared by all institutions in it, so that no other size pays.
         """
-        rate = work.schedule.sampling_rate
-        expected = rate * work.schedule.num_examples
+        rate = schedule.sampling_rate
+        expected = rate * schedule.num_examples
         nearly_all = expected + 3 * math.sqrt(expected * (1 - rate))
         whole = -(-math.ceil(nearly_all) // _ROWS) * _ROWS
         return min(whole, max(_ROWS, self._workload.compute.physical_batch_size // _ROWS * _ROWS))
@@ -127,7 +183,7 @@ class CohortProgram:
         """
         first, count = works[0], len(works)
         plan = first.plan
-        table = self._passes.table([work.data.train for work in works])
+        table = self._table([work.data.train for work in works])
         given = ClientRound(
             params=_repeated(first.inputs.params, count),
             extra=_repeated(first.inputs.extra, count),
@@ -137,7 +193,7 @@ class CohortProgram:
             },
             steps=first.schedule.steps,
             learning_rate=plan.client.optimizer.learning_rate,
-            place_fn=lambda tensors: [tensors[name] for name in self._stack.names],
+            place_fn=lambda tensors: [self._put(tensors[name]) for name in self._stack.names],
             server_round=first.inputs.server_round,
         )
 
@@ -155,6 +211,14 @@ class CohortProgram:
         with threads(threads_of(self._workload.model, self._workload.compute)):
             return CohortResult(works, build_algorithm(plan.objective).client(given, train))
 
+    def _table(self, parts: Sequence[Examples]) -> Table:
+        """Lay records out, or take what was laid out of the same ones last."""
+        known, table = self._laid_out
+        if table is None or len(known) != len(parts) or not all(map(operator.is_, known, parts)):
+            table = self._passes.table(parts)
+            self._laid_out = parts, table
+        return table
+
     def _train(
         self,
         works: Sequence[RoundWork],
@@ -163,50 +227,75 @@ class CohortProgram:
         change_gradient: GradientFn | None,
     ) -> Tensors:
         """Take all local steps; return what was added to ``start``, [m, ...] each."""
-        begun = torch.zeros(len(works), self._stack.size)
+        begun = self._put(self._stack.rows(start))
         anchors = self._stack.parts(begun)
-        for anchor, name in zip(anchors, self._stack.names, strict=True):
-            anchor.copy_(start[name])
         tensors = nn.Parameter(begun.clone(), requires_grad=False)
-        tensors.grad = torch.zeros_like(begun)
-        params = _with_gradients(self._stack, tensors)
+        plan = works[0].plan
+        if not plan.private and change_gradient is None and is_bare(plan.client.optimizer):
+            for first, found in self._batches(works, table, tensors.data):
+                own = tensors.data[first:]
+                self._stack.descend(own, found, plan.client.optimizer.learning_rate)
+        else:
+            step = Step(
+                params=_with_gradients(self._stack, tensors),
+                start=anchors,
+                model=self._workload.model,
+            )
+            self._optimise(works, table, tensors, step, change_gradient)
+        # The one place where an accelerator is waited for.
+        update = self._stack.parts(tensors.data.sub_(begun).cpu())
+        return dict(zip(self._stack.names, update, strict=True))
+
+    def _optimise(
+        self,
+        works: Sequence[RoundWork],
+        table: Table,
+        tensors: nn.Parameter,
+        step: Step,
+        change_gradient: GradientFn | None,
+    ) -> None:
+        """Take all local steps by an optimizer of torch."""
         optimizer = make_optimizer(works[0].plan.client.optimizer, [tensors])
-        # Of rising numbers of steps: who is done comes first.
-        steps = torch.tensor([work.schedule.steps for work in works])
-        plain_or_private = self._private if works[0].plan.private else self._plain
-        for step, _ in enumerate(plain_or_private(works, table, tensors)):
+        gradients = self._private if works[0].plan.private else self._plain
+        for first in gradients(works, table, tensors):
             if change_gradient is not None:
-                change_gradient(Step(params=params, start=anchors, model=self._workload.model))
-            done = int((steps <= step).sum())
-            kept = tensors[:done].clone()
+                change_gradient(step)
+            kept = tensors[:first].clone() if first else None
             optimizer.step()
-            tensors[:done] = kept
-        update = self._stack.parts(tensors.data - begun)
-        return {
-            name: part.contiguous() for name, part in zip(self._stack.names, update, strict=True)
-        }
+            if kept is not None:
+                tensors[:first] = kept
+
+    def _batches(
+        self, works: Sequence[RoundWork], table: Table, tensors: Tensor
+    ) -> Iterator[tuple[int, Pass]]:
+        """Yield each step's pass of those who take it, weighted to mean losses, and the first."""
+        for first, drawn in zip(_done(works), batches(*_lists(works)), strict=True):
+            self._called()
+            places, is_record = drawn.places[first:], drawn.is_record[first:]
+            if bool(is_record.all()):
+                weight = 1 / is_record.shape[1]
+                yield first, self._passes.run(tensors[first:], table, places, weight)
+                continue
+            weights = self._put(is_record / is_record.sum(dim=1, keepdim=True))
+            found = self._passes.run(tensors[first:], table, places, weights)
+            yield first, found.only(self._put(is_record))
 
     def _plain(
         self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
-    ) -> Iterator[None]:
-        """Write the gradient of each batch's mean loss, once a step."""
+    ) -> Iterator[int]:
+        """Write the gradient of each batch's mean loss, once a step; yield who takes it first."""
         assert tensors.grad is not None
-        for drawn in batches(*_lists(works)):
-            self._called()
-            found = self._passes.run(tensors.data, table, drawn.places)
-            if not bool(drawn.is_record.all()):
-                found = found.only(drawn.is_record)
-            weights = drawn.is_record / drawn.is_record.sum(dim=1, keepdim=True).clamp_min(1)
-            self._stack.write_sums(tensors.grad, found, weights, fresh=True)
-            yield None
+        for first, found in self._batches(works, table, tensors.data):
+            self._stack.write_sums(tensors.grad[first:], found, fresh=True)
+            yield first
 
     def _private(
         self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
-    ) -> Iterator[None]:
-        """Write the noisy mean gradient of each Poisson sample, once a step."""
+    ) -> Iterator[int]:
+        """Write the noisy mean gradient of each Poisson sample, once a step; see `_plain`."""
         assert tensors.grad is not None
         schedules, sizes, secrets = _lists(works)
-        rows = max(map(self._rows, works))
+        rows = max(map(self._rows, schedules))
         self._check.check(tensors.data[0], len(works), rows)
         masks, noise = (
             KeyedGenerators([derive_key(secret, name) for secret in secrets])
@@ -216,19 +305,24 @@ class CohortProgram:
         norm = works[0].plan.privacy.clipping_norm
         rule = ClippingRule(norm, margin=rounding_margin(expected=float(expected.max()), tokens=1))
         sigma = torch.tensor([one.noise_multiplier for one in schedules], dtype=torch.float64)
-        sums = torch.empty(tensors.shape, dtype=torch.float64)
+        sums = torch.empty_like(tensors.data, dtype=torch.float64)
+        divisors = self._put(expected)[:, None]
         size = sum(part[0].numel() for part in self._stack.parts(sums))
-        for drawn in samples(schedules, sizes, masks, rows=rows):
+        done, drawings = _done(works), samples(schedules, sizes, masks, rows=rows)
+        noises: Iterable[Tensor | None] = [None] * len(done)
+        if bool(sigma.any()):
+            noises = noise.normals(len(done), size, std=sigma * rule.sensitivity())
+        for first, drawn, z in zip(done, drawings, noises, strict=True):
             self._called()
             self._add_passes(sums, tensors.data, table, drawn, rule=rule, rows=rows)
-            if bool(sigma.any()):
-                z = noise.normal(size, std=sigma * rule.sensitivity())
+            if z is not None:
                 own = self._stack.parts(sums)
+                z = self._put(z)
                 for part, more in zip(own, z.split([p[0].numel() for p in own], 1), strict=True):
                     part += more.view_as(part)
             # As Opacus: rounded first, then divided by the expected size of a batch.
-            tensors.grad.copy_(sums).div_(expected[:, None])
-            yield None
+            tensors.grad.copy_(sums).div_(divisors)
+            yield first
 
     def _add_passes(
         self,
@@ -246,13 +340,29 @@ class CohortProgram:
         for start in range(0, drawn.places.shape[1], rows):
             own = slice(start, start + rows)
             found = self._passes.run(tensors, table, drawn.places[:, own])
-            norms = norms_of(found)
-            kept = counts(norms)
-            if not bool(kept.all()):
-                found = found.only(kept)
-            factors = rule.factors(norms.flatten()).view_as(norms)
-            factors = torch.where(drawn.is_record[:, own], factors, 0.0)
-            self._stack.write_sums(sums, found, factors, fresh=not start)
+            is_record = self._put(drawn.is_record[:, own])
+            self._add_clipped(sums, found, is_record, rule=rule, fresh=not start)
+
+    def _add_clipped(
+        self, sums: Tensor, found: Pass, is_record: Tensor, *, rule: ClippingRule, fresh: bool
+    ) -> None:
+        if self._card is None:
+            add_clipped(self._stack, sums, found, is_record, rule=rule, fresh=fresh)
+            return
+
+        def clipped(is_record: Tensor, *parts: Tensor) -> tuple[Tensor]:
+            own = torch.empty_like(sums)
+            add_clipped(self._stack, own, Pass.of(parts), is_record, rule=rule, fresh=True)
+            return (own,)
+
+        (more,) = self._card.run(("clipped", rule), clipped, is_record, *found.parts)
+        if fresh:
+            sums.copy_(more)
+        else:
+            sums += more
+
+    def _put(self, tensor: Tensor) -> Tensor:
+        return tensor if self._card is None else self._card.put(tensor)
 
     def _called(self) -> None:
         if self._check_fn is not None:
@@ -271,9 +381,15 @@ def _lists(works: Sequence[RoundWork]) -> tuple[list[LocalSchedule], list[int], 
     )
 
 
+def _done(works: Sequence[RoundWork]) -> list[int]:
+    """Return how many have no more steps at each step; of rising numbers of steps, the first."""
+    steps = [work.schedule.steps for work in works]
+    return [bisect.bisect_right(steps, step) for step in range(steps[-1])]
+
+
 def _with_gradients(stack: LinearStack, tensors: nn.Parameter) -> list[nn.Parameter]:
     """Return the tensors of rows as parameters whose gradients are parts of the rows'."""
-    assert tensors.grad is not None
+    tensors.grad = torch.zeros_like(tensors)
     params = []
     for part, gradient in zip(stack.parts(tensors.data), stack.parts(tensors.grad), strict=True):
         param = nn.Parameter(part, requires_grad=False)

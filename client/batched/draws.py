@@ -50,10 +50,11 @@ def batches(
     # Equal figures, equal cells: who has them is written at once.
     kinds: dict[tuple[int, ...], list[int]] = {}
     orders: list[Tensor] = []
+    generator = torch.Generator()
     for row, (schedule, count, secret) in enumerate(zip(schedules, counts, secrets, strict=True)):
         sizes = batch_sizes(schedule.steps, schedule.batch_size, count)
         kinds.setdefault(sizes, []).append(row)
-        orders.append(plain_order(sum(sizes), count, secret))
+        orders.append(plain_order(sum(sizes), count, secret, generator))
     starts = torch.tensor([0, *counts]).cumsum(0)
     for sizes, rows in kinds.items():
         cells = (torch.arange(width) < torch.tensor(sizes)[:, None]).flatten().nonzero().flatten()

@@ -7,15 +7,18 @@ and what it gives for a record does not depend on the record's place
 work number by number.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from confide.models.networks import Stacked, trainable
+from confide.protocol.tensors import Tensors
 
 _NUMBERS = 16
 
@@ -34,17 +37,17 @@ class _Place:
     outputs: int
     inputs: int
 
-    @property
+    @functools.cached_property
     def wide(self) -> tuple[int, int]:
         """Shape of the weight, filled up."""
         return _aligned(self.outputs), _aligned(self.inputs)
 
-    @property
+    @functools.cached_property
     def bias(self) -> int:
         """Where the bias begins."""
         return self.start + math.prod(self.wide)
 
-    @property
+    @functools.cached_property
     def end(self) -> int:
         """Where the layer ends."""
         return self.bias + self.wide[0]
@@ -61,6 +64,17 @@ class Pass:
 
     inputs: Sequence[Tensor]
     gradients: Sequence[Tensor]
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All of them: inputs of each layer, then gradients."""
+        return (*self.inputs, *self.gradients)
+
+    @classmethod
+    def of(cls, parts: Sequence[Tensor]) -> Self:
+        """Put a pass together from its parts."""
+        layers = len(parts) // 2
+        return cls(parts[:layers], parts[layers:])
 
     def only(self, kept: Tensor) -> "Pass":
         """Return it with zeros for the records that are not ``kept``, bool of shape [m, r]."""
@@ -89,7 +103,7 @@ class LinearStack:
         self._places = places
         self.size = start
 
-    @property
+    @functools.cached_property
     def widths(self) -> list[int]:
         """Numbers of a record between layers, filled up: inputs first."""
         return [self._places[0].wide[1], *(place.wide[0] for place in self._places)]
@@ -102,6 +116,15 @@ class LinearStack:
             found.append(weight[:, : it.outputs, : it.inputs])
             found.append(rows[:, it.bias : it.bias + it.outputs])
         return found
+
+    def rows(self, tensors: Tensors) -> Tensor:
+        """Lay tensors [m, ...] out in rows, shape [m, size]; equal ones share one row's memory."""
+        count = next(iter(tensors.values())).shape[0]
+        is_one = all(tensors[name].stride(0) == 0 for name in self.names)
+        rows = torch.zeros(1 if is_one else count, self.size)
+        for part, name in zip(self.parts(rows), self.names, strict=True):
+            part.copy_(tensors[name][: len(rows)])
+        return rows.expand(count, -1)
 
     def pass_through(
         self, rows: Tensor, x: Tensor, gradient_fn: Callable[[Tensor], Tensor]
@@ -130,27 +153,50 @@ class LinearStack:
             gradients.append(g)
         return Pass(inputs, gradients[::-1])
 
-    def write_sums(self, sums: Tensor, found: Pass, factors: Tensor, *, fresh: bool) -> None:
+    def write_sums(
+        self, sums: Tensor, found: Pass, factors: Tensor | None = None, *, fresh: bool
+    ) -> None:
         """Add each institution's sum of gradients times ``factors`` to its row of ``sums``.
 
         Args:
             sums: shape [m, size], of the precision in which is added up.
             found: of a pass.
-            factors: of each record, [m, r].
+            factors: of each record, [m, r]; None for 1.
             fresh: whether it is written over what is there.
         """
-        dtype = sums.dtype
-        for place, x, g in zip(self._places, found.inputs, found.gradients, strict=True):
-            scaled = g.to(dtype) * factors[:, :, None]
-            # Into memory of its own: into a part of a row torch multiplies one by one.
-            products = torch.bmm(scaled.mT, x.to(dtype)).flatten(1)
-            weight, bias = sums[:, place.start : place.bias], sums[:, place.bias : place.end]
+        for (weight, bias), (product, total) in self._products(sums, found, factors):
             if fresh:
-                weight.copy_(products)
-                torch.sum(scaled, dim=1, out=bias)
+                weight.copy_(product)
+                bias.copy_(total)
             else:
-                weight += products
-                bias += scaled.sum(dim=1)
+                weight += product
+                bias += total
+
+    def descend(self, rows: Tensor, found: Pass, learning_rate: float) -> None:
+        """Take a step of plain gradient descent, for each institution by its sum of gradients.
+
+        Args:
+            rows: tensors of m institutions, [m, size].
+            found: of a pass on them, its gradients weighted.
+            learning_rate: of the step.
+        """
+        for parts, sums in self._products(rows, found):
+            for part, total in zip(parts, sums, strict=True):
+                part.add_(total, alpha=-learning_rate)
+
+    def _products(
+        self, rows: Tensor, found: Pass, factors: Tensor | None = None
+    ) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+        """Yield each layer's weight and bias in rows, flat, and their sums of gradients."""
+        dtype = rows.dtype
+        for place, x, g in zip(self._places, found.inputs, found.gradients, strict=True):
+            scaled = g.to(dtype)
+            if factors is not None:
+                scaled = scaled * factors[:, :, None]
+            # Into memory of its own: into a part of a row torch multiplies one by one.
+            product = torch.bmm(scaled.mT, x.to(dtype)).flatten(1)
+            parts = rows[:, place.start : place.bias], rows[:, place.bias : place.end]
+            yield parts, (product, scaled.sum(dim=1))
 
 
 def stack_of(model: nn.Module) -> LinearStack | None:

@@ -20,7 +20,7 @@ event, written before it leaves, and the same question is answered from it.
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from confide.client.ledger.state import RunTerms
@@ -77,7 +77,7 @@ class RoundsSpent:
         if mechanism in self.recent:
             return self
         recent = (*self.recent, mechanism)[-_RECENT:]
-        return replace(self, count=self.count + 1, recent=recent)
+        return RoundsSpent(self.count + 1, recent, self.scores)
 
 
 class Ledger(Protocol):

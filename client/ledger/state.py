@@ -3,6 +3,7 @@
 A pure fold; nothing is read or written.
 """
 
+import functools
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class RunTerms:
     score_releases: Mapping[str, int] = field(default_factory=dict)
     edges_noise: float = 0.0
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """Name of the run: an institution's part of a job."""
         return run_name(self.institution, self.job)
@@ -88,7 +89,11 @@ class RunTerms:
         released = None
         if self.edges_noise:
             released = Schedule(noise_multiplier=self.edges_noise, sampling_rate=1.0, steps=1)
-        return replace(self.schedule(rounds), before=released)
+        return (
+            self.schedule(rounds)
+            if released is None
+            else replace(self.schedule(rounds), before=released)
+        )
 
     @property
     def epsilon_planned(self) -> float:

@@ -23,15 +23,23 @@ def make_optimizer(config: OptimizerConfig, params: list[nn.Parameter]) -> Optim
     return _uncompiled(Adam if config.kind == "adam" else AdamW)(params, **settings)
 
 
+def is_bare(config: OptimizerConfig) -> bool:
+    """Tell whether a step is the learning rate times the gradient, and nothing else."""
+    return config.kind == "sgd" and not config.momentum and not config.weight_decay
+
+
 @functools.cache
 def _uncompiled(cls: type[Optimizer]) -> Callable[..., Optimizer]:
     """Return the same optimizer, its methods without the wrappers that load the compiler."""
+    step = torch.no_grad()(inspect.unwrap(cls.step))
+    # Or else a constructor wraps it anew, for torch's profiler: a tenth of a small model's step.
+    step.hooked = True
     methods = {
         "add_param_group": inspect.unwrap(cls.add_param_group),
         "zero_grad": inspect.unwrap(cls.zero_grad),
-        "step": torch.no_grad()(inspect.unwrap(cls.step)),
+        "step": step,
     }
     return type(cls.__name__, (cls,), methods)
 
 
-__all__ = ["make_optimizer"]
+__all__ = ["is_bare", "make_optimizer"]

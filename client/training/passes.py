@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from confide.moved import moved
 from confide.tasks.task import LABELS, Batch, Examples, widened
 
 # Kernels that work in vectors treat what is left over in another way: rows times tokens are a
@@ -227,7 +228,7 @@ def group_passes(
             batch = examples.take(records)
             # One row of the synthetic record behind all others, which every empty place repeats.
             batch = filler.fill(batch, len(records) + 1, examples.ragged)
-            taken = rows.flatten().to(batch[LABELS].device)
+            taken = moved(rows.flatten(), batch[LABELS].device)
             counted = (rows < len(records)).float()
             yield Pass(
                 {name: column[taken] for name, column in batch.items()},

@@ -21,9 +21,19 @@ def plain_batches(schedule: LocalSchedule, count: int, secret: bytes) -> Iterato
     yield from plain_order(sum(sizes), count, secret).split(sizes)
 
 
-def plain_order(total: int, count: int, secret: bytes) -> Tensor:
-    """Return the records of all batches, one batch behind the other: int64, shape [total]."""
-    generator = torch.Generator().manual_seed(int.from_bytes(secret[:8], "little"))
+def plain_order(
+    total: int, count: int, secret: bytes, generator: torch.Generator | None = None
+) -> Tensor:
+    """Return the records of all batches, one batch behind the other: int64, shape [total].
+
+    Args:
+        total: number of records in all batches.
+        count: number of records.
+        secret: decides the order.
+        generator: seeded anew, where there is one; to make one takes as long as a small order.
+    """
+    generator = generator or torch.Generator()
+    generator.manual_seed(int.from_bytes(secret[:8], "little"))
     order = torch.randperm(count, generator=generator)
     if total <= count:
         return order[:total]

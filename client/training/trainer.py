@@ -6,7 +6,6 @@ left behind.
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.client.training.aligned import AlignedRows
 from confide.client.training.base_optimizer import make_optimizer
@@ -23,8 +21,9 @@ from confide.client.training.passes import Filler
 from confide.client.training.plain_steps import plain_batches, plain_gradients
 from confide.client.training.private.custom_checks import check_losses
 from confide.client.training.private.preflight import off_zero, preflight
-from confide.client.training.private.row_check import RowCheck
+from confide.client.training.private.row_check import CheckedTensors, RowCheck
 from confide.client.training.private.step import DpSgdStep, expect_hook_warning
+from confide.client.training.private.units import Units
 from confide.client.training.scoring import Scorer
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
@@ -35,15 +34,15 @@ from confide.privacy.randomness import KeyedGenerator, derive_key, seed_from
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.algorithm import GradientFn, Records, Step
-from confide.tasks.media.views import Views
 from confide.tasks.task import Batch, Examples
 
 if TYPE_CHECKING:
     from confide.client.training.private.dp_sgd import DpSgd
-    from confide.client.training.private.optimizer import KeyedDPOptimizer
 
 # Records that are invented to stand beside one.
 _INVENTED = 33
+# Whoever writes plans must not fill the memory with what follows from them.
+_MOST_FIGURES = 4096
 # A round's steps before there is a plan.
 _USUAL = DpSgdStep(
     clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=0.5, expected_batch_size=32.0
@@ -102,6 +101,8 @@ class Trainer:
         self._flat = _share_storage(self._params)
         self._dp_sgd: DpSgd | None = None
         self._row_check: RowCheck | None = None
+        self._checked = CheckedTensors({})
+        self._covered: set[tuple[float, int]] = set()
         self._aligned = AlignedRows(workload.model)
         self._scorer = Scorer(workload, self._load, Filler(self._invent(1)), self._check_fn)
         self.num_threads = threads_of(workload.model, workload.compute)
@@ -189,7 +190,7 @@ class Trainer:
         views = self._workload.views(seed_from(secret, "views"))
         gradients: Iterator[Tensor | None]
         if plan.private:
-            units = _Units(examples, groups, plan=plan, views=views)
+            units = Units(examples, groups, plan=plan, views=views)
             gradients = self._private_gradients(
                 optimizer, units, plan=plan, schedule=schedule, secret=secret
             )
@@ -210,7 +211,21 @@ class Trainer:
                 self._forget_gradients()
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
-    @_on_own_threads
+    def check_margin(self, schedule: LocalSchedule) -> None:
+        """Check that rounding of a step's sum can be covered.
+
+        Raises:
+            PrivacyError: if so many records are in a step that it cannot.
+        """
+        if self._dp_sgd is None:
+            raise PrivacyError(_NOT_PRIVATE)
+        figures = schedule.sampling_rate, schedule.num_examples
+        if figures not in self._covered:
+            self._dp_sgd.margin(_shared(schedule))
+            if len(self._covered) >= _MOST_FIGURES:
+                self._covered.clear()
+            self._covered.add(figures)
+
     def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         """Check, on the tensors of a round, that what a record adds is its own affair.
 
@@ -218,10 +233,20 @@ class Trainer:
             RowsDifferError: if it depends on others in a batch, or on the record's place.
             PrivacyError: if rounding of so many records in a step cannot be covered.
         """
+        self.check_margin(schedule)
+        figures = schedule.sampling_rate, schedule.num_examples
+        # The very same tensors, which nobody changes and which are held here: nothing to compare.
+        if not self._checked.are(tensors):
+            self._checked = CheckedTensors(tensors)
+        if figures not in self._checked.figures:
+            self._check_rows(tensors, schedule)
+            self._checked.figures.add(figures)
+
+    @_on_own_threads
+    def _check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         if self._dp_sgd is None or self._row_check is None:
             raise PrivacyError(_NOT_PRIVATE)
         shared = _shared(schedule)
-        self._dp_sgd.margin(shared)
         scores_fn = functools.partial(self.scores, tensors) if self._workload.self_trains else None
         if not self._model.training:
             self._model.train()
@@ -298,7 +323,7 @@ class Trainer:
     def _private_gradients(
         self,
         optimizer: torch.optim.Optimizer,
-        units: "_Units",
+        units: Units,
         *,
         plan: TrainingPlan,
         schedule: LocalSchedule,
@@ -332,51 +357,6 @@ def _shared(schedule: LocalSchedule) -> DpSgdStep:
         sampling_rate=schedule.sampling_rate,
         expected_batch_size=schedule.sampling_rate * schedule.num_examples,
     )
-
-
-class _Units:
-    """What is sampled and protected: training records, or groups of them.
-
-    Args:
-        examples: n training records.
-        groups: whose each is, int64 of shape [n]; None if they are not grouped.
-        plan: names the unit.
-        views: makes the views that stand for each record of a step; None for the record itself.
-    """
-
-    def __init__(
-        self,
-        examples: Examples,
-        groups: Tensor | None,
-        *,
-        plan: TrainingPlan,
-        views: Views | None = None,
-    ) -> None:
-        self._examples, self._views, self._steps = examples, views, itertools.count()
-        self._groups: Groups | None = None
-        if plan.privacy.unit == "record":
-            return
-        if groups is None:
-            raise PrivacyError(
-                "privacy.unit=group needs to know whose each record is; set data.group_column."
-            )
-        self._groups = Groups(groups, most=plan.privacy.max_records_per_group)
-
-    def private_gradient(
-        self, dp_sgd: "DpSgd", optimizer: "KeyedDPOptimizer", masks: KeyedGenerator, rate: float
-    ) -> None:
-        """Sample units at a rate, and write their noisy mean gradient into the parameters."""
-        units = self._examples if self._groups is None else self._groups
-        drawn = masks.poisson_sample(len(units), rate)
-        if self._groups is None and self._views is None:
-            dp_sgd.private_gradient(optimizer, self._examples, drawn)
-            return
-        examples = self._examples
-        # A record with views is a group of rows: their mean is clipped, so that it adds no more.
-        members = list(drawn[:, None]) if self._groups is None else self._groups.members(drawn)
-        if self._views is not None:
-            examples, members = self._views.of(examples, members, next(self._steps))
-        dp_sgd.private_group_gradient(optimizer, examples, members)
 
 
 def _share_storage(params: list[nn.Parameter]) -> Tensor:

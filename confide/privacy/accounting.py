@@ -90,9 +90,10 @@ def epsilon(schedule: Schedule, *, delta: float, accountant: str = "pld") -> flo
     Returns:
         Epsilon >= 0; 0 for no steps and infinity without noise.
     """
-    if not schedule.mechanisms:
+    mechanisms = schedule.mechanisms
+    if not mechanisms:
         return 0.0
-    if any(one.noise_multiplier == 0 for one in schedule.mechanisms):
+    if any(one.noise_multiplier == 0 for one in mechanisms):
         return math.inf
     return _epsilon(schedule, delta, accountant)
 

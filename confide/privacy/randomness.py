@@ -24,9 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from confide.errors import PrivacyError
+from confide.moved import moved
 
 KEY_BYTES = 32
 _CHUNK = 2**18
+# The counter's start; each key is used for one stream.
+_FROM_ZERO = CTR(bytes(16))
 
 
 def derive_key(secret: bytes, *context: str | int) -> bytes:
@@ -36,11 +39,10 @@ def derive_key(secret: bytes, *context: str | int) -> bytes:
         secret: key material, at most 64 bytes.
         context: purpose of the key; different contexts give unrelated keys.
     """
-    digest = hashlib.blake2b(key=secret, digest_size=KEY_BYTES, person=b"confide/key")
-    for part in context:
-        # With its length: otherwise ("ab", "c") and ("a", "bc") would give the same key
-        word = str(part).encode()
-        digest.update(len(word).to_bytes(8, "little") + word)
+    words = [str(part).encode() for part in context]
+    # With its length: otherwise ("ab", "c") and ("a", "bc") would give the same key
+    text = b"".join([len(word).to_bytes(8, "little") + word for word in words])
+    digest = hashlib.blake2b(text, key=secret, digest_size=KEY_BYTES, person=b"confide/key")
     return digest.digest()
 
 
@@ -63,7 +65,7 @@ class KeyedGenerator:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"Expected a key of {KEY_BYTES} bytes; got {len(key)}.")
-        self._stream: CipherContext = Cipher(AES256(key), CTR(bytes(16))).encryptor()
+        self._stream: CipherContext = Cipher(AES256(key), _FROM_ZERO).encryptor()
         self._pid = os.getpid()
 
     def uniform(self, count: int) -> Tensor:
@@ -99,7 +101,7 @@ class KeyedGenerator:
             done = 0
             while done < len(target):
                 if not len(left):
-                    left = next(chunks).to(target)
+                    left = moved(next(chunks), target.device).to(target.dtype)
                 part = left[: len(target) - done]
                 target[done : done + len(part)] += part
                 done, left = done + len(part), left[len(part) :]
@@ -172,10 +174,34 @@ class KeyedGenerators:
             size = min(_CHUNK, count - start)
             half = (size + 1) // 2
             pairs = self.uniform([2 * half] * streams).view(streams, 2, half)
-            found = torch.empty((streams, 2, half), dtype=torch.float64)
-            box_muller(pairs[:, 0], pairs[:, 1], std[:, None], found[:, 0], found[:, 1])
-            drawn[:, start : start + size] = found.view(streams, -1)[:, :size]
+            drawn[:, start : start + size] = _gaussians(pairs, std)[:, :size]
         return drawn
+
+    def normals(self, times: int, count: int, *, std: Tensor) -> Iterator[Tensor]:
+        """Draw what :meth:`normal` draws, so many times; bits of several times come in one piece.
+
+        Args:
+            times: how often.
+            count: of each stream, each time.
+            std: of each stream, float64, shape [m].
+        """
+        streams, half = len(self._streams), (count + 1) // 2
+        most = _CHUNK // max(1, 2 * half) if count <= _CHUNK else 0
+        while times > 0 and most < 2:
+            yield self.normal(count, std=std)
+            times -= 1
+        for first in range(0, times, max(1, most)):
+            several = min(most, times - first)
+            words = self.uniform([2 * half * several] * streams)
+            for pairs in words.view(streams, several, 2, half).unbind(1):
+                yield _gaussians(pairs, std)[:, :count]
+
+
+def _gaussians(pairs: Tensor, std: Tensor) -> Tensor:
+    """Turn uniform numbers, [m, 2, h], into Gaussians of standard deviations [m]: [m, 2 h]."""
+    found = torch.empty(pairs.shape, dtype=torch.float64)
+    box_muller(pairs[:, 0], pairs[:, 1], std[:, None], found[:, 0], found[:, 1])
+    return found.flatten(1)
 
 
 __all__ = ["KEY_BYTES", "KeyedGenerator", "KeyedGenerators", "derive_key", "seed_from"]

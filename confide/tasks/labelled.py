@@ -14,6 +14,7 @@ from confide.tasks import schema
 from confide.tasks.invented import invented_columns
 from confide.tasks.metrics import outcome_metrics
 from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.outcomes.outcome import KnowsGradient
 from confide.tasks.schema import Read
 from confide.tasks.task import LABELS, Batch, Examples
 
@@ -23,7 +24,10 @@ class Labelled(ABC):
 
     def __init__(self, config: TaskConfig) -> None:
         self.labels: Sequence[str] = tuple(config.labels)
-        self._schema, self._outcome = config, outcome_of(config)
+        self._schema, outcome = config, outcome_of(config)
+        self._outcome = outcome
+        # Looked at once: to ask a protocol takes longer than a small gradient.
+        self._gradient_fn = outcome.loss_gradient if isinstance(outcome, KnowsGradient) else None
 
     def content_columns(self) -> Sequence[str]:
         """Name the columns that make a record what it is, label excluded.
@@ -98,6 +102,13 @@ class Labelled(ABC):
             batch: with ``labels``, shape [b, ...].
         """
         return self._outcome.loss(outputs, batch[LABELS])
+
+    def loss_gradient(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        """Return the gradient of each record's loss with respect to its outputs [b, k].
+
+        None where only autograd knows it.
+        """
+        return None if self._gradient_fn is None else self._gradient_fn(outputs, batch[LABELS])
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Return the outcome's scores, such as class probabilities, shape [b, ...]."""

@@ -4,6 +4,7 @@ A task owns its schema and its batches; the loss of one record, scores and metri
 outcome (:mod:`confide.tasks.outcomes`).
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +13,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional
+
+from confide.moved import moved
 
 Batch = dict[str, Tensor]
 """Column -> tensor of shape [b, ...]; ``labels``, what is to be predicted, among them."""
@@ -51,6 +54,11 @@ class Examples:
     ragged: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
+        return self._count
+
+    # Asked of every institution in every round, and a tensor takes its time to say it.
+    @functools.cached_property
+    def _count(self) -> int:
         return len(self.columns[LABELS])
 
     @property
@@ -60,7 +68,8 @@ class Examples:
 
     def take(self, indices: Tensor) -> Batch:
         """Return one batch, of the records at ``indices`` (int64, shape [b], b >= 1)."""
-        batch = {name: column[indices] for name, column in self.columns.items()}
+        places = moved(indices, self.labels.device)
+        batch = {name: column[places] for name, column in self.columns.items()}
         longest = self.padded(indices)
         if longest is not None:
             # Not the longest of all: padding would cost, and rounding depend on other records.

@@ -10,6 +10,7 @@ takes: the last bits of weights differ from those that the inline engine gives.
 
 import functools
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -18,6 +19,7 @@ import torch
 from flwr.clientapp import ClientApp
 
 from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.cuda import card_of
 from confide.client.batched.stack import LinearStack, stack_of
 from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
@@ -29,6 +31,7 @@ from confide.models.networks import trainable
 from confide.models.workload import Workload
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import check_values
 from confide.server.rounds.collect import Intake, PartialSum, collect
 from confide.server.rounds.participants import Answer, check_reply
@@ -36,13 +39,14 @@ from confide.server.rounds.tally import Tally
 from confide.simulations.engines.inline import InlineEngine, InlineGrid, LocalGrid
 from confide.simulations.institutions import Setup
 from confide.strategies.aggregators import FixedPointMean
-from confide.strategies.algorithm import ClientResult, join_extra
+from confide.strategies.algorithm import ClientResult
 from confide.strategies.strategy import SumRule
 
 log = logging.getLogger(__name__)
 
-MOST_VALUES = 2**18
-"""Trainable values up to which a processor gains by computing many models together (measured)."""
+MOST_VALUES = {"cpu": 2**18, "cuda": 2**22}
+"""Type of device -> trainable values up to which many models are computed together: what a
+processor gains by, measured, and an accelerator's bound, which nobody has measured yet."""
 # Institutions whose scores and work are held at once.
 _SLICE = 1024
 
@@ -81,9 +85,9 @@ class VectorisedGrid(InlineGrid):
         answers = self._answers(question.requests(), intake, total)
 
         def heard() -> Iterator[tuple[str, Answer]]:
-            for name, reply in answers:
-                question.clients.hear(name, reply)
-                yield name, reply
+            for name, answer in answers:
+                question.clients.hear(name, answer)
+                yield name, answer
 
         tally = collect(replace(intake, ask_fn=heard), intake.add_unless_summed)
         if total is not None:
@@ -95,22 +99,41 @@ class VectorisedGrid(InlineGrid):
         requests: Iterator[tuple[str, Request]],
         intake: Intake,
         total: FixedPointMean | None,
-    ) -> Iterator[tuple[str, Reply]]:
-        """Yield each institution's reply; updates are in them, or in ``total``."""
+    ) -> Iterator[tuple[str, Answer]]:
+        """Yield each institution's answer; updates are in replies, or in ``total``.
+
+        Nobody begins, and nothing is computed, once the round's time is up. What is under way is
+        taken, as by the inline engine.
+        """
+        end = time.monotonic() + intake.timeout_s
+        late: list[str] = []
         while asked := list(islice(requests, _SLICE)):
             works: dict[str, RoundWork] = {}
             names: dict[int, str] = {}
             held_out = [self._institutions[name].validation for name, _ in asked]
             with self._trainer.scoring_together(held_out):
                 for name, request in asked:
-                    begun = self._institutions[name].begin(request)
+                    if time.monotonic() >= end:
+                        late.append(name)
+                        continue
+                    begun = self._institutions[name].begin(
+                        request, rows_fn=self._program.check_rows
+                    )
                     if isinstance(begun, Reply):
                         yield name, begun
                     else:
                         works[name] = begun
                         names[id(begun)] = name
             for chunk in self._program.chunks(list(works.values())):
+                if time.monotonic() >= end:
+                    late += [names[id(work)] for work in chunk]  # counted all the same
+                    continue
                 yield from self._ended(chunk, names, intake, total)
+        if late:
+            log.warning(
+                "%d institutions have not answered within %g s.", len(late), intake.timeout_s
+            )
+        yield from ((name, Refusal.NO_REPLY) for name in late)
 
     def _ended(
         self,
@@ -133,10 +156,13 @@ class VectorisedGrid(InlineGrid):
         replies: list[tuple[str, Reply]] = []
         for index, work in enumerate(chunk):
             institution = self._institutions[names[id(work)]]
-            result_fn = functools.partial(_result_of, result, index)
-            replies.append(
-                (institution.name, institution.end(work, result_fn, sends_update=total is None))
+            reply = institution.end(
+                work,
+                functools.partial(_result_of, result, index),
+                sends_update=total is None,
+                measures=None if isinstance(result, Exception) else result.measures[index],
             )
+            replies.append((institution.name, reply))
         if total is not None and isinstance(result, CohortResult):
             replies = _add_up(replies, result, intake, total)
         yield from replies
@@ -167,8 +193,9 @@ def _add_up(
     Returns:
         Replies, with a refusal where an update did not go in.
     """
-    joined = join_extra(result.whole.update, result.whole.extra)
-    values = torch.cat([joined[name].flatten(1) for name in intake.shapes], dim=1)
+    joined, values = result.leaving, result.rows
+    if list(joined) != list(intake.shapes):
+        values = torch.cat([joined[name].flatten(1) for name in intake.shapes], dim=1)
     # In float64, as where updates are decoded: the bound need not be a float32.
     within = (values.abs().amax(dim=1).double() <= intake.max_value).tolist()
     rows: list[int] = []
@@ -215,7 +242,8 @@ class VectorisedEngine(InlineEngine):
                 reason,
             )
         elif stack is not None:
-            self._program = CohortProgram(trainer.workload, stack)
+            card = card_of(trainer.workload.compute.device)
+            self._program = CohortProgram(trainer.workload, stack, card=card)
 
     def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
         """Return a grid that computes a round's clients together."""
@@ -245,11 +273,13 @@ def _why_alone(workload: Workload, stack: LinearStack | None, setup: Setup) -> s
     values = sum(p.numel() for p in trainable(workload.model).values())
     objective = setup.serves.objective.kind
     compute = workload.compute
+    device = compute.device.type
+    most = MOST_VALUES.get(device, 0)
     reasons = {
         "the model is no stack of linear layers": stack is None,
-        f"{values} trainable values are more than {MOST_VALUES}": values > MOST_VALUES,
-        f"trainer.device={compute.device}: only the CPU is supported": compute.device.type != "cpu",
-        "trainer.precision is not float32": compute.autocast is not None,
+        f"trainer.device={device} is not supported": not most,
+        f"{values} trainable values are more than {most}": values > most,
+        "trainer.precision is not float32": compute.autocast is not None and device == "cpu",
         "task.kind=custom: its loss is not known": workload.custom_task is not None,
         "task.views: a record stands for several rows": workload.augmentation is not None,
         "task.self_training: losses follow from what the model is sure of": workload.self_trains,

@@ -16,6 +16,7 @@ from builders import (
     key_of,
     workload_of,
 )
+from company import ALONE, TOGETHER
 from torch import Tensor
 
 from confide.client.institution import Institution
@@ -275,6 +276,8 @@ def test_repeated_round_counts_once() -> None:
     assert costs[0] == costs[1] < costs[2] < costs[3] == costs[4] <= EPSILON
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_repeated_round_gives_the_same_answer() -> None:
     institution = make_institution()
     first, second = (update_of(institution.handle("train", ask())) for _ in range(2))
@@ -312,6 +315,8 @@ def shifted(tensors: Tensors, by: float) -> Tensors:
     return {name: tensor + by for name, tensor in tensors.items()}
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_one_round_asked_with_other_tensors_does_not_reveal_its_noise() -> None:
     """Equal noise on different inputs cancels.
 
@@ -325,6 +330,8 @@ def test_one_round_asked_with_other_tensors_does_not_reveal_its_noise() -> None:
     assert second.refusal is not None or (update_of(first) - update_of(second)).norm() > std
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_one_round_asked_with_other_tensors_counts_again() -> None:
     institution = make_institution()
     costs = [
@@ -335,6 +342,8 @@ def test_one_round_asked_with_other_tensors_counts_again() -> None:
     assert refusal(institution, ask(tensors=shifted(START, 1.0))) == "rounds_spent"
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_one_round_asked_under_another_plan_does_not_reveal_its_noise() -> None:
     """At twice the clipping norm the same stream is twice the noise, so one reply subtracted from
     another has none.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from builders import build_institution, build_ledger, build_records, workload_of
+from company import ALONE, TOGETHER
 
 from confide.client.institution import Institution
 from confide.client.ledger.persistent import PersistentLedger
@@ -107,6 +108,8 @@ def test_a_reply_tells_the_head_of_its_run_and_a_newer_one_each_round(tmp_path: 
     assert scored[0] == scored[1] != heads[-1]
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_a_message_delivered_twice_is_answered_from_the_ledger(tmp_path: Path) -> None:
     first = ask(make_institution(tmp_path))
     again = ask(make_institution(tmp_path))  # after a restart
@@ -118,6 +121,8 @@ def test_a_message_delivered_twice_is_answered_from_the_ledger(tmp_path: Path) -
     )
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_a_round_cut_off_is_replayed_at_no_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +149,8 @@ def test_a_round_is_not_replayed_on_a_device_that_may_not_repeat(
 EDITED = replace(DATA, train=TRAINER.workload.synthetic(RECORDS, torch.Generator().manual_seed(99)))
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_a_round_cut_off_has_other_noise_on_other_records_and_is_counted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +181,8 @@ def test_who_asks_again_does_not_learn_that_records_have_changed(tmp_path: Path)
     assert institution.spent("door").count == 1
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_an_update_that_may_not_leave_is_not_computed_again(tmp_path: Path) -> None:
     denied = make_institution(tmp_path, policy=PolicyConfig(max_delta=1e-4, max_update_norm=1e-9))
     assert ask(denied).refusal == "policy_max_update_norm"

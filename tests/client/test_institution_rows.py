@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from builders import POLICY, build_institution, build_plan, build_request, build_task, workload_of
+from company import ALONE, TOGETHER
 from torch import Tensor, nn
 
 from confide.client.institution import Institution
@@ -75,6 +76,8 @@ def ask(count: int, start: Tensors, policy: PolicyConfig, label: int = 0) -> tup
     )
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_one_record_moves_a_round_by_its_clipping_norm_whatever_tensors_came() -> None:
     start = craft()
     # The same mechanism on both: equal noise, which cancels.

@@ -18,6 +18,7 @@ from builders import (
     key_of,
     workload_of,
 )
+from company import ALONE, TOGETHER
 from torch import Tensor
 
 from confide.client.institution import Institution
@@ -84,6 +85,8 @@ def test_one_bit_of_the_tensors_leaves_noise_that_follows_the_round() -> None:
     assert (first - second).norm() < 1e-4 * first.norm()
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 @pytest.mark.parametrize(
     "options",
     [
@@ -102,6 +105,8 @@ def test_one_bit_of_the_tensors_draws_all_noise_anew_elsewhere(
     assert correlation([update(one), update(two, one_bit_off(START))]) < UNRELATED
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 def test_one_bit_draws_noise_anew_where_an_account_is_kept(tmp_path: Path) -> None:
     ledger = build_ledger(tmp_path / "ward.ledger", epsilon=20.0, delta=1e-4)
     asked = build_institution(PLAN, DATA, trainer=TRAINER, ledger=ledger, key_fn=None)

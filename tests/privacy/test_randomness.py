@@ -190,3 +190,14 @@ def test_gaussians_side_by_side_are_those_alone(count: int) -> None:
     for _ in range(2):
         rows = [one.normal(count, std=float(by)) for one, by in zip(alone, std, strict=True)]
         assert torch.allclose(together.normal(count, std=std), torch.stack(rows), rtol=1e-14)
+
+
+@pytest.mark.parametrize("count", [1, 7, 738, 2**16, 2**18 + 3])
+def test_gaussians_drawn_for_several_times_are_those_of_each_time(count: int) -> None:
+    std = torch.tensor([0.0, 1.0, 2.0, 0.5, 3.0], dtype=torch.float64)
+    each, several = KeyedGenerators(KEYS), KeyedGenerators(KEYS)
+    times = 5 if count < 2**18 else 2
+    for drawn in several.normals(times, count, std=std):
+        assert drawn.equal(each.normal(count, std=std))
+        times -= 1
+    assert times == 0

@@ -27,6 +27,7 @@ from confide.client.training.private.layer_gradients import (
     rounding_margin,
 )
 from confide.errors import PrivacyError
+from confide.moved import known_all, moved
 from confide.tasks.task import Batch
 
 # Rounding may take so much of C. At 1 nothing would be left of it, and beyond it signs would turn.
@@ -171,11 +172,11 @@ class BookKeeping:
             norms = _norms(gradients, count, self._params[0].device)
             kept = counts(norms)
             # What a factor of 0 turns into 0 need not be copied.
-            if not bool(kept.all()):
+            if not known_all(kept):
                 gradients = [gradient.only(kept) for gradient in gradients]
             factors = clipping.factors(norms)
             if is_record is not None:
-                factors = zero_unless(is_record.to(factors.device), factors)
+                factors = zero_unless(moved(is_record, factors.device), factors)
             self._add(gradients, factors)
 
     def norms(self, batch: Batch) -> Tensor:
@@ -209,7 +210,7 @@ class BookKeeping:
             else ()
         )
         if weights is not None:
-            weights = weights.to(losses.device)
+            weights = moved(weights, losses.device)
         shared: dict[int, Inputs] = {}
         gradients: list[Gradient] = []
         with torch.no_grad():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from confide.errors import PrivacyError
+from confide.moved import known_all
 from confide.tasks.task import Batch
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
@@ -120,7 +121,7 @@ class ClippingRule:
         norms = gradient_norms(gradients)
         kept = counts(norms)
         # Copying every gradient costs as much as the sum itself, and is hardly ever needed.
-        if not bool(kept.all()):
+        if not known_all(kept):
             gradients = [zero_unless(kept, gradient) for gradient in gradients]
         rounded = sum(math.prod(shape) for shape in shapes)
         scaled = self.factors(norms, rounded=rounded) / self.grid

@@ -62,6 +62,7 @@ from confide.client.training.private.step import DpSgdStep, expect_hook_warning
 from confide.errors import PrivacyError
 from confide.models.coverage import refuse_moving
 from confide.models.networks import refuse_dropout
+from confide.moved import moved
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Batch, Examples, padded_length
 
@@ -210,7 +211,7 @@ class DpSgd:
                     p.grad_sample = p.new_zeros((0, *p.shape))  # type: ignore[attr-defined]
                 optimizer.is_record = None
             else:
-                optimizer.is_record = part.is_record.to(self._params[0].device)
+                optimizer.is_record = moved(part.is_record, self._params[0].device)
             # Opacus only adds up until the last pass, and then draws noise, once a step.
             optimizer.signal_skip_step(not is_last)
             optimizer.pre_step()

@@ -19,6 +19,7 @@ from torch import Tensor
 from confide.client.training.passes import Filler, PassSizes, ScoringSizes
 from confide.client.training.private.step import expect_hook_warning
 from confide.errors import RowsDifferError
+from confide.protocol.tensors import Tensors
 from confide.tasks.task import LENGTH_STEP, Batch, Examples, padded_length
 
 if TYPE_CHECKING:
@@ -28,6 +29,25 @@ ScoresFn = Callable[[Examples], Tensor]
 """Records -> scores of each, [n, ...]."""
 _COMPANIES = (1, 2, 15, 16)
 """Numbers of records in a pass; the full number comes to these. Kernels change between them."""
+
+
+class CheckedTensors:
+    """A round's tensors, and for which figures rows were checked on them.
+
+    Args:
+        tensors: held, so that nothing else can come to be the same; nobody changes them.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = dict(tensors)
+        self.figures: set[tuple[float, int]] = set()
+
+    def are(self, tensors: Tensors) -> bool:
+        """Tell whether these are the very same tensors."""
+        known = self._tensors
+        return known.keys() == tensors.keys() and all(
+            known[name] is tensor for name, tensor in tensors.items()
+        )
 
 
 class RowCheck:

@@ -4,6 +4,9 @@
 export, report and model card are built from its entries; see docs/design/0021-tables.md.
 """
 
+import functools
+from collections.abc import Mapping
+
 from confide.config.models.kind import Network
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.causal_lm import CausalLmConfig
@@ -193,7 +196,9 @@ TASKS: dict[str, TaskKind] = {
 """Kinds of task, by name."""
 
 
-def known_metrics() -> dict[str, Metric]:
+# Every reply is held against them, and to join the tables takes longer than to read a reply.
+@functools.cache
+def known_metrics() -> Mapping[str, Metric]:
     """Return the metrics of all outcomes and of all kinds of task, by name."""
     tables = [
         *(kind.metrics for kind in OUTCOMES.values()),

@@ -121,6 +121,22 @@ class Classes:
             label_smoothing=self._labelling.smoothing,
         )
 
+    def loss_gradient(self, outputs: "Tensor", targets: "Tensor") -> "Tensor | None":
+        """Return the loss's gradient of outputs [b, c], without autograd and with its bits.
+
+        None where labels are smoothed, or a subclass has another loss.
+        """
+        import torch
+
+        is_other = type(self).loss is not Classes.loss
+        if is_other or self._labelling.smoothing or outputs.dtype != torch.float32:
+            return None
+        logs = outputs.log_softmax(dim=1)
+        picked = torch.zeros_like(logs).scatter_(1, targets[:, None], -1.0)
+        backward = torch.ops.aten._log_softmax_backward_data.default
+        gradient: Tensor = backward(picked, logs, 1, logs.dtype)
+        return gradient
+
     def scores(self, outputs: "Tensor") -> "Tensor":
         """Return class probabilities."""
         return outputs.float().softmax(dim=-1)

@@ -147,9 +147,21 @@ def all_there(columns: Mapping[str, Sequence[str | None]], names: Sequence[str])
     return [all(row) for row in zip(*(columns[name] for name in names), strict=True)]
 
 
+@runtime_checkable
+class KnowsGradient(Protocol):
+    """An outcome whose loss has a gradient in closed form."""
+
+    def loss_gradient(self, outputs: "Tensor", targets: "Tensor") -> "Tensor | None":
+        """Return the gradient of each record's loss with respect to its outputs [b, k].
+
+        None where only autograd knows it.
+        """
+
+
 __all__ = [
     "UNLABELLED",
     "FilledOutcome",
+    "KnowsGradient",
     "Outcome",
     "Targets",
     "Values",

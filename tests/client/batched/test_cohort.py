@@ -39,8 +39,9 @@ from confide.config.strategies.objectives import FedDynConfig, FedProxConfig, Sc
 from confide.errors import PrivacyError, RowsDifferError
 from confide.models.networks import trainable_tensors
 from confide.privacy.randomness import derive_key
-from confide.protocol.messages import Request
+from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 from confide.strategies.algorithm import (
     Algorithm,
     ClientResult,
@@ -274,6 +275,28 @@ def test_a_pass_that_lets_others_show_is_refused(
     monkeypatch.setattr(LinearStack, "pass_through", leaks)
     with pytest.raises(RowsDifferError, match=r"simulation\.engine=inline"):
         check.check(row, 20, 16)
+
+
+def test_a_round_whose_rows_differ_is_refused_before_it_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(privacy=PRIVATE)
+    trainer = make_trainer(workload_of(plan), plan)
+    (one,) = institutions(plan, (40,), trainer, tmp_path)
+    program, whole = program_of(trainer), LinearStack.pass_through
+
+    def leaks(self: LinearStack, rows: Tensor, x: Tensor, fn: Any) -> Any:
+        return whole(self, rows, x + 1e-7 * x.sum(dim=1, keepdim=True), fn)
+
+    monkeypatch.setattr(LinearStack, "pass_through", leaks)
+    reply = one.begin(question(plan, trainer), rows_fn=program.check_rows)
+    assert isinstance(reply, Reply)
+    assert reply.refusal == Refusal.ROWS_DIFFER
+    assert one.spent(plan.job).count == 0
+    monkeypatch.undo()
+    begun = one.begin(question(plan, trainer), rows_fn=program.check_rows)
+    assert isinstance(begun, RoundWork)
+    assert one.spent(plan.job).count == 1
 
 
 def test_only_stacks_that_are_trained_whole_are_laid_out() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from builders import build_plan, build_task
+from planted import scale_noise, scale_rate
 
 from confide.client import reservation
 from confide.client.training.private.clipping import ClippingRule
@@ -13,7 +14,6 @@ from confide.config.audit import AuditConfig
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
 from confide.models.compute import Compute
-from confide.privacy.randomness import KeyedGenerator
 from confide.protocol.plan import TrainingPlan
 from confide.simulations.audit.plan import fresh_workload, make_mechanism
 from confide.simulations.audit.situation import Candidates, Mechanism, Situation
@@ -59,12 +59,7 @@ def situation_of(plan: TrainingPlan, mechanism: Mechanism | None, **settings: An
 
 
 def halve_noise(patch: pytest.MonkeyPatch) -> None:
-    add_normal = KeyedGenerator.add_normal
-    patch.setattr(
-        KeyedGenerator,
-        "add_normal",
-        lambda self, targets, *, std: add_normal(self, targets, std=std / 2),
-    )
+    scale_noise(patch, 0.5)
 
 
 def double_clipping(patch: pytest.MonkeyPatch) -> None:
@@ -80,12 +75,7 @@ def double_clipping(patch: pytest.MonkeyPatch) -> None:
 
 
 def double_rate(patch: pytest.MonkeyPatch) -> None:
-    sample = KeyedGenerator.poisson_sample
-    patch.setattr(
-        KeyedGenerator,
-        "poisson_sample",
-        lambda self, count, rate: sample(self, count, min(1.0, 2 * rate)),
-    )
+    scale_rate(patch, 2.0)
 
 
 def reuse_seed(patch: pytest.MonkeyPatch) -> None:

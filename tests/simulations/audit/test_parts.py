@@ -18,6 +18,7 @@ from audits import (
     situation_of,
 )
 from builders import build_plan, build_tuning
+from company import ALONE, TOGETHER
 from small_models import TEXT, make_backbone
 
 from confide.client import schedule
@@ -39,6 +40,7 @@ from confide.simulations.audit.sampling import audit_sampling
 from confide.simulations.audit.situation import Part, Situation, Trained
 from confide.tasks.task import LABELS, Examples
 
+in_any_company = pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 Sabotage = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -54,6 +56,8 @@ def sabotaged(
     return faults(part(situation))
 
 
+@pytest.mark.usefixtures("engine")
+@in_any_company
 def test_a_sound_plan_passes_every_part() -> None:
     plan = private_plan()
     parts = ["noise", "sampling", "canary", "one_run"]
@@ -75,6 +79,8 @@ def test_every_bound_stands_beside_its_cap() -> None:
         assert 0 <= one.found <= one.cap
 
 
+@pytest.mark.usefixtures("engine")
+@in_any_company
 @pytest.mark.parametrize("epsilon", [1.0, 3.0, 8.0])
 def test_halved_noise_is_found_by_its_variance(
     epsilon: float, monkeypatch: pytest.MonkeyPatch
@@ -83,6 +89,8 @@ def test_halved_noise_is_found_by_its_variance(
     assert sabotaged(plan, halve_noise, audit_noise, monkeypatch) == ["noise of a step"]
 
 
+@pytest.mark.usefixtures("engine")
+@in_any_company
 @pytest.mark.parametrize("epsilon", [1.0, 3.0, 8.0])
 def test_one_seed_for_two_rounds_is_found_by_correlation(
     epsilon: float, monkeypatch: pytest.MonkeyPatch
@@ -101,6 +109,8 @@ def test_a_key_that_forgets_the_institution_is_found(monkeypatch: pytest.MonkeyP
     assert "noise of two requests" in faults(audit_noise(situation))
 
 
+@pytest.mark.usefixtures("engine")
+@in_any_company
 @pytest.mark.parametrize("epsilon", [3.0, 8.0])
 def test_a_doubled_rate_is_found_by_what_a_step_holds(
     epsilon: float, monkeypatch: pytest.MonkeyPatch
@@ -139,6 +149,8 @@ def test_a_tensor_without_noise_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     assert noise.trials.endswith("wrong in layers.0.bias")
 
 
+@pytest.mark.usefixtures("engine")
+@in_any_company
 @pytest.mark.parametrize("epsilon", [3.0, 8.0])
 def test_doubled_clipping_is_found_by_what_a_step_holds(
     epsilon: float, monkeypatch: pytest.MonkeyPatch

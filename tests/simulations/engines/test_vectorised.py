@@ -4,17 +4,25 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from builders import POLICY, build_plan, workload_of
 from safetensors.torch import load_file
 
+from confide.client.batched import cohort
 from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.stack import stack_of
 from confide.client.training_round import RoundWork
 from confide.errors import RunFailedError
 from confide.models.backbones import resolve_package_path
+from confide.models.compute import Compute
+from confide.simulations.engines import vectorised
+from confide.simulations.institutions import Setup
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=1")
@@ -180,3 +188,42 @@ def test_budgets_are_charged_and_refuse_as_for_inline(run: Simulate, tmp_path: P
         with pytest.raises(RunFailedError, match="budget_exhausted"):
             run(*charged, "server.num_rounds=2", name=f"{engine}-2")
     assert spent[0] == spent[1]
+
+
+def test_nobody_is_waited_for_once_a_rounds_time_is_up(
+    run: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    compute = CohortProgram.compute
+
+    def slow(program: CohortProgram, works: Sequence[RoundWork]) -> CohortResult:
+        clock[0] += 60
+        return compute(program, works)
+
+    monkeypatch.setattr(vectorised, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(cohort, "_CHUNK", 1)
+    monkeypatch.setattr(CohortProgram, "compute", slow)
+    timed = ("server.round_timeout_s=100", "server.min_clients=2")
+    found = run(*HEART, "privacy=none", *timed, VECTORISED)
+    assert list(found["failures"]["1"].values()) == ["no_reply"] * 2
+    assert len([one for one in found["clients"].values() if one["rounds"]]) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "autocast", "reason"),
+    [
+        ("cpu", None, None),
+        ("cpu", torch.bfloat16, "trainer.precision is not float32"),
+        ("cuda", None, None),
+        ("cuda", torch.bfloat16, None),
+        ("mps", None, "trainer.device=mps is not supported"),
+    ],
+)
+def test_a_gpu_computes_together_too_and_in_bf16(
+    device: str, autocast: torch.dtype | None, reason: str | None
+) -> None:
+    plan = build_plan()
+    compute = Compute(device=torch.device(device), autocast=autocast)
+    workload = replace(workload_of(plan), compute=compute)
+    setup = Setup(serves=plan, policy=POLICY, noise_secret=bytes(32))
+    assert vectorised._why_alone(workload, stack_of(workload.model), setup) == reason

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from builders import build_plan, build_tuning
+from company import ALONE, TOGETHER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -82,6 +83,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
 
 
 both_engines = pytest.mark.parametrize("book_keeping", [False, True])
+in_any_company = pytest.mark.parametrize("engine", [ALONE, TOGETHER], indirect=True)
 
 
 def loss_of(workload: Workload) -> LossFn:
@@ -405,6 +407,8 @@ def assert_std(values: Tensor, std: float) -> None:
     assert abs(float(values.mean())) < 5 * std / len(values) ** 0.5
 
 
+@in_any_company
+@pytest.mark.usefixtures("engine")
 def test_noise_of_a_step_is_sigma_times_clipping_norm_over_expected_batch(wide: Trainer) -> None:
     noise = train(wide, sigma=SIGMA) - train(wide, sigma=0.0)
     assert_std(noise, SIGMA * CLIP / (RATE * RECORDS))
@@ -412,6 +416,8 @@ def test_noise_of_a_step_is_sigma_times_clipping_norm_over_expected_batch(wide: 
     assert stats.kstest(noise.numpy(), "norm", args=(0, std)).pvalue > 1e-3
 
 
+@in_any_company
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("wrong", [0.95, 1.05])
 def test_that_test_finds_an_error_of_five_percent(wide: Trainer, wrong: float) -> None:
     noise = train(wide, sigma=SIGMA) - train(wide, sigma=0.0)
@@ -419,11 +425,15 @@ def test_that_test_finds_an_error_of_five_percent(wide: Trainer, wrong: float) -
         assert_std(noise, wrong * SIGMA * CLIP / (RATE * RECORDS))
 
 
+@in_any_company
+@pytest.mark.usefixtures("engine")
 def test_every_step_draws_its_own_noise_even_when_its_sample_is_empty(wide: Trainer) -> None:
     rate = 1e-9
     assert_std(train(wide, sigma=SIGMA, rate=rate, steps=4), 2 * SIGMA * CLIP / (rate * RECORDS))
 
 
+@in_any_company
+@pytest.mark.usefixtures("engine")
 def test_empty_sample_adds_noise_and_moves_the_parameters() -> None:
     trainer = Trainer(make_table([3]), private=True)
     assert (train(trainer, sigma=SIGMA, rate=1e-9) != 0).all()
@@ -443,6 +453,8 @@ def test_empty_sample_between_full_ones_counts_no_record_twice(book_keeping: boo
     assert not joined(workload.model).any()
 
 
+@in_any_company
+@pytest.mark.usefixtures("engine")
 def test_noise_of_two_institutions_is_uncorrelated(wide: Trainer) -> None:
     first, second = (
         train(wide, sigma=SIGMA, rate=1e-9, secret=institution_keys(KEY, name)("job", "1"))
@@ -451,6 +463,8 @@ def test_noise_of_two_institutions_is_uncorrelated(wide: Trainer) -> None:
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 / len(first) ** 0.5
 
 
+@in_any_company
+@pytest.mark.usefixtures("engine")
 def test_noise_of_two_mechanisms_is_uncorrelated(wide: Trainer) -> None:
     keys = institution_keys(KEY, "a")
     first, second = (
@@ -460,6 +474,8 @@ def test_noise_of_two_mechanisms_is_uncorrelated(wide: Trainer) -> None:
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 / len(first) ** 0.5
 
 
+@in_any_company
+@pytest.mark.usefixtures("engine")
 def test_same_key_repeats_the_round_exactly(wide: Trainer) -> None:
     assert train(wide, sigma=SIGMA, steps=2).equal(train(wide, sigma=SIGMA, steps=2))
 

@@ -1,16 +1,25 @@
 """Noise and samples of the real training path by chi-square, for records and groups, and planted
 bugs.
+
+Alone, and in the company of other institutions, by the vectorised engine's program.
 """
 
 import functools
-from itertools import pairwise
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from builders import build_plan, build_task
+from company import ALONE, TOGETHER, answers_in_company
+from planted import scale_noise, scale_rate
 from scipy import stats
 from torch import Tensor
 
+from confide.client.batched import cohort
+from confide.client.batched.draws import Drawn
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.private.dp_sgd import KeyedDPOptimizer
@@ -27,7 +36,7 @@ from confide.config.tunings.lora import LoraConfig
 from confide.config.tunings.tuning import TuningConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
-from confide.privacy.randomness import KeyedGenerator, derive_key
+from confide.privacy.randomness import KeyedGenerator, KeyedGenerators, derive_key
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode
@@ -36,13 +45,37 @@ from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.tasks.task import LABELS, Examples
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.usefixtures("engine"),
+]
 
 KEY = bytes(32)
 KINDS, UNITS = ("mlp", "lora", "head"), ("record", "group")
 """Records are clipped by book-keeping, groups by Opacus."""
+every_way = pytest.mark.parametrize(
+    ("kind", "unit", "engine"),
+    [
+        *itertools.product(KINDS, UNITS, (ALONE,)),
+        ("mlp", "record", TOGETHER),
+        ("head", "record", TOGETHER),
+    ],
+    indirect=["engine"],
+)
+sampled_ways = pytest.mark.parametrize(
+    ("kind", "unit", "engine", "rounds"),
+    [
+        *((kind, unit, ALONE, 200) for kind in ("mlp", "head") for unit in UNITS),
+        *(pytest.param("lora", unit, ALONE, 100, marks=pytest.mark.slow) for unit in UNITS),
+        *((kind, "record", TOGETHER, 200) for kind in ("mlp", "head")),
+    ],
+    indirect=["engine"],
+)
+every_unit = pytest.mark.parametrize(
+    ("unit", "engine"),
+    [*((unit, ALONE) for unit in UNITS), ("record", TOGETHER)],
+    indirect=["engine"],
+)
 NUM_UNITS, RATE = 64, 0.4
 OWNERS = torch.arange(NUM_UNITS).repeat_interleave(
     1 + torch.arange(NUM_UNITS) % 2
@@ -181,31 +214,28 @@ def check_steps(kind: str, unit: str) -> None:
     """Compare the noise of three steps of one round."""
     trainer, examples = make_trainer(kind, unit), make_examples(kind, unit)
     rounds = [train(trainer, examples, unit, steps=steps) for steps in (0, 1, 2, 3)]
-    noise = [after - before for before, after in pairwise(rounds)]
+    noise = [after - before for before, after in itertools.pairwise(rounds)]
     assert_uncorrelated(*noise)
     for one in noise:
         assert_std(one, LOUD * CLIP / (RATE * NUM_UNITS))
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
+@every_way
 def test_variance_of_the_noise_is_what_was_promised(kind: str, unit: str) -> None:
     check_noise(kind, unit)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@every_unit
 def test_variance_of_the_noise_does_not_depend_on_physical_batches(unit: str) -> None:
     check_noise("mlp", unit, physical=5)
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
+@every_way
 def test_steps_of_a_round_draw_noise_of_their_own(kind: str, unit: str) -> None:
     check_steps(kind, unit)
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
+@every_way
 def test_forgotten_noise_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_noise = KeyedDPOptimizer.add_noise
 
@@ -214,28 +244,28 @@ def test_forgotten_noise_is_found(kind: str, unit: str, monkeypatch: pytest.Monk
         add_noise(self)
 
     monkeypatch.setattr(KeyedDPOptimizer, "add_noise", forgetful)
-    with pytest.raises(AssertionError, match="wrong variance"):
-        check_noise(kind, unit)
-
-
-@pytest.mark.parametrize("factor", [0.975, 1.025])
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_variance_five_percent_off_is_found(
-    kind: str, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add = KeyedGenerator.add_normal
     monkeypatch.setattr(
-        KeyedGenerator,
-        "add_normal",
-        lambda self, targets, std: add(self, targets, std=factor * std),
+        KeyedGenerators,
+        "normals",
+        lambda _, times, count, *, std: itertools.repeat(
+            torch.zeros(len(std), count, dtype=torch.float64), times
+        ),
     )
     with pytest.raises(AssertionError, match="wrong variance"):
         check_noise(kind, unit)
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [0.975, 1.025])
+@every_way
+def test_variance_five_percent_off_is_found(
+    kind: str, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale_noise(monkeypatch, factor)
+    with pytest.raises(AssertionError, match="wrong variance"):
+        check_noise(kind, unit)
+
+
+@every_way
 def test_noise_repeated_in_every_step_is_found(
     kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,11 +275,18 @@ def test_noise_repeated_in_every_step_is_found(
         "add_normal",
         lambda _, targets, std: add(KeyedGenerator(KEY), targets, std=std),
     )
+    monkeypatch.setattr(
+        KeyedGenerators,
+        "normals",
+        lambda _, times, count, *, std: itertools.repeat(
+            KeyedGenerators([KEY] * len(std)).normal(count, std=std), times
+        ),
+    )
     with pytest.raises(AssertionError, match="correlated"):
         check_steps(kind, unit)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@every_unit
 def test_torch_seed_decides_neither_noise_nor_samples(unit: str) -> None:
     trainer, examples, updates = make_trainer("head", unit), make_examples("head", unit), []
     with torch.random.fork_rng(devices=[]):
@@ -265,7 +302,7 @@ def test_torch_seed_decides_neither_noise_nor_samples(unit: str) -> None:
 # --- clients and rounds, through their own doors
 
 
-def updates_at_the_doors(kind: str, unit: str) -> tuple[float, list[Tensor]]:
+def updates_at_the_doors(kind: str, unit: str, engine: str) -> tuple[float, list[Tensor]]:
     """Ask two clients for two rounds from the same tensors; return sigma and the updates."""
     trainer, plan, examples = make_trainer(kind, unit), make_plan(unit), make_examples(kind, unit)
     data = InstitutionData(
@@ -274,54 +311,53 @@ def updates_at_the_doors(kind: str, unit: str) -> tuple[float, list[Tensor]]:
         test=examples,
         groups=OWNERS if unit == "group" else None,
     )
-    doors, updates = (
-        InstitutionFactory(trainer, Setup(serves=plan, policy=compose().policy, noise_secret=KEY)),
-        [],
+    factory = InstitutionFactory(
+        trainer, Setup(serves=plan, policy=compose().policy, noise_secret=KEY)
     )
-    start = encode(start_of(trainer))
-    for name in ("north", "south"):
-        door = doors.open(name, data)
-        for server_round in (1, 2):
-            reply = door.handle(
-                "train", Request(plan=plan.to_json(), server_round=server_round, arrays=start)
-            )
+    doors = [factory.open(name, data) for name in ("north", "south")]
+    start, updates = encode(start_of(trainer)), []
+    for server_round in (1, 2):
+        request = Request(plan=plan.to_json(), server_round=server_round, arrays=start)
+        if engine == TOGETHER:
+            replies = answers_in_company(trainer, doors, request)
+        else:
+            replies = [door.handle("train", request) for door in doors]
+        for reply in replies:
             if reply.arrays is None:
                 raise ValueError(reply.refusal)
             tensors = decode(reply.arrays, trainer.shapes, max_value=1e9).tensors
             updates.append(torch.cat([part.flatten() for part in tensors.values()]).double())
-    return door.handle("query", Request(plan=plan.to_json())).figures["noise_multiplier"], updates
+    figures = doors[0].handle("query", Request(plan=plan.to_json())).figures
+    return figures["noise_multiplier"], updates
 
 
-def check_clients(kind: str, unit: str) -> None:
-    sigma, updates = updates_at_the_doors(kind, unit)
+def check_clients(kind: str, unit: str, engine: str) -> None:
+    sigma, updates = updates_at_the_doors(kind, unit, engine)
     assert_uncorrelated(*updates)
     for update in updates:
         assert_std(update, sigma * CLIP / (RATE * NUM_UNITS))
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_clients_and_rounds_draw_noise_of_their_own(kind: str, unit: str) -> None:
-    check_clients(kind, unit)
+@every_way
+def test_clients_and_rounds_draw_noise_of_their_own(kind: str, unit: str, engine: str) -> None:
+    check_clients(kind, unit, engine)
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
+@every_way
 def test_one_seed_for_two_clients_is_found(
-    kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, unit: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = institutions.institution_keys
     monkeypatch.setattr(
         institutions, "institution_keys", lambda secret, _name: keys(secret, "everybody")
     )
     with pytest.raises(AssertionError, match="correlated"):
-        check_clients(kind, unit)
+        check_clients(kind, unit, engine)
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("kind", KINDS)
+@every_way
 def test_one_key_for_two_rounds_is_found(
-    kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, unit: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         institutions,
@@ -329,7 +365,7 @@ def test_one_key_for_two_rounds_is_found(
         lambda secret, name: lambda job, _: derive_key(secret, name, job),
     )
     with pytest.raises(AssertionError, match="correlated"):
-        check_clients(kind, unit)
+        check_clients(kind, unit, engine)
 
 
 # --- samples
@@ -399,11 +435,7 @@ def check_sampling(kind: str, unit: str, rounds: int = 200) -> None:
     assert_poisson(sampled(kind, unit, rounds), RATE)
 
 
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize(
-    ("kind", "rounds"),
-    [("mlp", 200), ("head", 200), pytest.param("lora", 100, marks=pytest.mark.slow)],
-)
+@sampled_ways
 def test_units_are_sampled_at_their_rate_and_independently(
     kind: str, unit: str, rounds: int
 ) -> None:
@@ -411,34 +443,46 @@ def test_units_are_sampled_at_their_rate_and_independently(
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize(
-    ("kind", "rounds"),
-    [("mlp", 200), ("head", 200), pytest.param("lora", 100, marks=pytest.mark.slow)],
-)
+@sampled_ways
 def test_rate_ten_percent_off_is_found(
     kind: str, rounds: int, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps_alone(kind, unit)
-    sample = KeyedGenerator.poisson_sample
-    monkeypatch.setattr(
-        KeyedGenerator,
-        "poisson_sample",
-        lambda self, count, rate: sample(self, count, factor * rate),
-    )
+    scale_rate(monkeypatch, factor)
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_sampling(kind, unit, rounds)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@every_unit
 def test_batches_of_a_fixed_size_are_found(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fixed(self: KeyedGenerator, count: int, rate: float) -> Tensor:
         return self.uniform(count).argsort()[: round(rate * count)]
 
     steps_alone("head", unit)
     monkeypatch.setattr(KeyedGenerator, "poisson_sample", fixed)
+    uniform = KeyedGenerators.uniform
+
+    def ranked(self: KeyedGenerators, counts: Sequence[int]) -> Tensor:
+        drawn = uniform(self, counts).split(list(counts))
+        return torch.cat([(one.argsort().argsort() + 0.5) / len(one) for one in drawn])
+
+    monkeypatch.setattr(KeyedGenerators, "uniform", ranked)
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_sampling("head", unit)
+
+
+@pytest.mark.parametrize("engine", [TOGETHER], indirect=True)
+def test_samples_cut_to_the_expected_size_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, most = cohort.samples, round(RATE * NUM_UNITS)
+
+    def cut(*given: Any, rows: int) -> Iterator[Drawn]:
+        for drawn in samples(*given, rows=rows):
+            yield Drawn(drawn.places[:, :most], drawn.is_record[:, :most])
+
+    steps_alone("head", "record")
+    monkeypatch.setattr(cohort, "samples", cut)
+    with pytest.raises(AssertionError, match="wrong sampling"):
+        check_sampling("head", "record")
 
 
 # --- samples of the steps of one round
@@ -477,12 +521,12 @@ def check_steps_sampling(unit: str, steps: int = 400) -> None:
     assert low < float((counts - steps * RATE).square().sum() / variance) < high, "wrong sampling"
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@every_unit
 def test_steps_of_a_round_draw_samples_of_their_own(unit: str) -> None:
     check_steps_sampling(unit)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@every_unit
 def test_sample_repeated_in_every_step_is_found(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = KeyedGenerator.poisson_sample
     monkeypatch.setattr(
@@ -490,5 +534,19 @@ def test_sample_repeated_in_every_step_is_found(unit: str, monkeypatch: pytest.M
         "poisson_sample",
         lambda _, count, rate: sample(KeyedGenerator(KEY), count, rate),
     )
+    samples = cohort.samples
+
+    def repeated(
+        schedules: Sequence[LocalSchedule],
+        counts: Sequence[int],
+        masks: KeyedGenerators,
+        *,
+        rows: int,
+    ) -> Iterator[Drawn]:
+        once = [replace(it, steps=1) for it in schedules]
+        first = next(samples(once, counts, masks, rows=rows))
+        yield from itertools.repeat(first, max(it.steps for it in schedules))
+
+    monkeypatch.setattr(cohort, "samples", repeated)
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_steps_sampling(unit)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from builders import build_plan, build_task, build_tuning
+from company import ALONE, TOGETHER
 from datasets import Dataset
 from scipy import stats
 from torch import Tensor, nn
@@ -491,7 +492,12 @@ def test_scores_of_a_record_do_not_depend_on_the_others(hidden: tuple[int, ...])
 # --- through a whole round
 
 
-@pytest.mark.parametrize("by_opacus", [False, True])
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    ("by_opacus", "engine"),
+    [(False, ALONE), (True, ALONE), (False, TOGETHER)],
+    indirect=["engine"],
+)
 def test_underflow_of_a_factor_lengthens_no_gradient(by_opacus: bool) -> None:
     """Gradients near 1e38 and a small C made factors subnormal, which round by up to 2 x."""
     plan = build_plan(
