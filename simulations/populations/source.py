@@ -23,7 +23,9 @@ class RecordSource(Protocol):
             index: Its number, from 0 to `num_institutions` - 1.
 
         Returns:
-            A name that no other index has, such as `client-17`.
+            A name that no other index has, above the names of smaller indices in the order of
+            text, so that a cohort drawn by number is the one drawn from a list of sorted names:
+            numbers are padded, such as `client-0000017` of a million.
         """
 
     def index(self, name: str) -> int:
