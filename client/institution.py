@@ -90,6 +90,7 @@ class Institution:
             data=data,
             serves=serves,
             shapes=trainer.shapes,
+            begun=safeguards.begun,
         )
         self._account = RoundAccount(
             name,

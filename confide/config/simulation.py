@@ -43,6 +43,12 @@ class SimulationConfig:
         ge=1,
         le=1024,
     )
+    on_demand: bool | None = setting(
+        None,
+        "Whether an institution is opened, and its records made, when it is asked, and closed"
+        " again: memory then does not grow with their number. null: where there are more than 1,000"
+        " and a generator makes their records.",
+    )
     seed: int | None = setting(
         0,
         "Seed with which a run repeats exactly, noise included, so that its guarantee is nominal;"

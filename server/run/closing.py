@@ -72,6 +72,21 @@ def _intervals(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [f"95 % intervals: {', '.join(known)}."] if known else []
 
 
+def _sampled(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return a line on institutions that were drawn to score the model; nothing without any."""
+    if "sample" not in summary:
+        return []
+    sample = summary["sample"]
+    told = []
+    for name in names:
+        one = sample["metrics"].get(name, {})
+        if one.get("interval"):
+            low, high = one["interval"]
+            told.append(f"{name} {one['mean']:.3f}, 95 % {low:.3f} to {high:.3f}")
+    where = f"{sample['scored']:,} of {sample['institutions']:,} institutions, drawn at random"
+    return [f"Mean over {where}: {'; '.join(told)}."] if told else []
+
+
 def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Return lines on the scores, the cost in privacy, and the folder of a run."""
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
@@ -94,7 +109,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             else "no records for test"
         )
         lines = [f"Federated model: {kept}."]
-    lines += _intervals(summary, shown)
+    lines += _intervals(summary, shown) + _sampled(summary, shown)
     if "scores" in privacy:
         lines.append("Institutions release scores with noise; ± is its 95 % interval.")
     pooled = summary["baselines"].get("pooled", {}).get(metric)

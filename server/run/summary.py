@@ -13,6 +13,7 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
+from confide.server.run.measured import over_sample
 from confide.server.run.statement import privacy_statement
 from confide.server.run.withdrawal import Withdrawal
 
@@ -151,6 +152,8 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
     }
+    if outcome.is_sampled:
+        summary["sample"] = over_sample(outcome)
     if findings.references:
         summary["references"] = {
             name: _scores(one, "test") for name, one in findings.references.items()

@@ -8,8 +8,9 @@ from datasets import Dataset
 class RecordSource(Protocol):
     """The raw records of every institution of a population, made when one is asked for.
 
-    A source keeps no records and lists nobody: what it holds does not grow with the population, and the same index has the
-    same records whenever, in whichever order and in whichever process it is asked for.
+    A source keeps no records and lists nobody: what it holds does not grow with the population. The
+    same index has the same records whenever, in whichever order and in whichever process it is
+    asked for.
     """
 
     @property
