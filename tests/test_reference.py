@@ -13,7 +13,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from confide.client.deployment.kit import KitConfig
-from confide.config.composing.compose import register_schema
+from confide.config.composing.schema import register_schema
 from confide.config.fields import describe_range
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
