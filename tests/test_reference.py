@@ -36,6 +36,8 @@ def _fields(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _fields(hint, f"{key}.")
             continue
         yield key, item
+        if typing.get_origin(hint) not in (list, dict):  # a part that may be null has its own table
+            continue
         for inner in filter(dataclasses.is_dataclass, typing.get_args(hint)):
             yield from _fields(
                 inner, f"{key}.{'NAME' if typing.get_origin(hint) is dict else 'N'}."

@@ -14,7 +14,7 @@ from confide.simulations.generators.source import InstitutionFn, Made
 
 
 def synthetic(config: SyntheticConfig, shared: numpy.random.Generator) -> InstitutionFn:
-    """Return what makes an institution of synthetic(alpha, beta).
+    """Return what makes an institution, of alpha and beta or IID.
 
     Args:
         config: alpha, beta, and numbers of columns d and classes c.
