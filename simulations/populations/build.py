@@ -11,6 +11,7 @@ from confide.errors import ConfigError
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.server.run.carrier import Run
+from confide.simulations.generators.source import generated_source
 from confide.simulations.populations.on_demand import (
     RecordsOnDemand,
     checked_records,
@@ -54,7 +55,7 @@ def source_on_demand(config: Config, plan: TrainingPlan) -> RecordSource | None:
 
 def record_source(config: Config) -> RecordSource | None:
     """Return what makes institutions' records one by one; None where they are read as a whole."""
-    return None
+    return None if config.data.generator is None else generated_source(config.data)
 
 
 def _problems(config: Config, plan: TrainingPlan) -> Iterator[str]:

@@ -127,8 +127,12 @@ def encoder(
 def checked_records(
     source: RecordSource, name: str, config: DataConfig, *, plan: TrainingPlan
 ) -> Dataset:
-    """Return an institution's raw records, one a unit, in canonical order."""
-    return gather(source.records(source.index(name)), config, plan.task).records
+    """Return an institution's raw records, one a unit."""
+    records = source.records(source.index(name))
+    # Rows of a table without ids are all kept, and ordered where they are split
+    if config.id_column is None and plan.task.table_columns:
+        return records
+    return gather(records, config, plan.task).records
 
 
 def laid_out(names: Sequence[str], parts: Sequence[Dataset]) -> PartitionedRecords:
