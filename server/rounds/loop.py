@@ -105,7 +105,8 @@ def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
         # What an institution told the earlier process must still stand in its ledger.
         clients.ledger_heads.update(job.checkpoint.ledger_heads)
     for observer in job.observers:
-        observer.started(clients.num_examples)
+        # Of a population that is not listed nobody takes part before being asked
+        observer.started({} if clients.roster is not None else clients.num_examples)
         if state.server_round:
             observer.resumed(state)
     log.info(
@@ -125,7 +126,10 @@ def commit(enrolled: Enrolled, state: RunState) -> None:
         return
     clients = enrolled.clients
     enrolled.job.commit_fn(
-        Checkpoint(state=state, clients=clients.num_examples, ledger_heads=clients.ledger_heads)
+        # Of a population that is not listed more join, round by round
+        Checkpoint(
+            state=state, clients=dict(clients.num_examples), ledger_heads=clients.ledger_heads
+        )
     )
 
 

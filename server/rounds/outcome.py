@@ -18,7 +18,10 @@ class Observer(Protocol):
     """Hears of a run as it goes."""
 
     def started(self, clients: Mapping[str, int]) -> None:
-        """Hear who takes part: name -> declared number of training records."""
+        """Hear who takes part: name -> declared number of training records.
+
+        Empty where institutions are asked for their consent when they are first drawn.
+        """
 
     def resumed(self, state: RunState) -> None:
         """Hear, after ``started``, of rounds that an earlier process did."""
