@@ -39,6 +39,7 @@ from confide.server.report.marks import (
     titled,
 )
 from confide.server.report.read import RunFiles
+from confide.server.run.many import LABELS, LOCAL, LOCAL_OWN
 
 _HEAT_ROWS = 40
 _CONVERGENCE = (
@@ -54,7 +55,7 @@ def on_all_records(run: RunFiles) -> Picture | None:
     # "measured" says that no records were pooled: then there is no common scale
     if not run.local or metric not in federated or "measured" in federated:
         return None
-    values = {name: line[metric] for name, line in run.local.items() if metric in line}
+    values = run.values(f"{LOCAL}{metric}")
     reference = [("federated model", federated[metric], FEDERATED)]
     if run.pooled.get(metric) is not None:
         reference.append(("pooled model", run.pooled[metric], POOLED))
@@ -80,11 +81,11 @@ def on_all_records(run: RunFiles) -> Picture | None:
 def on_own_records(run: RunFiles) -> Picture | None:
     """Draw the federated and the local model of each institution on its own test records."""
     metric = run.metric
-    federated = {name: line[metric] for name, line in run.clients.items() if metric in line}
+    federated = run.values(metric)
     if not federated:
         return None
-    own = {name: run.local.get(name, {}).get("own_test", {}).get(metric) for name in federated}
-    known = {name: value for name, value in own.items() if value is not None}
+    own = run.values(f"{LOCAL_OWN}{metric}")
+    known = {name: own[name] for name in federated if name in own}
     if len(federated) > NAMED:
         figure, axes = new_axes(2.9)
         _draw_many(axes, federated, known, metric)
@@ -193,7 +194,7 @@ def _band(axes: Axes, rounds: pandas.DataFrame) -> None:
 
 def privacy(run: RunFiles) -> Picture | None:
     """Draw the epsilon that each institution has spent, and what it may spend."""
-    spent = {name: line["epsilon"] for name, line in run.clients.items() if "epsilon" in line}
+    spent = run.values("epsilon")
     if not spent:
         return None
     asked = float(run.config["privacy"]["epsilon"])
@@ -269,12 +270,12 @@ def _budgets(
 
 def sizes(run: RunFiles) -> Picture | None:
     """Draw the number of training records of each institution."""
-    counts = {name: line["num_examples"] for name, line in run.clients.items()}
+    counts = run.values("num_examples")
     if not counts:
         return None
     if len(counts) > NAMED:
         figure, axes = new_axes(2.6)
-        bins = min(30, max(counts.values()) - min(counts.values()) + 1)
+        bins = min(30, int(max(counts.values()) - min(counts.values())) + 1)
         axes.hist(list(counts.values()), bins=bins, color=FEDERATED, alpha=0.7)
         axes.set(xlabel="training records", ylabel="institutions")
     else:
@@ -299,10 +300,8 @@ def sizes(run: RunFiles) -> Picture | None:
 
 def labels(run: RunFiles) -> Picture | None:
     """Draw the share of each label at each institution, as a heat map."""
-    counts = {name: line["labels"] for name, line in run.clients.items() if line.get("labels")}
-    if not counts:
+    if (frame := _label_counts(run)).empty:
         return None
-    frame = pandas.DataFrame.from_dict(counts, orient="index").fillna(0)
     shares = frame.div(frame.sum(axis=1).clip(lower=1), axis=0)
     caption = (
         "Share of each label in an institution's records, test and validation included; known only"
@@ -327,6 +326,15 @@ def labels(run: RunFiles) -> Picture | None:
         title="Labels at each institution",
         caption=caption,
     )
+
+
+def _label_counts(run: RunFiles) -> pandas.DataFrame:
+    """Return records by institution and label; empty where only institutions know."""
+    if run.many:
+        columns = [name for name in run.rows.columns if name.startswith(LABELS)]
+        return run.rows[columns].fillna(0).rename(columns=lambda name: name.removeprefix(LABELS))
+    counts = {name: line["labels"] for name, line in run.clients.items() if line.get("labels")}
+    return pandas.DataFrame.from_dict(counts, orient="index").fillna(0)
 
 
 def bytes_moved(run: RunFiles) -> Picture | None:
