@@ -10,6 +10,7 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.table import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
+from confide.server.report.cost_plots import bytes_moved, seconds
 from confide.server.report.guarantee import guarantee, meaning
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
@@ -30,7 +31,10 @@ from confide.server.report.sections.evaluation import evaluation_blocks
 from confide.server.report.sections.inputs import gains
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 
-_SOME = "Where the model is weakest, and the institution with the most records"
+_SOME = (
+    "Where the model is weakest, and the institution with the most records; all {count:,} are in"
+    " {file}"
+)
 _LOCAL_ON_POOLED = "local model, pooled test records"
 _FEDERATED_ON_OWN = "federated model, own test records"
 _FROM_COUNTS = (
@@ -74,7 +78,7 @@ def report_page(run: RunFiles) -> str:
         table=_institutions(run),
         quantiles=_quantiles(run),
         many=run.num_institutions > NAMED,
-        shown=f"All {len(run.clients)} institutions" if not run.many else _SOME,
+        shown=_SOME.format(**run.many) if run.many else f"All {len(run.clients)} institutions",
         pooled=bool(run.pooled),
         local=bool(run.local),
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
@@ -93,7 +97,7 @@ def report_page(run: RunFiles) -> str:
         audit=audit_section(run.folder),
         data=drawn(plots.sizes(run), plots.labels(run)),
         notes=summary.get("data", {}).get("notes", []),
-        cost=drawn(plots.bytes_moved(run), plots.seconds(run)),
+        cost=drawn(bytes_moved(run), seconds(run)),
         failures=_failures(run),
         command=sentences.reproduce(run),
         again=sentences.repetition(run),

@@ -42,6 +42,11 @@ from confide.server.report.read import RunFiles
 from confide.server.run.many import LABELS, LOCAL, LOCAL_OWN
 
 _HEAT_ROWS = 40
+_TAILS = 0.05
+_CONVERGENCE_OF_MANY = (
+    "Line: mean over institutions, weighted by their validation records; band: nine of ten"
+    " institutions lie in it."
+)
 _CONVERGENCE = (
     "Line: mean over institutions, weighted by their validation records; band: from the lowest to"
     " the highest institution."
@@ -161,7 +166,8 @@ def convergence(run: RunFiles) -> list[Picture]:
     pictures = []
     # Once, where the loss is the primary metric
     for name in dict.fromkeys([run.metric, "log_loss"]):
-        rounds = by_round(run.rounds_of(name, "validation"))
+        # Of many the lowest and the highest are chance
+        rounds = by_round(run.rounds_of(name, "validation"), tails=_TAILS if run.many else 0.0)
         if rounds.empty:
             continue
         figure, axes = new_axes(2.7)
@@ -169,7 +175,7 @@ def convergence(run: RunFiles) -> list[Picture]:
         # A line through a single point would not be seen
         marker = "o" if len(rounds) == 1 else ""
         axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker=marker)
-        caption = _CONVERGENCE
+        caption = _CONVERGENCE_OF_MANY if run.many else _CONVERGENCE
         noise = noise_by_round(run.rounds_of(noise_name(name), "validation"))
         if not noise.empty:
             mean, half = rounds["mean"].loc[noise.index], NOISE_QUANTILE * noise
@@ -282,12 +288,12 @@ def sizes(run: RunFiles) -> Picture | None:
         figure, axes = new_axes(0.9 + 0.27 * len(counts))
         axes.barh(
             range(len(counts)),
-            list(reversed(counts.values())),
+            list(counts.values())[::-1],
             height=0.6,
             color=FEDERATED,
             alpha=0.8,
         )
-        axes.set_yticks(range(len(counts)), [short(name) for name in reversed(counts)])
+        axes.set_yticks(range(len(counts)), [short(name) for name in list(counts)[::-1]])
         axes.set_xlabel("training records")
         axes.grid(visible=False, axis="y")
     return picture(
@@ -337,64 +343,12 @@ def _label_counts(run: RunFiles) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(counts, orient="index").fillna(0)
 
 
-def bytes_moved(run: RunFiles) -> Picture | None:
-    """Draw the bytes sent in each round, in both directions."""
-    up, down = (
-        run.rounds_of(f"bytes_{way}", "train").set_index("round")["value"] for way in ("up", "down")
-    )
-    if up.empty:
-        return None
-    largest = max(up.max(), down.max())
-    units = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
-    unit, factor = next((unit, size) for unit, size in units if largest >= size or size == 1)
-    figure, axes = new_axes(2.4)
-    axes.plot(
-        down.index, down / factor, color=MUTED, linestyle="--", label="models to institutions"
-    )
-    axes.plot(up.index, up / factor, color=FEDERATED, label="updates to the coordinator")
-    axes.set(xlabel="round", ylabel=unit)
-    axes.set_ylim(bottom=0)
-    rounds_axis(axes, up.index)
-    legend(axes, "lower right")
-    return picture(
-        "bytes",
-        figure,
-        title="Data transferred, round by round",
-        caption="Tensors only, summed over all institutions.",
-    )
-
-
-def seconds(run: RunFiles) -> Picture | None:
-    """Draw the time of each phase."""
-    phases = {name: value for name, value in run.summary.get("phases", {}).items() if value}
-    if not phases:
-        return None
-    figure, axes = new_axes(0.8 + 0.3 * len(phases))
-    names = list(reversed(phases))
-    bars = axes.barh(
-        range(len(names)), [phases[name] for name in names], height=0.55, color=FEDERATED, alpha=0.8
-    )
-    axes.bar_label(bars, fmt="%.1f s", padding=4, color=INK)
-    axes.set_yticks(range(len(names)), names)
-    axes.margins(x=0.16)
-    axes.set_xlabel("seconds")
-    axes.grid(visible=False, axis="y")
-    return picture(
-        "seconds",
-        figure,
-        title="Time in each phase",
-        caption="Elapsed time; for a resumed run, that of earlier processes too.",
-    )
-
-
 __all__ = [
-    "bytes_moved",
     "convergence",
     "labels",
     "on_all_records",
     "on_own_records",
     "privacy",
     "privacy_by_round",
-    "seconds",
     "sizes",
 ]

@@ -126,6 +126,10 @@ def records(run: RunFiles) -> str:
         return "The run ended before the records could be counted."
     if not data:
         return counts + " Records stayed at the institutions, and each counted its own."
+    made = run.config["data"].get("generator")
+    if made:
+        by = f"data.generator.kind={made['kind']}"
+        return f"{counts} They were made up from a seed, an institution at a time ({by})."
     source = str(data.get("path", ""))
     if not source.startswith("pkg://"):
         # The name alone: a report is shown to others, who need not see where files are

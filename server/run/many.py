@@ -125,6 +125,9 @@ def condensed(summary: Mapping[str, Any], table: pyarrow.Table) -> dict[str, Any
     if "evaluation" in summary:
         # Of each institution nothing that the file does not have
         shorter["evaluation"] = {**summary["evaluation"], "clients": {}}
+        counted = summary["evaluation"].get("counted", ())
+        if len(counted) > MANY:
+            shorter["evaluation"]["counted"] = len(counted)
     return shorter
 
 

@@ -90,7 +90,7 @@ def test_nobodys_records_are_told(tmp_path: Path) -> None:
 def test_what_has_to_be_read_together_is_no_source(tmp_path: Path, place: Path) -> None:
     shuffled = TABLE.take([*range(1, len(TABLE)), 0])
     path = tmp_path / "shuffled.parquet"
-    pyarrow.parquet.write_table(shuffled.take(list(range(0, 210, 2)) + [1]), path)
+    pyarrow.parquet.write_table(shuffled.take([*range(0, 210, 2), 1]), path)
     assert record_source(config_of(path), TASK) is None
     assert record_source(config_of(place, partitioner="iid"), TASK) is None
     assert record_source(config_of(place, max_records=5), TASK) is None
