@@ -158,6 +158,12 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
                 encoding=config.encoding, errors=config.encoding_errors, files=task.files
             ),
         )
+    if by_file(config) and not source.files:
+        raise DataError(
+            f"data.partition_by=null: the files of {config.source} hold records of several"
+            " institutions; name the column that tells them apart, data.partition_by=COLUMN (user"
+            " in LEAF's JSON; COLUMN of folders called COLUMN=VALUE)."
+        )
     return made_of(source, task, place=partition_column(config)) if makes else source
 
 

@@ -44,12 +44,13 @@ class DataConfig:
     # ??? is OmegaConf's word for a setting that has no default and must be set.
     path: str = setting(
         "???",
-        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .npz;"
-        " .conll, .bio, .iob, .iob2, .bioes, .bmes or .txt with a word and its tag a line),"
-        " pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
-        " institution, a folder of pictures or sounds ([INSTITUTION/]CLASS/FILE), or a"
-        " database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}); empty if"
-        " _target_ returns the records or a generator makes them.",
+        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow,"
+        " .npz; .conll, .bio, .iob, .iob2, .bioes, .bmes or .txt with a word and its tag a"
+        " line), pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
+        " institution, Parquet in folders called COLUMN=VALUE, LEAF's JSON, a folder of pictures"
+        " or sounds ([INSTITUTION/]CLASS/FILE), or a database's SQLAlchemy URL (its password"
+        " from ~/.pgpass or ${oc.env:NAME}); empty if _target_ returns the records or a"
+        " generator makes them.",
     )
     _target_: str | None = setting(
         None,

@@ -1,5 +1,6 @@
 """What a run leaves for people and scripts: ``summary.json``."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -193,6 +194,7 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
     """Describe each institution: its records, what it spent, how the model scores on its own."""
     history = outcome.state.history
     last_epsilon = {name: value for record in history for name, value in record.epsilon.items()}
+    rounds = Counter(name for record in history for name in record.accepted)
     clients = {}
     for name, line in findings.institutions.items():
         client: dict[str, Any] = {"num_examples": line.num_examples}
@@ -207,7 +209,7 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
             client["budget"] = dict(findings.budgets[name])
         client |= _metrics(line.test)
         client["test_examples"] = int(line.test.get("num_examples", 0))
-        client["rounds"] = sum(name in record.accepted for record in history)
+        client["rounds"] = rounds[name]
         clients[name] = client
     return clients
 

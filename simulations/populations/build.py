@@ -11,7 +11,7 @@ from confide.errors import ConfigError
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.server.run.carrier import Run
-from confide.simulations.generators.source import generated_source
+from confide.simulations.populations.kinds import record_source
 from confide.simulations.populations.on_demand import (
     RecordsOnDemand,
     checked_records,
@@ -37,25 +37,22 @@ def source_on_demand(config: Config, plan: TrainingPlan) -> RecordSource | None:
         ConfigError: if a population is to be made on demand that has to be listed.
     """
     wanted = config.simulation.on_demand
-    source = record_source(config)
-    if source is None and wanted:
+    # Records that are read are listed unless somebody asks: whoever has them expects baselines
+    if wanted is False or (wanted is None and config.data.generator is None):
+        return None
+    source = record_source(config.data, plan.task)
+    if source is None:
         raise ConfigError(
             f"simulation.on_demand=true: the records of {config.data.source} are read as a whole"
-            " and dealt out; leave it out."
+            " and dealt out; leave it out, or bring them as Parquet partitioned by the column"
+            " data.partition_by, or sorted by it."
         )
-    if source is None or wanted is False:
-        return None
     if wanted is None and source.num_institutions <= MANY:
         return None
     problems = [*config.client_problems(source.num_institutions), *_problems(config, plan)]
     if problems:
         raise ConfigError(problems)
     return source
-
-
-def record_source(config: Config) -> RecordSource | None:
-    """Return what makes institutions' records one by one; None where they are read as a whole."""
-    return None if config.data.generator is None else generated_source(config.data)
 
 
 def _problems(config: Config, plan: TrainingPlan) -> Iterator[str]:
@@ -136,4 +133,4 @@ def records_on_demand(
     return EncodedRecords(data=records, units={}, source=told), fingerprints
 
 
-__all__ = ["MANY", "record_source", "records_on_demand", "source_on_demand"]
+__all__ = ["MANY", "records_on_demand", "source_on_demand"]
