@@ -46,9 +46,9 @@ class SimulationConfig:
     on_demand: bool | None = setting(
         None,
         "Whether an institution is opened, and its records made, when it is asked, and closed"
-        " again: memory then does not grow with their number. Records come from a generator, or from"
-        " Parquet partitioned or sorted by institution. null: where a generator makes those of more"
-        " than 1,000.",
+        " again: memory then does not grow with their number. Records come from a generator, or"
+        " from Parquet partitioned or sorted by institution. null: where a generator makes those"
+        " of more than 1,000.",
     )
     seed: int | None = setting(
         0,
