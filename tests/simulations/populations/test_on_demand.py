@@ -5,11 +5,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from stopped_run import Simulate, kill_when, metrics_of, newest, started, stopped
 
+from confide.config.composing.compose import compose
 from confide.errors import ConfigError, DataError
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
+from confide.simulations.generators.source import generated_source
 
 SMALL = (
     "experiment=synthetic_logistic",
@@ -46,6 +49,30 @@ def test_weights_are_those_of_the_listed_run(
     assert cohorts(tmp_path / "asked") == cohorts(tmp_path / "listed")
     for name, line in asked["clients"].items():
         assert {**line, "labels": None} == {**listed["clients"][name], "labels": None}
+
+
+def test_parquet_by_institution_is_read_one_at_a_time_to_the_same_weights(
+    run: Simulate, tmp_path: Path
+) -> None:
+    folder = tmp_path / "records"
+    source = generated_source(compose(SMALL).data)
+    for index in range(source.num_institutions):
+        part = folder / f"site={source.name(index)}"
+        part.mkdir(parents=True)
+        pyarrow.parquet.write_table(source.table(index), part / "part-0.parquet")
+    words = (
+        "task=synthetic_logistic",
+        "backbone=logistic",
+        "tuning=full",
+        "privacy=none",
+        f"data.path={folder}",
+        "data.partitioner=natural",
+        "data.partition_by=site",
+        *(word for word in SMALL if word.startswith(("strategy", "server"))),
+    )
+    listed, asked = run(*words, *LISTED, name="listed"), run(*words, ON_DEMAND, name="asked")
+    assert asked["model_sha256"] == listed["model_sha256"]
+    assert cohorts(tmp_path / "asked") == cohorts(tmp_path / "listed")
 
 
 def test_a_million_institutions_leave_what_a_few_thousand_leave(
