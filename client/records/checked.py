@@ -137,7 +137,7 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
     if config.generator is not None:
         raise DataError(
             f"data.generator.kind={config.generator.kind}: a simulation makes these records, and"
-            " there are none to be read; set data/generator=null and data.path=FILE."
+            " there are none to be read; set data/generator=none and data.path=FILE."
         )
     refuse_shared(config, task)
     makes = TASKS[task.kind].maker is not None and not holds_records(config, task)

@@ -62,7 +62,7 @@ class DataConfig:
     generator: GeneratorConfig | None = setting(
         None,
         "What makes the records of a population of num_clients institutions, from a seed; chosen by"
-        " its group, data/generator=NAME. null: they are read.",
+        " its group, data/generator=NAME. none: they are read.",
     )
     query: str | None = setting(None, "SQL query (SELECT ...), if path is a database's URL.")
     encoding: str = setting(
@@ -225,7 +225,7 @@ class DataConfig:
         if self.path or self._target_ is not None:
             yield (
                 f"path={redact(self.path)!r}, _target_={self._target_}: {kind} makes the records;"
-                " leave these out, or set data/generator=null."
+                " leave these out, or set data/generator=none."
             )
         if (self.partitioner, self.partition_by) != ("natural", INSTITUTION_COLUMN):
             yield (

@@ -68,6 +68,8 @@ def register_schema() -> None:
         store.store(
             group="data/generator", name=name, node=OmegaConf.structured(made), package="data"
         )
+    none = OmegaConf.create({"generator": None})
+    store.store(group="data/generator", name="none", node=none, package="data")
     # Of the whole strategy: what stands for a part is no part itself
     left_open = OmegaConf.create({"objective": DictConfig(OBJECTIVE)})
     store.store(group="strategy/objective", name="suited", node=left_open, package="strategy")

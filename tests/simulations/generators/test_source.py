@@ -154,8 +154,14 @@ def test_what_says_otherwise_is_refused(words: list[str], said: str) -> None:
         compose(["experiment=synthetic", *words])
 
 
+def test_records_may_be_read_instead() -> None:
+    config = compose(["experiment=synthetic", "data/generator=none", "data.path=a.csv"])
+    assert config.data.generator is None
+    assert (config.data.path, config.data.partition_by) == ("a.csv", None)
+
+
 def test_a_generator_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match="Choose one of: linear, logistic, synthetic"):
+    with pytest.raises(ConfigError, match="Choose one of: linear, logistic, none, synth"):
         compose(["data.generator=synthetik", "task=synthetic", "backbone=logistic", "tuning=full"])
 
 
