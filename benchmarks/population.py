@@ -7,11 +7,18 @@ part, and what the same takes where each institution is encoded by itself, in tu
 requests repeat: four metrics of eight records beside scikit-learn's, a plan's hash beside writing
 the plan again, and calibration beside plain halving. At most 10 ms an institution on the two cores
 this was made on; all else are ratios within one run.
+
+Last, whole runs of 10 rounds over made-up populations of 10^4 and 10^6 institutions, of which a
+cohort of 100 is asked each round: peak memory and seconds a round, each in a process of its own.
 """
 
 import argparse
 import csv
+import json
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +30,7 @@ from sklearn import metrics as theirs
 
 from confide.client.assembly import make_trainer
 from confide.client.records.encoded import encode_institution
+from confide.config.composing.compose import compose
 from confide.config.data import DataConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.run import Config
@@ -38,8 +46,11 @@ from confide.server.progress.lines import QuietProgress
 from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.simulations.population import PartitionedRecords
 from confide.simulations.records import encode_records, load_population
+from confide.simulations.run import simulate
 
 ROWS, COLUMNS = 20, 10
+COHORT = 100
+KIB = 1024
 SECRET = bytes(32)
 
 
@@ -213,12 +224,82 @@ def calibrations(sizes: Sequence[int], *, rounds: int = 20) -> None:
     print(f"calibration: {1e3 * taken / len(schedules):.0f} ms a size")
 
 
+def measure(institutions: int, rounds: int) -> None:
+    """Run over a population made on demand, and print what it took as JSON."""
+    config = compose(
+        [
+            "experiment=synthetic_logistic",
+            f"data.num_clients={institutions}",
+            "data.generator.num_records=32",
+            "strategy=fedavg",
+            "strategy/selection=uniform",
+            f"strategy.selection.clients_per_round={COHORT}",
+            "simulation.engine=vectorised",
+            f"server.num_rounds={rounds}",
+            f"server.evaluation_clients={COHORT}",
+        ]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        simulate(config, Path(folder), progress=QuietProgress(metric="accuracy"))
+        lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+        checkpoint = max((Path(folder) / "checkpoints").glob("round-*")).stat().st_size
+    told = [json.loads(line) for line in lines]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB
+    taken = {
+        "peak_mb": peak,
+        "seconds": statistics.median(one["value"] for one in told if one["name"] == "seconds"),
+        "checkpoint_kb": checkpoint / KIB,
+    }
+    print(json.dumps(taken))
+
+
+def large(few: int, many: int, *, rounds: int, turns: int) -> None:
+    """Print how memory and seconds a round grow from a small population to a large one."""
+    found: dict[int, list[dict[str, float]]] = {few: [], many: []}
+    for _ in range(turns):  # in turn: a machine is not equally busy all the time
+        for institutions, runs in found.items():
+            words = ["--measure", str(institutions), "--rounds", str(rounds)]
+            done = subprocess.run(
+                [sys.executable, __file__, *words], capture_output=True, text=True, check=True
+            )
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    print(f"\ncohort {COHORT}, {rounds} rounds, medians of {turns} runs each:")
+    medians = {
+        institutions: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        for institutions, runs in found.items()
+    }
+    for institutions, one in medians.items():
+        print(
+            f"{institutions:,} institutions: peak {one['peak_mb']:.0f} MB,"
+            f" {one['seconds']:.2f} s a round, checkpoint {one['checkpoint_kb']:.0f} kB"
+        )
+    ratios = {name: medians[many][name] / medians[few][name] for name in medians[few]}
+    print(
+        f"ratios: memory {ratios['peak_mb']:.2f}, seconds {ratios['seconds']:.2f},"
+        f" checkpoint {ratios['checkpoint_kb']:.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--institutions", type=int, default=1000)
     parser.add_argument("--alone", type=int, default=60, help="of them, encoded one by one")
+    parser.add_argument("--measure", type=int, help="this population alone, made on demand")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--large", action="store_true", help="the populations on demand alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.measure is not None:
+        measure(arguments.measure, arguments.rounds)
+        return
+    if not arguments.large:
+        listed(arguments)
+    large(10**4, 10**6, rounds=arguments.rounds, turns=arguments.turns)
+
+
+def listed(arguments: argparse.Namespace) -> None:
+    """Measure populations whose institutions are all open, and what requests repeat."""
     with tempfile.TemporaryDirectory() as folder:
         set_up(Path(folder), arguments.institutions, alone=arguments.alone)
     plan = make_plan(config_of(Path("rows.csv")), backbone_sha256=None)

@@ -1,5 +1,7 @@
 """Which plans an institution takes part in, and what each comes to here."""
 
+import sys
+
 from confide.client.ledger.ledger import Ledger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
@@ -24,6 +26,7 @@ class Admission:
         data: its records.
         serves: the plan that its trainer was built for.
         shapes: names and shapes of the trainable tensors.
+        begun: job -> the plan that it began to train with, as text; kept up to date.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Admission:
         data: InstitutionData,
         serves: TrainingPlan,
         shapes: Shapes,
+        begun: dict[str, str],
     ) -> None:
         self._policy = policy
         self._ledger = ledger
@@ -41,7 +45,7 @@ class Admission:
         self._serves = serves
         self._shapes = shapes
         self._schedules: dict[str, LocalSchedule] = {}
-        self._begun: dict[str, str] = {}
+        self._begun = begun
 
     def schedule(self, plan: TrainingPlan, text: str) -> LocalSchedule:
         """Check a plan once, and return the work that it comes to here.
@@ -83,7 +87,8 @@ class Admission:
         """
         if len(self._begun) >= _MOST_PLANS:
             self._begun.clear()
-        if self._begun.setdefault(job, text) != text:
+        # Many institutions of one process are sent one text, which it keeps once
+        if self._begun.setdefault(job, sys.intern(text)) != text:
             raise ProtocolError(
                 f"Job {job} comes with another plan than before.", code=Refusal.PLAN_CHANGED
             )

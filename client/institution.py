@@ -91,6 +91,7 @@ class Institution:
             data=data,
             serves=serves,
             shapes=trainer.shapes,
+            begun=safeguards.begun,
         )
         self._account = RoundAccount(
             name,

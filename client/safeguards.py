@@ -1,7 +1,7 @@
 """What an institution decides and remembers by itself, whatever a plan says."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.evaluation_quota import Evaluations
@@ -26,6 +26,7 @@ class Safeguards:
         states: tensors kept between rounds; None declines algorithms that keep any.
         evaluations: bound on how many exact scores leave; None for any number, in a simulation.
         brackets: whether epsilon is told as that of a few numbers of rounds, in a simulation.
+        begun: job -> the plan that it began to train with here, as text.
     """
 
     policy: Policy
@@ -36,6 +37,7 @@ class Safeguards:
     states: ClientStates | None = None
     evaluations: Evaluations | None = None
     brackets: bool = False
+    begun: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:

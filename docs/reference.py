@@ -18,7 +18,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from confide.client.deployment.kit import KitConfig
-from confide.config.composing.compose import register_schema
+from confide.config.composing.schema import register_schema
 from confide.config.fields import describe_range
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
@@ -101,6 +101,11 @@ def rows(schema: type, prefix: str = "", *, leave: tuple[str, ...] = ()) -> Iter
 
 def _inside(hint: Any) -> Iterator[tuple[str, type]]:
     """Yield the dataclass that a list or a mapping holds, under the name of an element."""
+    if typing.get_origin(hint) not in (
+        list,
+        dict,
+    ):  # a part that may be null has a table of its own
+        return
     for argument in typing.get_args(hint):
         if dataclasses.is_dataclass(argument):
             yield "NAME" if typing.get_origin(hint) is dict else "N", typing.cast(type, argument)
@@ -166,7 +171,7 @@ def _defaults() -> dict[str, str | None]:
         for entry in listed
         if isinstance(entry, dict)
         for group, choice in entry.items()
-        if not group.startswith("override ")
+        if not group.startswith("override ") and "/" not in group
     }
 
 
@@ -245,7 +250,9 @@ def _parts(group: str) -> Iterator[str]:
         if not isinstance(kinds, dict):
             continue
         for file, entry in kinds.items():
-            schema = entry.node._metadata.object_type
+            # A part may come with settings of its whole group
+            node = (entry.package == group and entry.node._get_node(part)) or entry.node
+            schema = node._metadata.object_type
             if not dataclasses.is_dataclass(schema):  # a rule stands for a part, and has no schema
                 continue
             yield f"### {group}/{part}={file.removesuffix('.yaml')}\n\n{_summary(schema)}\n"

@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
 from confide.server.rounds import loop
 from confide.server.rounds.collect import Intake, collect_updates
+from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
@@ -36,7 +37,7 @@ class _Driven:
         cohort: names of those asked in the round under way.
     """
 
-    enrolled: loop.Enrolled
+    enrolled: Enrolled
     state: RunState
     cohort: list[str]
 
@@ -100,7 +101,9 @@ class RoundStrategy(Strategy):
             enrolled, state = loop.begin(self._job, grid, _decoded(arrays))
         else:
             enrolled, state = self._driven.enrolled, self._driven.state
-        cohort = loop.select(enrolled, server_round)
+        drawn = loop.select(enrolled, server_round)
+        declined = enrolled.admit(drawn)
+        cohort = [name for name in drawn if name not in declined]
         self._driven = _Driven(enrolled=enrolled, state=state, cohort=cohort)
         request = self._job.algorithm.request(_decoded(arrays), state.strategy_state)
         return loop.train_question(enrolled, cohort, server_round, encode(request)).messages(

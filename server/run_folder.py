@@ -30,6 +30,7 @@ REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
 CURVES = "curves.svg"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 WITHDRAWN = "withdrawn.json"
+INSTITUTIONS = "institutions.parquet"
 LOG = "confide.log"
 """As conf/config.yaml names the job."""
 LEDGER_HEADS = "ledger_heads.jsonl"
@@ -38,11 +39,12 @@ GRAM = "gram.safetensors"
 _OWN_FILES = f"{CHECKPOINTS}/conf"
 
 _STALE = (
-    SUMMARY,  # these seven must not stand beside what is computed now
+    SUMMARY,  # these eight must not stand beside what is computed now
     REPORT,
     CARD,
     AUDIT,
     CURVES,
+    INSTITUTIONS,
     STATISTICS,
     STATISTICS_PAGE,
     "audit-*.svg",

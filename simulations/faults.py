@@ -7,8 +7,9 @@ for other clients.
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from flwr.app import Message
@@ -19,6 +20,9 @@ from confide.errors import ConfigError
 from confide.privacy.randomness import seed_from
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.tensors import encode
+
+
+_TOLD = 20
 
 
 class InjectedError(RuntimeError):
@@ -139,7 +143,7 @@ class FaultyDelivery:
 
 
 def make_faults(
-    configs: Sequence[FaultConfig], names: Sequence[str], *, secret: bytes, job: str
+    configs: Sequence[FaultConfig], names: Collection[str], *, secret: bytes, job: str
 ) -> Faults | None:
     """Return the faults that are asked for; None for none.
 
@@ -153,11 +157,10 @@ def make_faults(
         ConfigError: if one is meant for nobody.
     """
     meant = {fault.client for fault in configs if fault.client is not None}
-    unknown = sorted(meant - set(names))
+    unknown = sorted(name for name in meant if name not in names)
     if unknown:
-        raise ConfigError(
-            f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(names)}."
-        )
+        told = ", ".join(islice(names, _TOLD)) + (", ..." if len(names) > _TOLD else "")
+        raise ConfigError(f"simulation.faults names {', '.join(unknown)}; the clients are {told}.")
     return Faults(tuple(configs), secret, job) if configs else None
 
 

@@ -19,6 +19,8 @@ from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
 from confide.simulations.engines.engine import Engine
+from confide.simulations.populations.on_demand import RecordsOnDemand
+from confide.strategies.roster import Roster
 from confide.strategies.strategy import FederatedAlgorithm
 
 
@@ -42,6 +44,11 @@ class Federation:
     engine: Engine
     source: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def roster(self) -> Roster | None:
+        """Names of a population that is not listed; None where everybody is."""
+        return self.data.roster if isinstance(self.data, RecordsOnDemand) else None
+
     def job(self, algorithm: FederatedAlgorithm, plan: TrainingPlan, settings: ServerConfig) -> Job:
         """Return a job over this federation, which nobody observes and which keeps no checkpoint.
 
@@ -61,9 +68,11 @@ class Federation:
             job: name of the job.
             only: names of those who take part; None for all.
         """
-        grid = self.engine.grid(job, list(self.data) if only is None else only)
+        roster = self.roster if only is None else None
+        names = only if only is not None else roster or list(self.data)
+        grid = self.engine.grid(job, names)
         with task_identity():  # which Flower gives the process of a real ServerApp
-            yield grid, Reach(collect_fn=grid.collect)
+            yield grid, Reach(collect_fn=grid.collect, roster=roster)
 
     def run(self, job: Job, *, only: Sequence[str] | None = None) -> Outcome:
         """Run a job through a ServerApp and a ClientApp.

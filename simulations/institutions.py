@@ -72,15 +72,28 @@ class InstitutionFactory:
     def __init__(self, trainer: Trainer, setup: Setup) -> None:
         self._assembly = Assembly(trainer, setup.serves)
         self._setup = setup
+        self._policy = Policy(setup.policy)
 
-    def open(self, name: str, data: InstitutionData) -> Institution:
-        """Open one institution."""
+    def open(
+        self, name: str, data: InstitutionData, safeguards: Safeguards | None = None
+    ) -> Institution:
+        """Open one institution.
+
+        Args:
+            name: its name.
+            data: its encoded records.
+            safeguards: what it remembers, where it was open before; None for a new one's.
+        """
+        return self._assembly.institution(name, data, safeguards or self.safeguards(name))
+
+    def safeguards(self, name: str) -> Safeguards:
+        """Return what a new institution decides and remembers."""
         setup = self._setup
         # A ledger that outlives the process would see a new process's secret answer a question
         # that an old one answered: keys then derive from a seed or are drawn for each mechanism.
         derives = setup.reproducible or setup.ledgers is None
-        safeguards = Safeguards(
-            policy=Policy(setup.policy),
+        return Safeguards(
+            policy=self._policy,
             ledger=setup.ledgers(name) if setup.ledgers else MemoryLedger(),
             key_fn=institution_keys(setup.noise_secret, name) if derives else None,
             reproducible=setup.reproducible,
@@ -88,7 +101,6 @@ class InstitutionFactory:
             states=setup.states(name) if setup.states else None,
             brackets=setup.brackets,
         )
-        return self._assembly.institution(name, data, safeguards)
 
 
 def faulty(institution: RequestHandler, faults: Faults | None, job: str) -> RequestHandler:

@@ -26,6 +26,7 @@ from confide.config.spelling import canonical_name
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import seed_from
+from confide.simulations.generators.source import read_generated
 from confide.simulations.partitioners import PARTITIONERS, NaturalPartitioner
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.reading import parse_number
@@ -97,7 +98,8 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
         seed = seed_from(secret, "partition") % 2**32  # numpy takes no larger one
     # Before the records are read, which may take minutes: wrong arguments are reported at once
     partitioner = _partitioner(config, seed)
-    checked = load_checked_records(config, task)
+    read_fn = read_generated if config.generator is not None else None
+    checked = load_checked_records(config, task, read_fn=read_fn)
     records, tally = checked.records, checked.tally
     # Records are sorted by unit; some partitioners cut that order into pieces
     if config.partitioner != "natural" or config.max_records is not None:

@@ -137,11 +137,20 @@ def load_population(
     if problems:
         raise ConfigError(problems)
     fingerprints = fingerprints_of(population)
-    _check_unchanged(fingerprints, before)
+    check_unchanged(fingerprints, before)
     return population, fingerprints
 
 
-def _check_unchanged(now: Mapping[str, str], before: Mapping[str, str] | None) -> None:
+def check_unchanged(now: Mapping[str, str], before: Mapping[str, str] | None) -> None:
+    """Check that records are those that the run began with.
+
+    Args:
+        now: fingerprints, by institution.
+        before: those that an earlier process took; None for a new run.
+
+    Raises:
+        DataError: naming whose are others.
+    """
     if before is None:
         return
     names = sorted(before.keys() | now.keys())
@@ -172,4 +181,10 @@ def fingerprints_of(population: PartitionedRecords) -> dict[str, str]:
     return found
 
 
-__all__ = ["EncodedRecords", "encode_records", "fingerprints_of", "load_population"]
+__all__ = [
+    "EncodedRecords",
+    "check_unchanged",
+    "encode_records",
+    "fingerprints_of",
+    "load_population",
+]

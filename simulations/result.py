@@ -61,6 +61,8 @@ class Result:
         """
         import pandas
 
+        if "institutions" in self.summary:
+            return _lines(self.run_dir, self.summary)
         rows = {name: _line(self.summary, name) for name in self.summary["clients"]}
         return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("institution")
 
@@ -124,7 +126,12 @@ class Result:
 
     def _repr_html_(self) -> str:
         metric = self.summary["primary_metric"]
-        table: str = self.institutions.to_html(float_format="{:.3f}".format, na_rep="-", border=0)
+        rows = self.institutions
+        if "institutions" in self.summary:  # too many for a row each
+            from confide.server.run.many import QUANTILES
+
+            rows = rows.quantile(list(QUANTILES.values())).set_axis(list(QUANTILES)).T
+        table: str = rows.to_html(float_format="{:.3f}".format, na_rep="-", border=0)
         federated = self.summary["federated"].get(metric)
         told = (
             ""
@@ -154,6 +161,31 @@ def load_run(run_dir: str | Path, *, custom_tasks: tuple[str, ...] = ()) -> Resu
             " it, or name another."
         )
     return Result(folder, summary, tuple(custom_tasks))
+
+
+def _lines(run_dir: Path, summary: dict[str, Any]) -> "pandas.DataFrame":
+    """Read the rows of many institutions from the file beside the summary."""
+    import pandas
+
+    from confide.server.run.many import LOCAL, LOCAL_OWN, NAME
+
+    many, metric = summary["institutions"], summary["primary_metric"]
+    path = run_dir / many["file"]
+    try:
+        rows = pandas.read_parquet(path).set_index(NAME)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnreadableError(f"{path} cannot be read: {error}.") from None
+    columns = {
+        "records": "records" if "records" in rows else "num_examples",
+        "local_pooled": f"{LOCAL}{metric}",
+        "local_own": f"{LOCAL_OWN}{metric}",
+        "federated_own": metric,
+        "epsilon": "epsilon",
+        "rounds": "rounds",
+    }
+    found = pandas.DataFrame({key: rows[name] for key, name in columns.items() if name in rows})
+    federated = summary["federated"].get(metric)
+    return found if federated is None else found.assign(federated_pooled=federated)
 
 
 def _line(summary: dict[str, Any], name: str) -> dict[str, Any]:

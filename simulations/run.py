@@ -1,6 +1,7 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
 import functools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,27 +27,36 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.run.measured import over_institutions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.run import Run, carry_out, open_run
-from confide.server.run.summary import Findings, InstitutionResult
+from confide.server.run.summary import Findings
 from confide.server.run.withdrawal import withdraw
 from confide.server.run_folder import CHECKPOINTS, STATES, claimed, keep_own_files
 from confide.simulations.accounts.ledgers import LedgerFolder, job_name, ledger_folder
+from confide.simulations.accounts.lines import lines
 from confide.simulations.accounts.released_rounds import ReleasedRounds
 from confide.simulations.accounts.reproducible import noise_repeats, noise_secret
-from confide.simulations.accounts.spent import as_json, epsilon_unheard, spent_before
+from confide.simulations.accounts.spent import (
+    SpentBefore,
+    as_json,
+    asked_as_json,
+    spent_as_json,
+    spent_before,
+)
 from confide.simulations.attacks.attack import Attack, make_attack
-from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
+from confide.simulations.baselines.baselines import Baselines, Comparison, score_pooled
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.faults import make_faults
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup, StatesFn, simulated_states
-from confide.simulations.records import encode_records, load_population
+from confide.simulations.populations.build import records_on_demand, source_on_demand
+from confide.simulations.populations.on_demand import RecordsOnDemand
+from confide.simulations.records import EncodedRecords, encode_records, load_population
 from confide.simulations.references import reference_scores
 from confide.strategies.parts import build_algorithm
-from confide.tasks.outcomes.build import outcome_of
 
 _FEW_SIZES = 64
 """Numbers of training units up to which each institution's epsilon is worked out for each round."""
+log = logging.getLogger(__name__)
 
 
 def simulate(
@@ -103,6 +113,7 @@ class Simulation:
         ledgers: where their ledgers lie; None for memory.
         released: count of released rounds; None where nothing has to be counted.
         attack: what some of them do against the others; None for nothing.
+        before: what institutions had spent when this process began.
     """
 
     run: Run
@@ -113,6 +124,7 @@ class Simulation:
     ledgers: LedgerFolder | None
     released: ReleasedRounds | None
     attack: Attack | None
+    before: SpentBefore
 
     @contextmanager
     def connect(self) -> Iterator[tuple[Grid, Reach]]:
@@ -125,11 +137,13 @@ class Simulation:
     def extra(self, server_round: int) -> Mapping[str, Any]:
         """Return what institutions have spent, which none of them keeps itself."""
         # From the engine and not from replies: a training that was cut off sent none
-        spent = sorted(self.federation.engine.spent(self.plan.job).items())
+        spent, others = self.federation.engine.spent(self.plan.job), self.before.others
+        on_demand = self.federation.roster is not None
         return {
-            "spent": {name: as_json(one) for name, one in spent},
+            "spent": asked_as_json(spent) if on_demand else spent_as_json(spent),
             "released": self.released.count(server_round) if self.released else 0,
             "records": dict(self.fingerprints),
+            **({"spent_others": as_json(others)} if on_demand and others.count else {}),
         }
 
     def committed(self) -> None:
@@ -142,8 +156,9 @@ class Simulation:
         watch, federation = self.run.watch, self.federation
         with watch.phase("baselines"):
             baselines = self._train_baselines()
-        # Where institutions would not tell exact scores, a simulation does not either.
-        exact = self.setup.policy.metrics_privacy == "exact"
+        # Where institutions would not tell exact scores, a simulation does not either; nor where
+        # nobody holds everybody's records.
+        exact = self.setup.policy.metrics_privacy == "exact" and federation.roster is None
         with watch.phase("save"):
             together, how = over_institutions(outcome, self.plan.task.metric_table)
             pooled_test = score_pooled(federation, outcome.kept) if exact else together
@@ -151,7 +166,7 @@ class Simulation:
         simulation = self.run.config.simulation
         return Findings(
             pooled_test=pooled_test,
-            institutions=_lines(federation, self.plan, outcome, baselines.alone),
+            institutions=lines(federation, self.plan, outcome, baselines.alone),
             reproducible=self.setup.reproducible,
             engine={
                 "name": simulation.engine,
@@ -184,6 +199,9 @@ class Simulation:
         self.federation.engine.close()
 
     def _train_baselines(self) -> Baselines:
+        if self.federation.roster is not None:
+            log.info("No baselines: they would be trained on the records of all.")
+            return Baselines()
         setup, declared = self.setup, self.setup.policy.public_n
         if declared is not None:  # a bound for each institution; the holder of all has more records
             together = declared * len(self.federation.data)
@@ -237,18 +255,13 @@ class Simulation:
 def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     """Load and partition records, open the institutions, and start the engine."""
     config, ledgers = run.config, ledger_folder(run.config)
-    population, fingerprints = load_population(
-        config, plan.task, secret=run.secret, before=run.before.get("records")
-    )
-    records = encode_records(
-        config.data,
-        population,
-        plan=plan,
-        workload=workload,
-        secret=run.secret,
-        progress=run.progress,
-    )
-    taking_part = {name: it for name, it in records.data.items() if name not in run.withdrawn}
+    source = source_on_demand(config, plan)
+    if source is not None:
+        records, fingerprints = records_on_demand(run, plan, workload, source)
+        taking_part = records.data
+    else:
+        records, fingerprints = _listed(run, plan, workload)
+        taking_part = {name: it for name, it in records.data.items() if name not in run.withdrawn}
     # Before anything is trained: a second budget for the same people must not be spent from
     if ledgers is not None:
         ledgers.know_units({name: records.units[name] for name in taking_part})
@@ -261,16 +274,16 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     # nothing more; a ledger that outlives the process knows by itself.
     counted = plan.private and not setup.reproducible and ledgers is None
     released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
-    spent = spent_before(run.checkpoint, list(taking_part), released)
+    spent = spent_before(run.checkpoint, None if source else list(taking_part), released)
     faults = make_faults(
         config.simulation.faults,
-        list(records.data),
+        records.data,
         secret=derive_key(run.secret, "faults"),
         job=plan.job,
     )
     attack = make_attack(
         config.simulation.attack,
-        list(taking_part),
+        taking_part,
         secret=derive_key(run.secret, "attack"),
         task=plan.task,
     )
@@ -304,22 +317,42 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         ledgers=ledgers,
         released=released,
         attack=attack,
+        before=spent,
     )
+
+
+def _listed(
+    run: Run, plan: TrainingPlan, workload: Workload
+) -> tuple[EncodedRecords, dict[str, str]]:
+    """Load, partition and encode everybody's records."""
+    config = run.config
+    population, fingerprints = load_population(
+        config, plan.task, secret=run.secret, before=run.before.get("records")
+    )
+    records = encode_records(
+        config.data,
+        population,
+        plan=plan,
+        workload=workload,
+        secret=run.secret,
+        progress=run.progress,
+    )
+    return records, fingerprints
 
 
 def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Setup:
     """Return what institutions have in common in every job of a run."""
     reproducible = noise_repeats(config)
-    sizes: set[int] = set()
-    if plan.private and config.policy.public_n is None:
-        sizes = {one.num_units(plan.privacy.unit) for one in data.values()}
+    brackets = plan.private and config.policy.public_n is None
+    if brackets and not isinstance(data, RecordsOnDemand):
+        brackets = len({one.num_units(plan.privacy.unit) for one in data.values()}) > _FEW_SIZES
     return Setup(
         serves=plan,
         policy=replace(config.policy, allow_reproducible_noise=reproducible),
         noise_secret=noise_secret(config.simulation.seed, reproducible=reproducible),
         reproducible=reproducible,
         by_round=reproducible and config.data.is_public,
-        brackets=len(sizes) > _FEW_SIZES,
+        brackets=brackets,
     )
 
 
@@ -360,29 +393,6 @@ def _check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
         raise UnreadableError(
             f"{run.run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew."
         )
-
-
-def _lines(
-    federation: Federation, plan: TrainingPlan, outcome: Outcome, baselines: Alone
-) -> dict[str, InstitutionResult]:
-    """Return each institution's line of the summary."""
-    epsilon = epsilon_unheard(federation, plan, outcome)
-    told = outcome_of(plan.task)
-    lines = {}
-    for name, data in federation.data.items():
-        counts = data.label_counts(told)
-        pooled, own = baselines.get(name, (None, None))
-        lines[name] = InstitutionResult(
-            # Who never enrolled has declared no number
-            num_examples=outcome.clients.get(name, len(data.train)),
-            records=data.num_records,
-            labels=counts,
-            test=outcome.test.get(name, {}),
-            local=pooled,
-            local_own=own,
-            epsilon=epsilon.get(name),
-        )
-    return lines
 
 
 __all__ = [

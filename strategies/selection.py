@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from confide.errors import ConfigError
 from confide.privacy.randomness import seed_from
+from confide.strategies.roster import in_order
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class SelectAll:
 
     def __call__(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose all of ``clients``."""
-        return sorted(clients)
+        return list(in_order(clients))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class SelectUniform:
             )
         # Sorted first: the order of enrolment must not decide who is chosen.
         chooser = random.Random(seed_from(secret, "selection", server_round))
-        return sorted(chooser.sample(sorted(clients), self.clients_per_round))
+        return sorted(chooser.sample(in_order(clients), self.clients_per_round))
 
 
 __all__ = ["SelectAll", "SelectUniform"]

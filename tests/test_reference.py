@@ -13,7 +13,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from confide.client.deployment.kit import KitConfig
-from confide.config.composing.compose import register_schema
+from confide.config.composing.schema import register_schema
 from confide.config.fields import describe_range
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
@@ -36,6 +36,8 @@ def _fields(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _fields(hint, f"{key}.")
             continue
         yield key, item
+        if typing.get_origin(hint) not in (list, dict):  # a part that may be null has its own table
+            continue
         for inner in filter(dataclasses.is_dataclass, typing.get_args(hint)):
             yield from _fields(
                 inner, f"{key}.{'NAME' if typing.get_origin(hint) is dict else 'N'}."

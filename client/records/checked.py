@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -58,14 +58,25 @@ class CheckedRecords:
     notes: tuple[str, ...]
 
 
-def load_checked_records(config: DataConfig, task: TaskConfig) -> CheckedRecords:
+ReadFn = Callable[[DataConfig, TaskConfig], SourceRecords]
+"""Reads the columns that a task, the units and the partitioner need."""
+
+
+def load_checked_records(
+    config: DataConfig, task: TaskConfig, *, read_fn: ReadFn | None = None
+) -> CheckedRecords:
     """Read records, check them, and keep one a unit.
+
+    Args:
+        config: settings of the records.
+        task: what they must fit.
+        read_fn: what gives them; None for :func:`read_source`.
 
     Raises:
         DataError: naming everything that does not fit.
         ConfigError: if there are not ``num_clients`` institutions.
     """
-    source = read_source(config, task)
+    source = (read_fn or read_source)(config, task)
     refuse_other_count(source, config)  # first: all that follows takes longer
     parts = read_parts(source, task)
     problems = source_problems(source, parts, config, task)
@@ -123,6 +134,11 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
         DataError: if the source cannot be read.
         ConfigError: if a custom function returns something other than records.
     """
+    if config.generator is not None:
+        raise DataError(
+            f"data.generator.kind={config.generator.kind}: a simulation makes these records, and"
+            " there are none to be read; set data/generator=none and data.path=FILE."
+        )
     refuse_shared(config, task)
     makes = TASKS[task.kind].maker is not None and not holds_records(config, task)
     columns = [*(task.source_columns if makes else task.record_columns)]
@@ -141,6 +157,12 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
             reading=Reading(
                 encoding=config.encoding, errors=config.encoding_errors, files=task.files
             ),
+        )
+    if by_file(config) and not source.files:
+        raise DataError(
+            f"data.partition_by=null: the files of {config.source} hold records of several"
+            " institutions; name the column that tells them apart, data.partition_by=COLUMN (user"
+            " in LEAF's JSON; COLUMN of folders called COLUMN=VALUE)."
         )
     return made_of(source, task, place=partition_column(config)) if makes else source
 
@@ -319,6 +341,7 @@ def _notes(units: Units, id_column: str | None) -> Iterator[str]:
 __all__ = [
     "CheckedRecords",
     "Part",
+    "ReadFn",
     "by_file",
     "gather",
     "institutions_of",

@@ -7,6 +7,7 @@ from typing import Any
 
 from confide.config.custom import named_problems
 from confide.config.fields import setting
+from confide.config.generators.generator import INSTITUTION_COLUMN, GeneratorConfig
 from confide.security.redaction import redact
 
 PARTITIONERS = (
@@ -43,12 +44,13 @@ class DataConfig:
     # ??? is OmegaConf's word for a setting that has no default and must be set.
     path: str = setting(
         "???",
-        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .npz;"
-        " .conll, .bio, .iob, .iob2, .bioes, .bmes or .txt with a word and its tag a line),"
-        " pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
-        " institution, a folder of pictures or sounds ([INSTITUTION/]CLASS/FILE), or a"
-        " database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}); empty if"
-        " _target_ returns the records.",
+        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow,"
+        " .npz; .conll, .bio, .iob, .iob2, .bioes, .bmes or .txt with a word and its tag a"
+        " line), pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
+        " institution, Parquet in folders called COLUMN=VALUE, LEAF's JSON, a folder of pictures"
+        " or sounds ([INSTITUTION/]CLASS/FILE), or a database's SQLAlchemy URL (its password"
+        " from ~/.pgpass or ${oc.env:NAME}); empty if _target_ returns the records or a"
+        " generator makes them.",
     )
     _target_: str | None = setting(
         None,
@@ -57,6 +59,11 @@ class DataConfig:
         " with one file for each institution.",
     )
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
+    generator: GeneratorConfig | None = setting(
+        None,
+        "What makes the records of a population of num_clients institutions, from a seed; chosen by"
+        " its group, data/generator=NAME. none: they are read.",
+    )
     query: str | None = setting(None, "SQL query (SELECT ...), if path is a database's URL.")
     encoding: str = setting(
         "utf-8",
@@ -77,8 +84,8 @@ class DataConfig:
     public: bool | None = setting(
         None,
         "Whether anybody may read these records; if not, private training on them needs"
-        " client.ledger. null: records of a package are public; files, databases and records"
-        " returned by a function are not.",
+        " client.ledger. null: records of a package and made-up ones are public; files, databases"
+        " and records returned by a function are not.",
     )
     id_column: str | None = setting(
         None, "Name of the column of record ids; null: a record is identified by its content."
@@ -134,7 +141,8 @@ class DataConfig:
     )
     institution: str = setting(
         "institution",
-        "Prefix of institutions' names, NAME-1, NAME-2, ... (natural: their own names are used).",
+        "Prefix of institutions' names, NAME-1, NAME-2, ... (natural: their own names are used;"
+        " of a generator NAME-01, NAME-02, ...).",
     )
     partition_seed: int | None = setting(
         None, "Seed of the partitioning; null: simulation.seed.", ge=0
@@ -145,19 +153,24 @@ class DataConfig:
     @property
     def is_public(self) -> bool:
         """Whether anybody may read these records."""
+        if self.public is not None:
+            return self.public
         # A package was published by somebody; of anything else only its owner can know.
-        return self.path.startswith("pkg://") if self.public is None else self.public
+        return self.path.startswith("pkg://") or self.generator is not None
 
     @property
     def expected_clients(self) -> int | None:
         """Number of institutions; None where only the records tell."""
-        if self.num_clients is None and self.partitioner not in COUNTED_BY_RECORDS:
+        counted = self.generator is None and self.partitioner in COUNTED_BY_RECORDS
+        if self.num_clients is None and not counted:
             return _OTHERWISE
         return self.num_clients
 
     @property
     def source(self) -> str:
         """Source of the records, without a password."""
+        if self.generator is not None:
+            return f"generator {self.generator.kind}"
         return redact(self.path) if self._target_ is None else self._target_
 
     @staticmethod
@@ -174,7 +187,9 @@ class DataConfig:
             )
         yield from named_problems(self._target_, self.kwargs)
         yield from encoding_problems(self.encoding)
-        if (self._target_ is None) == (not self.path):
+        if self.generator is not None:
+            yield from self._generator_problems()
+        elif (self._target_ is None) == (not self.path):
             yield (
                 f"path={redact(self.path)!r}, _target_={self._target_}: expected one of them;"
                 " _target_ needs data=custom."
@@ -202,6 +217,26 @@ class DataConfig:
                 "query is set, but path is no database's URL; set data.query=null, or"
                 " path=DIALECT+DRIVER://..."
             )
+
+    def _generator_problems(self) -> Iterator[str]:
+        """Yield what says otherwise than that records are made, institution by institution."""
+        assert self.generator is not None
+        kind = f"generator.kind={self.generator.kind}"
+        if self.path or self._target_ is not None:
+            yield (
+                f"path={redact(self.path)!r}, _target_={self._target_}: {kind} makes the records;"
+                " leave these out, or set data/generator=none."
+            )
+        if (self.partitioner, self.partition_by) != ("natural", INSTITUTION_COLUMN):
+            yield (
+                f"partitioner={self.partitioner}, partition_by={self.partition_by}: {kind} makes"
+                " each institution's records; leave these out."
+            )
+        for name in ("partition_values", "group_column", "id_column", "max_records"):
+            if getattr(self, name):
+                yield (
+                    f"{name}={getattr(self, name)}: {kind} makes records without it; leave it out."
+                )
 
     def _count_problems(self) -> Iterator[str]:
         """Yield that a folder holds another number of institutions, which needs no reading."""

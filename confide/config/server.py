@@ -38,6 +38,12 @@ class ServerConfig:
         " does not protect.",
         choices=("last", "best"),
     )
+    evaluation_clients: int | None = setting(
+        None,
+        "Number of institutions, drawn at random, that score the last model; null: everybody, or"
+        " 1,000 where institutions are opened on demand.",
+        ge=1,
+    )
     start_from: str | None = setting(
         None,
         "RUN of a finished run whose trained tensors this one starts from, as far as names and"

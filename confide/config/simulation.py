@@ -44,6 +44,13 @@ class SimulationConfig:
         ge=1,
         le=1024,
     )
+    on_demand: bool | None = setting(
+        None,
+        "Whether an institution is opened, and its records made, when it is asked, and closed"
+        " again: memory then does not grow with their number. Records come from a generator, or"
+        " from Parquet partitioned or sorted by institution. null: where a generator makes those"
+        " of more than 1,000.",
+    )
     seed: int | None = setting(
         0,
         "Seed with which a run repeats exactly, noise included, so that its guarantee is nominal;"

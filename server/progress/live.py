@@ -170,7 +170,8 @@ class LiveProgress:
 
     def started(self, clients: Mapping[str, int]) -> None:
         """Show which institutions take part."""
-        self._say(f"{len(clients)} institutions take part: {', '.join(clients)}")
+        if clients:
+            self._say(f"{len(clients)} institutions take part: {', '.join(clients)}")
 
     def resumed(self, state: RunState) -> None:
         """Show the last rounds of earlier processes."""

@@ -22,6 +22,7 @@ from confide.server.report.render import (
     written,
 )
 from confide.server.report.sentences import strategy_name
+from confide.server.run.many import LOCAL
 from confide.server.run_folder import REPORT, decides, flat
 
 _IN_TABLE = 6
@@ -139,9 +140,11 @@ def _results(
     federated = [run.summary["federated"] for run in runs]
     tested = [measured(metric, it.get(metric), it.get("test_examples")) for it in federated]
     columns.append((f"{metric}, test", tested))
+    if any(run.many for run in runs):
+        columns.append((f"{metric}, own test records", [_spread(run) for run in runs]))
     # A column that is empty in every run is left out: most comparisons have no baselines
     if any(run.local for run in runs):
-        local = [[it[metric] for it in run.local.values() if metric in it] for run in runs]
+        local = [list(run.values(f"{LOCAL}{metric}").values()) for run in runs]
         means = [sum(values) / len(values) if values else None for values in local]
         columns.append(("local models, mean", [Cell(number(mean)) for mean in means]))
     if any(run.pooled for run in runs):
@@ -158,6 +161,14 @@ def _results(
         [header for header, _ in columns],
         [Row(list(cells), best=place == chosen) for place, cells in enumerate(rows)],
     )
+
+
+def _spread(run: RunFiles) -> Cell:
+    """Return the median over many institutions, with the quantiles that nine of ten lie between."""
+    one = run.many.get("figures", {}).get(run.metric)
+    if one is None:
+        return Cell("–")
+    return Cell(f"median {number(one['median'])}", f"{number(one['5 %'])}–{number(one['95 %'])}")
 
 
 def same_records(runs: Sequence[RunFiles]) -> bool:

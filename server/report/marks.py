@@ -45,13 +45,22 @@ def titled(metric: str) -> str:
     return metric[0].upper() + metric[1:].replace("_", " ")
 
 
-def by_round(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Return ``mean`` (weighted by support), ``low`` and ``high`` over institutions, by round."""
+def by_round(rows: pandas.DataFrame, *, tails: float = 0.0) -> pandas.DataFrame:
+    """Return ``mean`` (weighted by support), ``low`` and ``high`` over institutions, by round.
+
+    Args:
+        rows: of one metric.
+        tails: share of institutions that lie below ``low``, and above ``high``; 0 for none.
+    """
     weighted = rows.assign(weighted=rows["value"] * rows["num_examples"])
     grouped = weighted.groupby("round")
     mean = grouped["weighted"].sum() / grouped["num_examples"].sum()
     return pandas.DataFrame(
-        {"mean": mean, "low": grouped["value"].min(), "high": grouped["value"].max()}
+        {
+            "mean": mean,
+            "low": grouped["value"].quantile(tails),
+            "high": grouped["value"].quantile(1 - tails),
+        }
     )
 
 

@@ -10,6 +10,7 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.table import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
+from confide.server.report.cost_plots import bytes_moved, seconds
 from confide.server.report.guarantee import guarantee, meaning
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
@@ -29,7 +30,12 @@ from confide.server.report.sections.audit import audit_section
 from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.sections.evaluation import evaluation_blocks
 from confide.server.report.sections.inputs import gains
+from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 
+_SOME = (
+    "Where the model is weakest, and the institution with the most records; all {count:,} are in"
+    " {file}"
+)
 _LOCAL_ON_POOLED = "local model, pooled test records"
 _FEDERATED_ON_OWN = "federated model, own test records"
 _FROM_COUNTS = (
@@ -72,7 +78,8 @@ def report_page(run: RunFiles) -> str:
         tiles=_tiles(run),
         table=_institutions(run),
         quantiles=_quantiles(run),
-        many=len(run.clients) > NAMED,
+        many=run.num_institutions > NAMED,
+        shown=_SOME.format(**run.many) if run.many else f"All {len(run.clients)} institutions",
         pooled=bool(run.pooled),
         local=bool(run.local),
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
@@ -91,7 +98,7 @@ def report_page(run: RunFiles) -> str:
         audit=audit_section(run.folder),
         data=drawn(plots.sizes(run), plots.labels(run)),
         notes=summary.get("data", {}).get("notes", []),
-        cost=drawn(plots.bytes_moved(run), plots.seconds(run)),
+        cost=drawn(bytes_moved(run), seconds(run)),
         robust=robust_part(run),
         failures=_failures(run),
         command=sentences.reproduce(run),
@@ -117,7 +124,7 @@ def title(run: RunFiles) -> str:
     outcome = OUTCOMES[sentences.outcome_config(run.config["task"]).kind].title
     if outcome:
         what = f"{outcome}, {TASKS[name].records if name in TASKS else name}"
-    count = len(run.clients)
+    count = run.num_institutions
     return what if count < 2 else f"{what}, trained by {count:,} institutions together"
 
 
@@ -132,7 +139,7 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
         (number(federated[metric]), f"{metric}, federated model") if metric in federated else None,
         (number(run.pooled[metric]), f"{metric}, pooled model") if metric in run.pooled else None,
         (f"{spent:.3g}", "largest epsilon spent") if spent is not None else None,
-        (f"{len(run.clients):,}", "institutions") if run.clients else None,
+        (f"{run.num_institutions:,}", "institutions") if run.clients else None,
         (str(summary.get("rounds", 0)), "rounds"),
         (size(moved["up"] + moved["down"]), "data transferred") if moved else None,
         (duration(summary["seconds"]), "elapsed time") if "seconds" in summary else None,
@@ -140,25 +147,19 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
     return [tile for tile in tiles if tile is not None]
 
 
-def _columns(run: RunFiles) -> list[tuple[str, dict[str, float]]]:
+def _columns(run: RunFiles) -> list[tuple[str, Mapping[str, float]]]:
     """Return the metric's columns of institutions: header, and name -> value."""
-    own = {name: line.get("own_test", {}) for name, line in run.local.items()}
+    # Missing where an institution's policy keeps it, or it has no test records
     columns = [
-        (_LOCAL_ON_POOLED, _values(run.local, run.metric)),
-        ("local model, own test records", _values(own, run.metric)),
-        (_FEDERATED_ON_OWN, _values(run.clients, run.metric)),
+        (_LOCAL_ON_POOLED, run.values(f"{LOCAL}{run.metric}")),
+        ("local model, own test records", run.values(f"{LOCAL_OWN}{run.metric}")),
+        (_FEDERATED_ON_OWN, run.values(run.metric)),
     ]
     return [(header, values) for header, values in columns if values]
 
 
-def _values(lines: Mapping[str, Mapping[str, Any]], metric: str) -> dict[str, float]:
-    """Return name -> metric, of the institutions that have it."""
-    # Missing where an institution's policy keeps it, or it has no test records
-    return {name: line[metric] for name, line in lines.items() if metric in line}
-
-
 def _institutions(run: RunFiles) -> ReportTable:
-    """Return a table with a row for each institution."""
+    """Return a table with a row for each institution that the summary names."""
     columns, pooled_n = _columns(run), run.summary.get("federated", {}).get("test_examples")
     headers = ["institution", "training records", "test records"]
     headers += [f"{run.metric}, {header}" for header, _ in columns]
@@ -186,9 +187,11 @@ def _institutions(run: RunFiles) -> ReportTable:
 
 def _quantiles(run: RunFiles) -> ReportTable:
     """Return a table of quantiles over many institutions."""
-    counts = {name: float(line["num_examples"]) for name, line in run.clients.items()}
+    if run.many:
+        return _all_quantiles(run)
+    counts = run.values("num_examples")
     columns = [("training records", counts), *_columns(run)]
-    spent = {name: line["epsilon"] for name, line in run.clients.items() if "epsilon" in line}
+    spent = run.values("epsilon")
     columns += [("epsilon", spent)] if spent else []
     rows = []
     for header, values in columns:
@@ -202,6 +205,28 @@ def _quantiles(run: RunFiles) -> ReportTable:
         rows.append(Row([Cell(header), Cell(f"{len(values):,}"), *map(Cell, written)]))
     headers = ["figure", "institutions", "lowest", "25 %", "median", "75 %", "highest"]
     return ReportTable(headers, rows)
+
+
+def _all_quantiles(run: RunFiles) -> ReportTable:
+    """Return a table of quantiles of every figure that the summary tells of."""
+    metrics = [name for name in run.config["task"]["metrics"] if name != run.metric]
+    figures = {
+        "num_examples": "training records",
+        "test_examples": "test records",
+        f"{LOCAL}{run.metric}": f"{run.metric}, {_LOCAL_ON_POOLED}",
+        f"{LOCAL_OWN}{run.metric}": f"{run.metric}, local model, own test records",
+        **{name: f"{name}, {_FEDERATED_ON_OWN}" for name in (run.metric, *metrics)},
+        "epsilon": "epsilon",
+        "rounds": "rounds",
+    }
+    rows = []
+    for name, header in figures.items():
+        one = run.many["figures"].get(name)
+        if one is not None:
+            counted = name in ("num_examples", "test_examples", "rounds")
+            written = [f"{one[it]:,.0f}" if counted else number(one[it]) for it in QUANTILES]
+            rows.append(Row([Cell(header), Cell(f"{one['institutions']:,}"), *map(Cell, written)]))
+    return ReportTable(["figure", "institutions", *QUANTILES], rows)
 
 
 def _failures(run: RunFiles) -> ReportTable | None:

@@ -39,8 +39,14 @@ from confide.server.report.marks import (
     titled,
 )
 from confide.server.report.read import RunFiles
+from confide.server.run.many import LABELS, LOCAL, LOCAL_OWN
 
 _HEAT_ROWS = 40
+_TAILS = 0.05
+_CONVERGENCE_OF_MANY = (
+    "Line: mean over institutions, weighted by their validation records; band: nine of ten"
+    " institutions lie in it."
+)
 _CONVERGENCE = (
     "Line: mean over institutions, weighted by their validation records; band: from the lowest to"
     " the highest institution."
@@ -54,7 +60,7 @@ def on_all_records(run: RunFiles) -> Picture | None:
     # "measured" says that no records were pooled: then there is no common scale
     if not run.local or metric not in federated or "measured" in federated:
         return None
-    values = {name: line[metric] for name, line in run.local.items() if metric in line}
+    values = run.values(f"{LOCAL}{metric}")
     reference = [("federated model", federated[metric], FEDERATED)]
     if run.pooled.get(metric) is not None:
         reference.append(("pooled model", run.pooled[metric], POOLED))
@@ -80,11 +86,11 @@ def on_all_records(run: RunFiles) -> Picture | None:
 def on_own_records(run: RunFiles) -> Picture | None:
     """Draw the federated and the local model of each institution on its own test records."""
     metric = run.metric
-    federated = {name: line[metric] for name, line in run.clients.items() if metric in line}
+    federated = run.values(metric)
     if not federated:
         return None
-    own = {name: run.local.get(name, {}).get("own_test", {}).get(metric) for name in federated}
-    known = {name: value for name, value in own.items() if value is not None}
+    own = run.values(f"{LOCAL_OWN}{metric}")
+    known = {name: own[name] for name in federated if name in own}
     if len(federated) > NAMED:
         figure, axes = new_axes(2.9)
         _draw_many(axes, federated, known, metric)
@@ -160,7 +166,8 @@ def convergence(run: RunFiles) -> list[Picture]:
     pictures = []
     # Once, where the loss is the primary metric
     for name in dict.fromkeys([run.metric, "log_loss"]):
-        rounds = by_round(run.rounds_of(name, "validation"))
+        # Of many the lowest and the highest are chance
+        rounds = by_round(run.rounds_of(name, "validation"), tails=_TAILS if run.many else 0.0)
         if rounds.empty:
             continue
         figure, axes = new_axes(2.7)
@@ -168,7 +175,7 @@ def convergence(run: RunFiles) -> list[Picture]:
         # A line through a single point would not be seen
         marker = "o" if len(rounds) == 1 else ""
         axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker=marker)
-        caption = _CONVERGENCE
+        caption = _CONVERGENCE_OF_MANY if run.many else _CONVERGENCE
         noise = noise_by_round(run.rounds_of(noise_name(name), "validation"))
         if not noise.empty:
             mean, half = rounds["mean"].loc[noise.index], NOISE_QUANTILE * noise
@@ -193,7 +200,7 @@ def _band(axes: Axes, rounds: pandas.DataFrame) -> None:
 
 def privacy(run: RunFiles) -> Picture | None:
     """Draw the epsilon that each institution has spent, and what it may spend."""
-    spent = {name: line["epsilon"] for name, line in run.clients.items() if "epsilon" in line}
+    spent = run.values("epsilon")
     if not spent:
         return None
     asked = float(run.config["privacy"]["epsilon"])
@@ -269,24 +276,24 @@ def _budgets(
 
 def sizes(run: RunFiles) -> Picture | None:
     """Draw the number of training records of each institution."""
-    counts = {name: line["num_examples"] for name, line in run.clients.items()}
+    counts = run.values("num_examples")
     if not counts:
         return None
     if len(counts) > NAMED:
         figure, axes = new_axes(2.6)
-        bins = min(30, max(counts.values()) - min(counts.values()) + 1)
+        bins = min(30, int(max(counts.values()) - min(counts.values())) + 1)
         axes.hist(list(counts.values()), bins=bins, color=FEDERATED, alpha=0.7)
         axes.set(xlabel="training records", ylabel="institutions")
     else:
         figure, axes = new_axes(0.9 + 0.27 * len(counts))
         axes.barh(
             range(len(counts)),
-            list(reversed(counts.values())),
+            list(counts.values())[::-1],
             height=0.6,
             color=FEDERATED,
             alpha=0.8,
         )
-        axes.set_yticks(range(len(counts)), [short(name) for name in reversed(counts)])
+        axes.set_yticks(range(len(counts)), [short(name) for name in list(counts)[::-1]])
         axes.set_xlabel("training records")
         axes.grid(visible=False, axis="y")
     return picture(
@@ -299,10 +306,8 @@ def sizes(run: RunFiles) -> Picture | None:
 
 def labels(run: RunFiles) -> Picture | None:
     """Draw the share of each label at each institution, as a heat map."""
-    counts = {name: line["labels"] for name, line in run.clients.items() if line.get("labels")}
-    if not counts:
+    if (frame := _label_counts(run)).empty:
         return None
-    frame = pandas.DataFrame.from_dict(counts, orient="index").fillna(0)
     shares = frame.div(frame.sum(axis=1).clip(lower=1), axis=0)
     caption = (
         "Share of each label in an institution's records, test and validation included; known only"
@@ -329,64 +334,21 @@ def labels(run: RunFiles) -> Picture | None:
     )
 
 
-def bytes_moved(run: RunFiles) -> Picture | None:
-    """Draw the bytes sent in each round, in both directions."""
-    up, down = (
-        run.rounds_of(f"bytes_{way}", "train").set_index("round")["value"] for way in ("up", "down")
-    )
-    if up.empty:
-        return None
-    largest = max(up.max(), down.max())
-    units = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
-    unit, factor = next((unit, size) for unit, size in units if largest >= size or size == 1)
-    figure, axes = new_axes(2.4)
-    axes.plot(
-        down.index, down / factor, color=MUTED, linestyle="--", label="models to institutions"
-    )
-    axes.plot(up.index, up / factor, color=FEDERATED, label="updates to the coordinator")
-    axes.set(xlabel="round", ylabel=unit)
-    axes.set_ylim(bottom=0)
-    rounds_axis(axes, up.index)
-    legend(axes, "lower right")
-    return picture(
-        "bytes",
-        figure,
-        title="Data transferred, round by round",
-        caption="Tensors only, summed over all institutions.",
-    )
-
-
-def seconds(run: RunFiles) -> Picture | None:
-    """Draw the time of each phase."""
-    phases = {name: value for name, value in run.summary.get("phases", {}).items() if value}
-    if not phases:
-        return None
-    figure, axes = new_axes(0.8 + 0.3 * len(phases))
-    names = list(reversed(phases))
-    bars = axes.barh(
-        range(len(names)), [phases[name] for name in names], height=0.55, color=FEDERATED, alpha=0.8
-    )
-    axes.bar_label(bars, fmt="%.1f s", padding=4, color=INK)
-    axes.set_yticks(range(len(names)), names)
-    axes.margins(x=0.16)
-    axes.set_xlabel("seconds")
-    axes.grid(visible=False, axis="y")
-    return picture(
-        "seconds",
-        figure,
-        title="Time in each phase",
-        caption="Elapsed time; for a resumed run, that of earlier processes too.",
-    )
+def _label_counts(run: RunFiles) -> pandas.DataFrame:
+    """Return records by institution and label; empty where only institutions know."""
+    if run.many:
+        columns = [name for name in run.rows.columns if name.startswith(LABELS)]
+        return run.rows[columns].fillna(0).rename(columns=lambda name: name.removeprefix(LABELS))
+    counts = {name: line["labels"] for name, line in run.clients.items() if line.get("labels")}
+    return pandas.DataFrame.from_dict(counts, orient="index").fillna(0)
 
 
 __all__ = [
-    "bytes_moved",
     "convergence",
     "labels",
     "on_all_records",
     "on_own_records",
     "privacy",
     "privacy_by_round",
-    "seconds",
     "sizes",
 ]

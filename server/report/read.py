@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from confide.config.tasks.table import known_metrics
 from confide.errors import ConfigError, UnreadableError
 from confide.metrics.metric import noise_name
+from confide.server.run.many import LOCAL, LOCAL_OWN, NAME
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY
 
 COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
@@ -55,10 +57,53 @@ class RunFiles:
         return clients
 
     @property
+    def many(self) -> Mapping[str, Any]:
+        """What the summary says of institutions that are too many for a row each; {} of few."""
+        many: Mapping[str, Any] = self.summary.get("institutions", {})
+        return many
+
+    @property
+    def num_institutions(self) -> int:
+        """Number of institutions."""
+        return int(self.many.get("count", len(self.clients)))
+
+    @cached_property
+    def rows(self) -> pandas.DataFrame:
+        """All figures of many institutions, one a row, by name.
+
+        Raises:
+            UnreadableError: if the file beside the summary is damaged or gone.
+        """
+        path = self.folder / self.many["file"]
+        try:
+            return pandas.read_parquet(path).set_index(NAME)
+        except (OSError, ValueError, KeyError) as error:
+            raise UnreadableError(f"{path} cannot be read: {error}.") from None
+
+    def values(self, figure: str) -> Mapping[str, float]:
+        """Return a figure of institutions, of those that have it: name -> value.
+
+        Args:
+            figure: such as ``num_examples`` or a metric, of the federated model on each one's own
+                test records; ``local.METRIC`` and ``local_own.METRIC`` of local models.
+        """
+        if self.many:
+            if figure not in self.rows.columns:
+                return {}
+            found: Mapping[str, float] = self.rows[figure].dropna().to_dict()
+            return found
+        lines: Mapping[str, Mapping[str, Any]] = self.clients
+        if figure.startswith(LOCAL_OWN):
+            lines = {name: line.get("own_test", {}) for name, line in self.local.items()}
+        elif figure.startswith(LOCAL):
+            lines = self.local
+        name = figure.rpartition(".")[2]
+        return {who: line[name] for who, line in lines.items() if name in line}
+
+    @property
     def largest_epsilon(self) -> float | None:
         """Largest epsilon that an institution spent; None if none was."""
-        spent = [line["epsilon"] for line in self.clients.values() if "epsilon" in line]
-        return max(spent, default=None)
+        return max(self.values("epsilon").values(), default=None)
 
     @property
     def noisy(self) -> bool:

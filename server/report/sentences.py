@@ -25,6 +25,7 @@ from confide.protocol.refusals import Refusal
 from confide.security.redaction import redact
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
+from confide.server.run.many import LOCAL
 
 
 def strategy_name(strategy: Mapping[str, Any]) -> str:
@@ -110,7 +111,9 @@ def _plural(word: str, count: int) -> str:
 
 def records(run: RunFiles) -> str:
     """Return sentences about the records that the model was trained and tested on."""
-    training = sum(line["num_examples"] for line in run.clients.values())
+    training = run.many.get(
+        "num_examples", sum(line["num_examples"] for line in run.clients.values())
+    )
     test = run.summary.get("federated", {}).get("test_examples", 0)
     counts = (
         f"The model was trained on {training:,} records and tested on {test:,} others, by which"
@@ -130,6 +133,10 @@ def records(run: RunFiles) -> str:
         return "The run ended before the records could be counted."
     if not data:
         return counts + " Records stayed at the institutions, and each counted its own."
+    made = run.config["data"].get("generator")
+    if made:
+        by = f"data.generator.kind={made['kind']}"
+        return f"{counts} They were made up from a seed, an institution at a time ({by})."
     source = str(data.get("path", ""))
     if not source.startswith("pkg://"):
         # The name alone: a report is shown to others, who need not see where files are
@@ -142,13 +149,15 @@ def records(run: RunFiles) -> str:
 def institutions(run: RunFiles) -> str:
     """Return a sentence about the institutions that took part."""
     names = list(run.clients)
+    if run.many:
+        names = [run.many["first"], *names, run.many["last"]]
     if not names:
         rounds = run.summary.get("rounds", 0)
         return f"The run ended without a model, after {rounds} {_plural('round', rounds)}."
     who = (
         _and(names)
-        if len(names) <= 8
-        else f"{len(names):,} institutions, {names[0]} to {names[-1]},"
+        if run.num_institutions <= 8
+        else f"{run.num_institutions:,} institutions, {names[0]} to {names[-1]},"
     )
     gone = withdrawn(run)
     failures = [
@@ -212,7 +221,7 @@ def outcome(run: RunFiles) -> str:
     sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f}{covers})" if ends else ""
     name = metric.replace("_", " ")
     scores = f"The federated model has {name} {federated[metric]:.3f}{sure}"
-    local = [line[metric] for line in run.local.values() if metric in line]
+    local = list(run.values(f"{LOCAL}{metric}").values())
     if local:
         best = max(local) if run.higher_is_better else min(local)
         mean = sum(local) / len(local)
@@ -226,16 +235,29 @@ def outcome(run: RunFiles) -> str:
 
 def weakest(run: RunFiles) -> str:
     """Return a sentence on the worst result at an institution; '' if fewer than two have one."""
-    scored = {name: line[run.metric] for name, line in run.clients.items() if run.metric in line}
+    scored = run.values(run.metric)
     if len(scored) < 2:
         return ""
     # Of scores such as a log loss the largest is the worst
     choose = min if run.higher_is_better else max
     name = choose(scored, key=lambda name: scored[name])
     support = run.clients[name].get("test_examples") or 0
-    return (
+    said = (
         f"The weakest result is on the own test records of {name}: {run.metric}"
         f" {scored[name]:.3f} on {counted(support, 'record')}."
+    )
+    return f"{spread(run)} {said}".lstrip()
+
+
+def spread(run: RunFiles) -> str:
+    """Return a sentence on how results differ over many institutions; '' of few."""
+    one = run.many.get("figures", {}).get(run.metric)
+    if one is None:
+        return ""
+    return (
+        f"On their own test records, half of {one['institutions']:,} institutions have {run.metric}"
+        f" between {one['25 %']:.3f} and {one['75 %']:.3f}, and nine of ten between"
+        f" {one['5 %']:.3f} and {one['95 %']:.3f}."
     )
 
 
@@ -344,6 +366,7 @@ __all__ = [
     "records",
     "repetition",
     "reproduce",
+    "spread",
     "strategy_name",
     "training",
     "weakest",

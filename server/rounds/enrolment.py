@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from confide.errors import RunFailedError
 from confide.protocol.messages import Reply, Request, pack_request
 from confide.protocol.refusals import Refusal
-from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Reach, exchange
+from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, AskAgain, Reach, exchange
 from confide.server.rounds.participants import Answer, Clients, read_answer, why_absent
 
 log = logging.getLogger(__name__)
@@ -40,17 +40,20 @@ def enrol(
         without: names of those who withdrew: they are not asked, and where there are no keys to
             know them by, not heard.
 
+    Returns:
+        Who takes part. Of a population that is not listed nobody is asked here: what an
+        institution declares is told when it is first asked (:func:`join`).
+
     Raises:
         RunFailedError: if too few take part, naming the others, or two have the same name.
     """
+    if reach.roster is not None:
+        if len(reach.roster) < least:
+            too_few("enrol", got=len(reach.roster), least=least, missing={})
+        return Clients(roster=reach.roster)
     registered = {node: name for node, name in reach.names.items() if name not in without}
     nodes = _wait_for_nodes(grid, least, timeout, registered)
-    content = pack_request(Request(plan=plan))
-    questions = [Message(content, node, "query") for node in nodes]
-    answered: dict[int, Answer] = dict.fromkeys(nodes, Refusal.NO_REPLY)
-    for reply in exchange(grid, questions, timeout, reach.again):
-        if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
-            answered[reply.metadata.src_node_id] = read_answer(reply)
+    answered = _consents(grid, plan, nodes, timeout=timeout, again=reach.again)
     present: dict[int, Reply] = {}
     absent: dict[str, str] = {}
     for node, answer in answered.items():
@@ -79,6 +82,57 @@ def enrol(
     if len(present) < least:
         too_few("enrol", got=len(present), least=least, missing=absent)
     return replace(Clients.of(present), absent=absent)
+
+
+def join(
+    grid: Grid,
+    plan: str,
+    clients: Clients,
+    names: Sequence[str],
+    *,
+    timeout: float,
+    again: AskAgain | None,
+) -> dict[str, str]:
+    """Ask those of a roster for their consent who have not given it, and take in who does.
+
+    Args:
+        grid: carries the messages.
+        plan: as JSON; each may decline it.
+        clients: with a roster; those who consent are added.
+        names: of those whom the run is about to ask something else.
+        timeout: seconds to wait for their answers.
+        again: when a question is asked again; None for never.
+
+    Returns:
+        Name -> code of those who do not take part; nothing is remembered of them, so that they are
+        asked again when they are drawn again.
+    """
+    new = {clients.node_of(name): name for name in names if name not in clients.num_examples}
+    if not new:
+        return {}
+    answered = _consents(grid, plan, list(new), timeout=timeout, again=again)
+    declined = {}
+    for node, answer in answered.items():
+        code = why_absent(answer, new[node])
+        if isinstance(answer, Reply) and code is None:
+            clients.take_in(answer)
+            continue
+        declined[new[node]] = str(code)
+        log.warning("%s does not take part: %s.", new[node], code)
+    return declined
+
+
+def _consents(
+    grid: Grid, plan: str, nodes: Sequence[int], *, timeout: float, again: AskAgain | None
+) -> dict[int, Answer]:
+    """Ask nodes whether they take part: node -> answer."""
+    content = pack_request(Request(plan=plan))
+    questions = [Message(content, node, "query") for node in nodes]
+    answered: dict[int, Answer] = dict.fromkeys(nodes, Refusal.NO_REPLY)
+    for reply in exchange(grid, questions, timeout, again):
+        if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
+            answered[reply.metadata.src_node_id] = read_answer(reply)
+    return answered
 
 
 def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> NoReturn:
@@ -168,4 +222,4 @@ def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -
         )
 
 
-__all__ = ["enrol", "too_few"]
+__all__ = ["enrol", "join", "too_few"]

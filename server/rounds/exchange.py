@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from confide.protocol.refusals import NOT_YET
 from confide.server.rounds.collect import CollectFn, collect_updates
 from confide.server.rounds.participants import CountersignFn, refusal_of
+from confide.strategies.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +78,15 @@ class Reach:
             itself.
         collect_fn: how the updates of a round arrive.
         countersign_fn: how heads of ledgers are countersigned; None where there is no key.
+        roster: names of a population that is not listed; None where everybody is asked who is
+            there.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     again: AskAgain | None = None
     collect_fn: CollectFn = collect_updates
     countersign_fn: CountersignFn | None = None
+    roster: Roster | None = None
 
 
 def exchange(
@@ -196,12 +200,13 @@ class _Questions:
         self._by_id = {message_id: question for question in asked for message_id in question.ids}
 
     @property
-    def ids(self) -> set[str]:
-        """Of all messages that may still be answered.
+    def ids(self) -> Set[str]:
+        """Of all messages that may still be answered, as they are at each look.
 
-        Asked about one that was, SuperLink would reply with errors for ever.
+        Asked about one that was, SuperLink would reply with errors for ever. A view: of a large
+        cohort a copy at each look would be quadratic.
         """
-        return set(self._by_id)
+        return self._by_id.keys()
 
     def settles(self, reply: Message, again: AskAgain | None) -> bool:
         """Take a reply in; say whether it is the answer to a question that waits."""

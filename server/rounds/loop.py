@@ -5,26 +5,23 @@ trains, and answers with an update. Replies go into the aggregator as they arriv
 bounded. An error reply, silence, or an update that does not fit is a failure of that institution
 alone, named; the round goes on without it.
 
-What is fixed for all rounds is :class:`Enrolled`; what moves is
+What is fixed for all rounds is :class:`~confide.server.rounds.enrolled.Enrolled`; what moves is
 :class:`~confide.server.rounds.state.RunState`.
 """
 
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
-from confide.metrics.tally import ScoreTally
-from confide.protocol.messages import Evaluation, Reply, Request
-from confide.protocol.refusals import with_figures
+from confide.protocol.messages import Request
 from confide.protocol.tensors import (
     BYTES_PER_VALUE,
-    Shapes,
     Tensors,
     encode,
     num_bytes,
@@ -33,41 +30,18 @@ from confide.protocol.tensors import (
 )
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.collect import Intake
+from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
-from confide.server.rounds.exchange import exchange
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
-from confide.server.rounds.participants import Answer, Clients, Question
+from confide.server.rounds.participants import Question
+from confide.server.rounds.scoring import epsilon_of, evaluate, of_split, scorers, tallies_of
 from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
 from confide.strategies.strategy import Finishing, Judging, Round, RoundStart
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Enrolled:
-    """A job together with those who take part in it.
-
-    Attributes:
-        job: what is run.
-        grid: carries the messages.
-        clients: who takes part.
-        shapes: of the global tensors.
-        plan: the job's plan as JSON, the same text for everybody.
-    """
-
-    job: Job
-    grid: Grid
-    clients: Clients
-    shapes: Shapes
-    plan: str
-
-    @property
-    def reply_shapes(self) -> Shapes:
-        """Shapes of an update, and of what the algorithm's clients send beside it."""
-        return self.job.algorithm.reply_shapes(self.shapes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +99,21 @@ def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
     if job.checkpoint is not None:
         before = job.checkpoint.clients
         expected = {name: n for name, n in before.items() if name not in job.without}
+        if clients.roster is not None:
+            clients.know(expected)  # each still answers for its number, whenever it is asked
         check_same_clients(expected, clients.num_examples)
         # What an institution told the earlier process must still stand in its ledger.
         clients.ledger_heads.update(job.checkpoint.ledger_heads)
     for observer in job.observers:
-        observer.started(clients.num_examples)
+        # Of a population that is not listed nobody takes part before being asked
+        observer.started({} if clients.roster is not None else clients.num_examples)
         if state.server_round:
             observer.resumed(state)
     log.info(
         "Job %s: %d rounds, %d institutions.",
         job.plan.job,
         job.settings.num_rounds,
-        len(clients.num_examples),
+        len(clients.everybody),
     )
     enrolled = Enrolled(job=job, grid=grid, clients=clients, shapes=shapes, plan=plan)
     commit(enrolled, state)  # of a new run: who took part when it began
@@ -149,7 +126,10 @@ def commit(enrolled: Enrolled, state: RunState) -> None:
         return
     clients = enrolled.clients
     enrolled.job.commit_fn(
-        Checkpoint(state=state, clients=clients.num_examples, ledger_heads=clients.ledger_heads)
+        # Of a population that is not listed more join, round by round
+        Checkpoint(
+            state=state, clients=dict(clients.num_examples), ledger_heads=clients.ledger_heads
+        )
     )
 
 
@@ -164,14 +144,19 @@ def _ends_early(job: Job, state: RunState) -> bool:
 def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     job, server_round = enrolled.job, state.server_round + 1
     started = time.perf_counter()
-    cohort = select(enrolled, server_round)
+    drawn = select(enrolled, server_round)
+    declined = enrolled.admit(drawn)
+    cohort = [name for name in drawn if name not in declined]
+    if not cohort:
+        least = job.settings.min_clients
+        too_few(f"round {server_round}", got=0, least=least, missing=declined)
     # Encoded once for all: tensors are most of what a message costs.
     tensors = job.algorithm.request(state.params, state.strategy_state)
     question = train_question(enrolled, cohort, server_round, encode(tensors))
     under_way = begin_round(enrolled, state, cohort)
     intake = Intake(
         server_round=server_round,
-        ask_fn=functools.partial(_ask, enrolled, "train", question),
+        ask_fn=functools.partial(enrolled.ask, "train", question),
         under_way=under_way,
         declared=enrolled.clients.num_examples,
         shapes=enrolled.reply_shapes,
@@ -180,6 +165,7 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         question=question,
     )
     tally = job.reach.collect_fn(intake)
+    tally.refused |= declined
     sent = Sent(asked=cohort, started=started, num_bytes=num_bytes(tensors) * len(cohort))
     return finish_round(enrolled, state, under_way, tally, sent)
 
@@ -188,7 +174,7 @@ def select(enrolled: Enrolled, server_round: int) -> list[str]:
     """Choose a round's clients."""
     job = enrolled.job
     return job.algorithm.select(
-        list(enrolled.clients.num_examples), secret=job.secret, server_round=server_round
+        enrolled.clients.everybody, secret=job.secret, server_round=server_round
     )
 
 
@@ -197,24 +183,7 @@ def train_question(
 ) -> Question:
     """Write down what a round asks of ``cohort``."""
     request = Request(plan=enrolled.plan, server_round=server_round, arrays=arrays)
-    return _question(enrolled, cohort, request)
-
-
-def _question(enrolled: Enrolled, names: Sequence[str], request: Request) -> Question:
-    return Question(
-        clients=enrolled.clients,
-        names=names,
-        request=request,
-        countersign_fn=enrolled.job.reach.countersign_fn,
-    )
-
-
-def _ask(enrolled: Enrolled, kind: str, question: Question) -> Iterator[tuple[str, Answer]]:
-    """Send a question, and yield one answer for each who was asked."""
-    job = enrolled.job
-    messages = question.messages(kind)
-    replies = exchange(enrolled.grid, messages, job.settings.round_timeout_s, job.reach.again)
-    return enrolled.clients.answers(replies, question.names)
+    return enrolled.question(cohort, request)
 
 
 def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> Round:
@@ -253,7 +222,7 @@ def finish_round(
     participation = Participation(
         asked=sent.asked,
         accepted=sorted(tally.accepted),
-        num_clients=len(enrolled.clients.num_examples),
+        num_clients=len(enrolled.clients.everybody),
     )
     params, strategy_state = under_way.finish(participation)
     seconds = time.perf_counter() - sent.started
@@ -302,14 +271,14 @@ def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     # Test records are scored once, and by the model that is kept: nothing is chosen by them, and
     # noisy scores of a second model would be one release more than the plan declares.
     keeps_last = job.settings.keep == "last"
-    scored = _evaluate(
-        enrolled, state.params, ("validation", "test") if keeps_last else ("validation",)
-    )
-    validation = _of_split(scored, "validation")
+    splits = ("validation", "test") if keeps_last else ("validation",)
+    names = scorers(enrolled)
+    scored = evaluate(enrolled, state.params, splits, names=names)
+    validation = of_split(scored, "validation")
     state = update_best(state, last, validation, metric=job.plan.task.primary_metric)
     kept, kept_round = _kept(job.settings, state)
-    tested = scored if keeps_last else _evaluate(enrolled, kept, ("test",))
-    test = _of_split(tested, "test")
+    tested = scored if keeps_last else evaluate(enrolled, kept, ("test",), names=names)
+    test = of_split(tested, "test")
     for observer in job.observers:
         observer.evaluated("validation", last, validation)
         observer.evaluated("test", kept_round, test)
@@ -322,15 +291,17 @@ def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
         kept=kept,
         kept_round=kept_round,
         clients=dict(enrolled.clients.num_examples),
+        num_clients=len(enrolled.clients.everybody),
+        num_scorers=len(names),
         test=test,
         stopped_early=stopped_early,
         reproducible=enrolled.clients.reproducible,
         validation=validation,
-        epsilon=_epsilon(scored) | _epsilon(tested),
+        epsilon=epsilon_of(scored) | epsilon_of(tested),
         # An earlier round's validation records were scored without a tally.
         tallies={
-            "test": _tallies(tested, "test"),
-            "validation": _tallies(scored, "validation") if kept_round == last else {},
+            "test": tallies_of(tested, "test"),
+            "validation": tallies_of(scored, "validation") if kept_round == last else {},
         },
     )
 
@@ -344,40 +315,7 @@ def _kept(settings: ServerConfig, state: RunState) -> tuple[Tensors, int]:
     return state.params, state.server_round
 
 
-def _evaluate(enrolled: Enrolled, params: Tensors, splits: Sequence[str]) -> dict[str, Reply]:
-    """Have all institutions score tensors: name -> reply."""
-    everybody = list(enrolled.clients.num_examples)
-    request = Request(plan=enrolled.plan, arrays=encode(params), splits=splits)
-    answers = dict(_ask(enrolled, "evaluate", _question(enrolled, everybody, request)))
-    # Whoever does not answer, or answers with an error, is left out; the model stands without.
-    replies = {
-        name: answer for name, answer in sorted(answers.items()) if isinstance(answer, Reply)
-    }
-    for name, reply in replies.items():
-        if reply.refusal:
-            why = with_figures(reply.refusal, reply.figures)
-            log.warning("%s gives no scores on %s records: %s.", name, " and ".join(splits), why)
-    return replies
-
-
-def _of_split(scored: Mapping[str, Reply], split: str) -> dict[str, Evaluation]:
-    told = {name: reply.evaluations for name, reply in scored.items()}
-    return {name: splits[split] for name, splits in told.items() if split in splits}
-
-
-def _tallies(scored: Mapping[str, Reply], split: str) -> dict[str, ScoreTally]:
-    told = {name: reply.tallies for name, reply in scored.items()}
-    return {name: splits[split] for name, splits in told.items() if split in splits}
-
-
-def _epsilon(scored: Mapping[str, Reply]) -> dict[str, float]:
-    """Return what scores have cost, training included, where they cost something."""
-    told = {name: reply.figures for name, reply in scored.items()}
-    return {name: figures["epsilon"] for name, figures in told.items() if "epsilon" in figures}
-
-
 __all__ = [
-    "Enrolled",
     "Sent",
     "begin",
     "begin_round",

@@ -18,7 +18,10 @@ class Observer(Protocol):
     """Hears of a run as it goes."""
 
     def started(self, clients: Mapping[str, int]) -> None:
-        """Hear who takes part: name -> declared number of training records."""
+        """Hear who takes part: name -> declared number of training records.
+
+        Empty where institutions are asked for their consent when they are first drawn.
+        """
 
     def resumed(self, state: RunState) -> None:
         """Hear, after ``started``, of rounds that an earlier process did."""
@@ -46,6 +49,9 @@ class Outcome:
         stopped_early: whether patience ran out, or the algorithm had nothing left to do.
         epsilon: name -> privacy spent by the end, where scores of the last models cost some.
         tallies: split -> name -> sums over its records, of the kept model.
+        num_clients: how many institutions the run drew from; of a population that is not listed,
+            ``clients`` has those who were ever asked.
+        num_scorers: how many were asked to score the kept model.
         reproducible: names of those who say that their noise derives from the plan's seed.
     """
 
@@ -59,6 +65,13 @@ class Outcome:
     validation: Mapping[str, Evaluation] = field(default_factory=dict)
     epsilon: Mapping[str, float] = field(default_factory=dict)
     tallies: Mapping[str, Mapping[str, ScoreTally]] = field(default_factory=dict)
+    num_clients: int = 0
+    num_scorers: int = 0
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether some institutions alone scored the kept model, drawn at random."""
+        return self.num_scorers < self.num_clients
 
 
 __all__ = ["CommitFn", "Observer", "Outcome"]

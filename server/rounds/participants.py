@@ -3,6 +3,7 @@
 Every wait is bounded, every silence is named.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
 from confide.protocol.refusals import Refusal, with_figures
 from confide.protocol.tensors import Shapes, decode
+from confide.strategies.roster import Roster
 from confide.strategies.strategy import ClientUpdate
 
 log = logging.getLogger(__name__)
@@ -30,18 +32,48 @@ class Clients:
 
     Attributes:
         names: node id -> name.
-        num_examples: name -> declared number of training units, in the order of the names.
+        num_examples: name -> declared number of training units, in the order of the names; where
+            there is a roster, of those who were asked so far, in the order in which they were.
         ledger_heads: name -> head of its ledger as it told last; kept up to date, and echoed with
             every question, so that an institution whose ledger is an older copy notices.
         reproducible: names of those who say that their noise derives from the plan's seed.
         absent: who does not take part -> why.
+        roster: names of a population that is not listed, whose nodes are numbered from 1 in their
+            order; institutions join as they are first asked. None where everybody was.
     """
 
-    names: Mapping[int, str]
-    num_examples: Mapping[str, int]
+    names: dict[int, str] = field(default_factory=dict)
+    num_examples: dict[str, int] = field(default_factory=dict)
     ledger_heads: dict[str, str] = field(default_factory=dict)
-    reproducible: Sequence[str] = ()
+    reproducible: list[str] = field(default_factory=list)
     absent: Mapping[str, str] = field(default_factory=dict)
+    roster: Roster | None = None
+
+    @property
+    def everybody(self) -> Sequence[str]:
+        """Who may be asked, in the order of the names; not listed where there is a roster."""
+        return list(self.num_examples) if self.roster is None else self.roster
+
+    @functools.cached_property
+    def _nodes(self) -> dict[str, int]:
+        return {name: node for node, name in self.names.items()}
+
+    def node_of(self, name: str) -> int:
+        """Return the node of an institution."""
+        return self._nodes[name] if self.roster is None else self.roster.number(name) + 1
+
+    def know(self, declared: Mapping[str, int]) -> None:
+        """Take in institutions of the roster that joined before, in another process of the run."""
+        self.num_examples.update(declared)
+        self.names.update({self.node_of(name): name for name in declared})
+
+    def take_in(self, reply: Reply) -> None:
+        """Take in an institution of the roster that joins."""
+        self.know({reply.institution: reply.num_examples})
+        if reply.ledger_head:
+            self.ledger_heads[reply.institution] = reply.ledger_head
+        if reply.figures.get("reproducible"):
+            self.reproducible.append(reply.institution)
 
     @classmethod
     def of(cls, present: Mapping[int, Reply]) -> "Clients":
@@ -75,12 +107,14 @@ class Clients:
         countersign_fn: CountersignFn | None = None,
     ) -> list[Message]:
         """Write a request to each of ``names``; it is encoded once where nobody has a ledger."""
-        nodes = {name: node for node, name in self.names.items()}
         group = str(request.server_round)
         for_all = pack_request(request)  # tensors are encoded once, however many are asked
         return [
             Message(
-                for_all if own is request else pack_request(own), nodes[name], kind, group_id=group
+                for_all if own is request else pack_request(own),
+                self.node_of(name),
+                kind,
+                group_id=group,
             )
             for name, own in self.requests(names, request, countersign_fn)
         ]

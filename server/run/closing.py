@@ -7,6 +7,7 @@ from typing import Any
 from confide.config.spelling import counted
 from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
+from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 from confide.tables import Table
 
 _TOLD = 20
@@ -14,7 +15,9 @@ _TOLD = 20
 
 
 def closing_table(summary: Mapping[str, Any]) -> Table:
-    """Build the table that ends a run."""
+    """Build the table that ends a run: a row an institution, or quantiles of many."""
+    if "institutions" in summary:
+        return _quantile_table(summary)
     metric, private = summary["primary_metric"], summary["privacy"]["unit"] != "none"
     local = summary["baselines"].get("local", {})
     # A deployed institution declares its training records and no others.
@@ -51,6 +54,39 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def _quantile_table(summary: Mapping[str, Any]) -> Table:
+    """Build a table of how figures are distributed over many institutions."""
+    many, metric = summary["institutions"], summary["primary_metric"]
+    rows = {
+        "training records": "num_examples",
+        f"{metric}, local model, pooled": f"{LOCAL}{metric}",
+        f"{metric}, local model, own": f"{LOCAL_OWN}{metric}",
+        f"{metric}, federated model, own": metric,
+        "epsilon": "epsilon",
+        "rounds": "rounds",
+    }
+    headers = ["figure", "institutions", *QUANTILES]
+    title = f"{many['count']:,} institutions, test records of each or pooled"
+    table = Table(*headers, numbers=headers[1:], title=title)
+    for header, name in rows.items():
+        one = many["figures"].get(name)
+        if one is not None:
+            counts = name in ("num_examples", "rounds")
+            cells = [f"{one[it]:.0f}" if counts else f"{one[it]:.3f}" for it in QUANTILES]
+            table.add_row(header, f"{one['institutions']}", *cells)
+    return table
+
+
+def _weakest(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line on the few of many institutions for whom the model is worst."""
+    if "institutions" not in summary:
+        return []
+    many, metric = summary["institutions"], summary["primary_metric"]
+    worst = [f"{name} {summary['clients'][name][metric]:.3f}" for name in many["worst"]]
+    named = f"Weakest on their own test records: {', '.join(worst)}; all" if worst else "All"
+    return [f"{named} {many['count']:,} institutions in {many['file']}."]
+
+
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
@@ -70,6 +106,21 @@ def _intervals(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
         if (ends := metrics.get(name, {}).get("interval"))
     ]
     return [f"95 % intervals: {', '.join(known)}."] if known else []
+
+
+def _sampled(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return a line on institutions that were drawn to score the model; nothing without any."""
+    if "sample" not in summary:
+        return []
+    sample = summary["sample"]
+    told = []
+    for name in names:
+        one = sample["metrics"].get(name, {})
+        if one.get("interval"):
+            low, high = one["interval"]
+            told.append(f"{name} {one['mean']:.3f}, 95 % {low:.3f} to {high:.3f}")
+    where = f"{sample['scored']:,} of {sample['institutions']:,} institutions, drawn at random"
+    return [f"Mean over {where}: {'; '.join(told)}."] if told else []
 
 
 def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
@@ -94,7 +145,8 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             else "no records for test"
         )
         lines = [f"Federated model: {kept}."]
-    lines += _intervals(summary, shown)
+    lines += _intervals(summary, shown) + _sampled(summary, shown)
+    lines += _weakest(summary)
     if "scores" in privacy:
         lines.append("Institutions release scores with noise; ± is its 95 % interval.")
     pooled = summary["baselines"].get("pooled", {}).get(metric)
@@ -108,7 +160,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     lines += [f"Of it: {privacy[name]}." for name in ("edges", "gram") if name in privacy]
     clients = summary["clients"].items()
     budgets = {name: client["budget"] for name, client in clients if "budget" in client}
-    if budgets:
+    if budgets and "institutions" not in summary:
         committed = ", ".join(
             f"{name} {budget['committed']:.2f} of {budget['epsilon']:g}"
             for name, budget in budgets.items()

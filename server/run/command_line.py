@@ -20,13 +20,13 @@ from confide.config.composing.compose import (
     compose,
     hydra_settings,
     is_hydra,
-    register_schema,
     rule_words,
 )
 from confide.config.composing.folders import CONF_MODULE, own_configs, searching, split_config_dirs
 from confide.config.composing.main_job import names_a_job, own_experiments, with_main_job
 from confide.config.composing.own_source import SCHEME
 from confide.config.composing.quoting import quote_texts
+from confide.config.composing.schema import register_schema
 from confide.config.custom import unforeseen
 from confide.config.spelling import counted
 from confide.errors import (
@@ -336,6 +336,8 @@ def run_with_hydra(
     # A project's own experiments are listed by --help: without one, it shows neutral settings
     if not names_a_job(given) and not (shows and own_experiments()):
         words = [*with_main_job([]), *words]
+    elif not shows:
+        words = with_main_job(words)
     if not checked and not shows:
         refuse_passwords(overrides_of(words))
         check_jobs(overrides_of(words))

@@ -37,6 +37,7 @@ from confide.server.run.carrier import Carrier, PrepareFn, Run
 from confide.server.run.edges import read_edges, release_edges
 from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
+from confide.server.run.many import few_named
 from confide.server.run.metrics_log import MetricsSink
 from confide.server.run.outputs import Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
@@ -161,7 +162,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
         # The tensors of both rounds for those who look at the run, one model for those who use it.
         save_models(run.run_dir / CHECKPOINTS, outcome)
         digest = save_model(run.run_dir / "model", workload, outcome.kept, plan)
-    return summarise(
+    summary = summarise(
         RunResult(
             plan=plan,
             outcome=outcome,
@@ -175,6 +176,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             report=run.config.report,
         )
     )
+    return few_named(summary, run.run_dir)
 
 
 def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:

@@ -1,5 +1,6 @@
 """What a run leaves for people and scripts: ``summary.json``."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
+from confide.server.run.measured import over_sample
 from confide.server.run.statement import privacy_statement
 from confide.server.run.withdrawal import Withdrawal
 
@@ -156,6 +158,8 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
     }
+    if outcome.is_sampled:
+        summary["sample"] = over_sample(outcome)
     if findings.references:
         summary["references"] = {
             name: _scores(one, "test") for name, one in findings.references.items()
@@ -197,6 +201,7 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
     """Describe each institution: its records, what it spent, how the model scores on its own."""
     history = outcome.state.history
     last_epsilon = {name: value for record in history for name, value in record.epsilon.items()}
+    rounds = Counter(name for record in history for name in record.accepted)
     clients = {}
     for name, line in findings.institutions.items():
         client: dict[str, Any] = {"num_examples": line.num_examples}
@@ -211,7 +216,7 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
             client["budget"] = dict(findings.budgets[name])
         client |= _metrics(line.test)
         client["test_examples"] = int(line.test.get("num_examples", 0))
-        client["rounds"] = sum(name in record.accepted for record in history)
+        client["rounds"] = rounds[name]
         clients[name] = client
     return clients
 

@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from confide.client.ledger.ledger import RoundsSpent
@@ -17,18 +17,46 @@ from confide.simulations.federation import Federation
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpentBefore(Mapping[str, RoundsSpent]):
+    """What institutions spent in earlier processes of a run; anybody may be asked for.
+
+    Attributes:
+        named: of those who are gone through.
+        others: of everybody else.
+    """
+
+    named: Mapping[str, RoundsSpent] = field(default_factory=dict)
+    others: RoundsSpent = field(default_factory=RoundsSpent)
+
+    def __getitem__(self, name: str) -> RoundsSpent:
+        """Return what one spent."""
+        return self.named.get(name, self.others)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through those who are named."""
+        return iter(self.named)
+
+    def __len__(self) -> int:
+        """Return how many are named."""
+        return len(self.named)
+
+
 def spent_before(
-    checkpoint: Checkpoint | None, names: Sequence[str], released: ReleasedRounds | None
-) -> dict[str, RoundsSpent]:
+    checkpoint: Checkpoint | None,
+    names: Iterable[str] | None,
+    released: ReleasedRounds | None,
+) -> SpentBefore:
     """Return what institutions spent in earlier processes of a run.
 
     Args:
         checkpoint: knows what was spent until it was written; None for a new run.
-        names: of the institutions.
+        names: of the institutions; None where they are not listed.
         released: counts rounds that were released after it as well; None where they cost nothing.
     """
-    kept = checkpoint.extra.get("spent", {}) if checkpoint else {}
-    spent = {name: _from_json(one) for name, one in kept.items()}
+    before = checkpoint.extra if checkpoint else {}
+    kept = {name: _from_json(one) for name, one in before.get("spent", {}).items()}
+    others = _from_json(before["spent_others"]) if "spent_others" in before else RoundsSpent()
     # Rounds after the checkpoint will run again with other noise, and were paid for once already.
     lost = released.after(checkpoint) if released else 0
     if lost:
@@ -36,15 +64,35 @@ def spent_before(
             "%d rounds were released after this checkpoint; each institution is charged for them.",
             lost,
         )
-    charged = {}
-    for name in names:
-        one = spent.get(name, RoundsSpent())
-        for number in range(lost):  # keys of their own: a round that is asked again counts too
-            one = one.plus(f"released/{one.count}/{number}")
-            scores = (*one.scores, ("validation", f"released/{len(one.scores)}"))
-            one = replace(one, scores=scores)
-        charged[name] = one
-    return charged
+    everybody = kept if names is None else names
+    return SpentBefore(
+        named={name: _charged(kept.get(name, RoundsSpent()), lost) for name in everybody},
+        others=_charged(others, lost),
+    )
+
+
+def _charged(spent: RoundsSpent, lost: int) -> RoundsSpent:
+    """Charge an institution for rounds whose answers may have left: nobody knows who was asked."""
+    for number in range(lost):  # keys of their own: a round that is asked again counts too
+        spent = spent.plus(f"released/{spent.count}/{number}")
+        scores = (*spent.scores, ("validation", f"released/{len(spent.scores)}"))
+        spent = replace(spent, scores=scores)
+    return spent
+
+
+def spent_as_json(spent: Mapping[str, RoundsSpent]) -> dict[str, Any]:
+    """Write down what institutions spent, for a checkpoint, in the order of their names."""
+    return {name: as_json(one) for name, one in sorted(spent.items())}
+
+
+def asked_as_json(spent: Mapping[str, RoundsSpent]) -> dict[str, Any]:
+    """Write down what those spent who were asked, of a population that is not listed.
+
+    Only counts: identifiers of the last mechanisms would be most of the file, and without them the
+    same round is counted once more at worst.
+    """
+    paid = {name: one for name, one in spent.items() if one.count or one.scores}
+    return spent_as_json({name: replace(one, recent=()) for name, one in paid.items()})
 
 
 def as_json(spent: RoundsSpent) -> list[Any]:
@@ -82,4 +130,11 @@ def epsilon_unheard(
     return epsilon
 
 
-__all__ = ["as_json", "epsilon_unheard", "spent_before"]
+__all__ = [
+    "SpentBefore",
+    "as_json",
+    "asked_as_json",
+    "epsilon_unheard",
+    "spent_as_json",
+    "spent_before",
+]

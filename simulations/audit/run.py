@@ -14,6 +14,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.config.audit import AuditConfig
 from confide.config.client import TrainerConfig
 from confide.config.data import DataConfig
+from confide.config.generators.table import read_generator
 from confide.errors import ConfigError, UnreadableError
 from confide.held import shown
 from confide.models.compute import make_compute
@@ -73,7 +74,9 @@ class Audited:
     def public_records(self) -> DataConfig | None:
         """Where its records are, if anybody may read them and they can be split again."""
         deployed = self.summary.get("engine", {}).get("name") == "deployment"
-        data = DataConfig(**self.config["data"])
+        plain = self.config["data"]
+        made = plain.get("generator")
+        data = DataConfig(**{**plain, "generator": read_generator(made) if made else None})
         known = self.config["simulation"]["seed"] is not None
         return data if data.is_public and known and not deployed else None
 

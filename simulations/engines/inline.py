@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -17,6 +18,8 @@ from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.tally import Tally
 from confide.simulations.faults import FaultyDelivery, delivery_of
 from confide.simulations.institutions import InstitutionFactory, Setup, faulty
+from confide.simulations.populations.doors import open_doors, opened_or_not
+from confide.simulations.populations.roster import NodeNames
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ class LocalGrid(PollingGrid):
     pause_s = _SLICE_S
 
     def __init__(self, node_ids: Sequence[int]) -> None:
-        self._node_ids = list(node_ids)
+        self._node_ids = node_ids
 
     def set_run(self, run: Run) -> None:
         """Remember the run."""
@@ -50,7 +53,7 @@ class LocalGrid(PollingGrid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return every institution's node."""
-        return list(self._node_ids)
+        return self._node_ids
 
 
 class InlineGrid(LocalGrid):
@@ -62,19 +65,23 @@ class InlineGrid(LocalGrid):
         app: the app a SuperNode would run.
         node_ids: one for each institution.
         delivery: what happens to questions and replies on their way; None brings each at once.
+        expect_fn: hears which nodes will be asked, in which order.
     """
 
     def __init__(
-        self, app: ClientApp, node_ids: Sequence[int], *, delivery: FaultyDelivery | None = None
+        self,
+        app: ClientApp,
+        node_ids: Sequence[int],
+        *,
+        delivery: FaultyDelivery | None = None,
+        expect_fn: Callable[[Sequence[int]], None] | None = None,
     ) -> None:
         super().__init__(node_ids)
         self._app = app
         self._delivery = delivery
-        self._contexts = {
-            node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={})
-            for node in node_ids
-        }
-        self._waiting: dict[str, Message] = {}
+        self._expect_fn = expect_fn
+        # The oldest goes first, which a plain dict of many would take longer and longer to find
+        self._waiting: OrderedDict[str, Message] = OrderedDict()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue instructions and return their ids.
@@ -90,6 +97,8 @@ class InlineGrid(LocalGrid):
             ids.append(assign_message_id(message))
             if self._delivery is None or self._delivery.is_heard(message):
                 self._waiting[ids[-1]] = message
+        if self._expect_fn is not None:
+            self._expect_fn([waiting.metadata.dst_node_id for waiting in self._waiting.values()])
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -102,7 +111,7 @@ class InlineGrid(LocalGrid):
         the next one trains.
         """
         # The round loop gives a set, and of a large cohort a copy at each look would be long
-        wanted = message_ids if isinstance(message_ids, set) else set(message_ids)
+        wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
         replies: list[Message] = []
         end = time.monotonic() + _SLICE_S
         while not replies or time.monotonic() < end:
@@ -115,7 +124,12 @@ class InlineGrid(LocalGrid):
 
     def _answer(self, message: Message) -> Message:
         try:
-            return self._app(message, self._contexts[message.metadata.dst_node_id])
+            node = message.metadata.dst_node_id
+            # Our app keeps nothing in it
+            context = Context(
+                run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={}
+            )
+            return self._app(message, context)
         # As at a SuperNode: an app that raises is an error reply, and the round goes on
         except Exception:
             log.exception("Node %d raised.", message.metadata.dst_node_id)
@@ -126,7 +140,7 @@ class InlineEngine:
     """Institutions in this process, which share one trainer.
 
     Args:
-        data: encoded records, by institution.
+        data: encoded records, by institution; where they are made on demand, so are institutions.
         trainer: shared by all of them.
         setup: what else they share.
     """
@@ -134,37 +148,43 @@ class InlineEngine:
     def __init__(
         self, data: Mapping[str, InstitutionData], *, trainer: Trainer, setup: Setup
     ) -> None:
-        factory = InstitutionFactory(trainer, setup)
         self.data = data
         self._faults = setup.faults
-        self._institutions = {name: factory.open(name, part) for name, part in data.items()}
+        self._doors = open_doors(data, InstitutionFactory(trainer, setup))
 
     def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
         """Return a grid that calls institutions when their replies are pulled."""
-        by_node = dict(enumerate(names, start=1))
-        delivery = delivery_of(self._faults, job, by_node)
-        return InlineGrid(self._app(job, by_node), list(by_node), delivery=delivery)
+        by_node = NodeNames(names)
+        return InlineGrid(
+            self._app(job, by_node),
+            by_node.nodes,
+            delivery=delivery_of(self._faults, job, by_node),
+            expect_fn=self._expecting(by_node),
+        )
+
+    def _expecting(self, by_node: Mapping[int, str]) -> Callable[[Sequence[int]], None]:
+        """Return what tells doors who will be asked."""
+
+        def expect(nodes: Sequence[int]) -> None:
+            self._doors.expect([by_node[node] for node in nodes])
+
+        return expect
 
     def _app(self, job: str, by_node: Mapping[int, str]) -> ClientApp:
         # For each job anew: faults are meant for one of them
-        handlers = {
-            node: faulty(self._institutions[name], self._faults, job)
-            for node, name in by_node.items()
-        }
-
         def find(context: Context) -> RequestHandler:
-            return handlers[context.node_id]
+            opened = opened_or_not(self._doors, by_node[context.node_id])
+            return faulty(opened, self._faults, job)
 
         return make_client_app(find)
 
     def spent(self, job: str) -> Mapping[str, RoundsSpent]:
         """Return what a job has computed at each institution."""
-        return {name: institution.spent(job) for name, institution in self._institutions.items()}
+        return self._doors.spent(job)
 
     def restore_spent(self, job: str, spent: Mapping[str, RoundsSpent]) -> None:
         """Take over what an earlier process knew of a job."""
-        for name, institution in self._institutions.items():
-            institution.restore_spent(job, spent.get(name, RoundsSpent()))
+        self._doors.restore_spent(job, spent)
 
     def close(self) -> None:
         """Nothing was started."""

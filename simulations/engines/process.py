@@ -1,6 +1,6 @@
 """The process engine: a grid that carries Flower messages to worker processes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import torch
@@ -188,8 +188,8 @@ class ProcessGrid(LocalGrid):
 
         Wait for the first for as long as the round loop pauses between looks.
         """
-        wanted = message_ids if isinstance(message_ids, set) else set(message_ids)
-        patience_s = LONGEST_PAUSE_S if wanted & self._asked.keys() else 0.0
+        wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
+        patience_s = 0.0 if self._asked.keys().isdisjoint(wanted) else LONGEST_PAUSE_S
         arrived = [self._reply(result) for result in self._pool.poll(patience_s)]
         replies = [reply for reply in arrived if reply is not None]
         return self._delivery.deliver(replies) if self._delivery else replies

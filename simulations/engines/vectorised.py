@@ -11,7 +11,7 @@ takes: the last bits of weights differ from those that the inline engine gives.
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -38,6 +38,8 @@ from confide.server.rounds.participants import Answer, check_reply
 from confide.server.rounds.tally import Tally
 from confide.simulations.engines.inline import InlineEngine, InlineGrid, LocalGrid
 from confide.simulations.institutions import Setup
+from confide.simulations.populations.doors import Doors, Unopened, opened_or_not
+from confide.simulations.populations.roster import NodeNames
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.algorithm import ClientResult
 from confide.strategies.strategy import SumRule
@@ -58,21 +60,25 @@ class VectorisedGrid(InlineGrid):
 
     Args:
         app: the app a SuperNode would run.
-        institutions: by name, in the order of nodes.
+        nodes: one for each institution.
+        doors: opens institutions.
         program: computes.
         trainer: scores the tensors that a round starts from.
+        expect_fn: hears which nodes will be asked, in which order.
     """
 
     def __init__(
         self,
         app: ClientApp,
-        institutions: Mapping[str, Institution],
+        nodes: Sequence[int],
         *,
+        doors: Doors,
         program: CohortProgram,
         trainer: Trainer,
+        expect_fn: Callable[[Sequence[int]], None],
     ) -> None:
-        super().__init__(app, range(1, len(institutions) + 1))
-        self._institutions = institutions
+        super().__init__(app, nodes, expect_fn=expect_fn)
+        self._doors = doors
         self._program, self._trainer = program, trainer
 
     def collect(self, intake: Intake) -> Tally:
@@ -107,28 +113,33 @@ class VectorisedGrid(InlineGrid):
         """
         end = time.monotonic() + intake.timeout_s
         late: list[str] = []
-        while asked := list(islice(requests, _SLICE)):
+        while asked := list(islice(requests, min(_SLICE, self._doors.most_open or _SLICE))):
             works: dict[str, RoundWork] = {}
-            names: dict[int, str] = {}
-            held_out = [self._institutions[name].validation for name, _ in asked]
-            with self._trainer.scoring_together(held_out):
+            begun_by: dict[int, Institution] = {}
+            self._doors.expect([name for name, _ in asked])
+            # Held until its round has ended, whoever is opened meanwhile
+            opened = {name: opened_or_not(self._doors, name) for name, _ in asked}
+            there = [one for one in opened.values() if isinstance(one, Institution)]
+            with self._trainer.scoring_together([one.validation for one in there]):
                 for name, request in asked:
                     if time.monotonic() >= end:
                         late.append(name)
                         continue
-                    begun = self._institutions[name].begin(
-                        request, rows_fn=self._program.check_rows
-                    )
+                    institution = opened[name]
+                    if isinstance(institution, Unopened):
+                        yield name, institution.handle("train", request)
+                        continue
+                    begun = institution.begin(request, rows_fn=self._program.check_rows)
                     if isinstance(begun, Reply):
                         yield name, begun
                     else:
                         works[name] = begun
-                        names[id(begun)] = name
+                        begun_by[id(begun)] = institution
             for chunk in self._program.chunks(list(works.values())):
                 if time.monotonic() >= end:
-                    late += [names[id(work)] for work in chunk]  # counted all the same
+                    late += [begun_by[id(work)].name for work in chunk]  # counted all the same
                     continue
-                yield from self._ended(chunk, names, intake, total)
+                yield from self._ended(chunk, begun_by, intake, total)
         if late:
             log.warning(
                 "%d institutions have not answered within %g s.", len(late), intake.timeout_s
@@ -138,7 +149,7 @@ class VectorisedGrid(InlineGrid):
     def _ended(
         self,
         chunk: Sequence[RoundWork],
-        names: Mapping[int, str],
+        begun_by: Mapping[int, Institution],
         intake: Intake,
         total: FixedPointMean | None,
     ) -> Iterator[tuple[str, Reply]]:
@@ -150,12 +161,12 @@ class VectorisedGrid(InlineGrid):
         except Exception as error:
             if len(chunk) > 1:
                 for work in chunk:
-                    yield from self._ended([work], names, intake, total)
+                    yield from self._ended([work], begun_by, intake, total)
                 return
             result = error
         replies: list[tuple[str, Reply]] = []
         for index, work in enumerate(chunk):
-            institution = self._institutions[names[id(work)]]
+            institution = begun_by[id(work)]
             reply = institution.end(
                 work,
                 functools.partial(_result_of, result, index),
@@ -250,11 +261,14 @@ class VectorisedEngine(InlineEngine):
         is_faulty = self._faults is not None and self._faults.job == job
         if self._program is None or is_faulty:
             return super().grid(job, names)
+        by_node = NodeNames(names)
         return VectorisedGrid(
-            self._app(job, dict(enumerate(names, start=1))),
-            {name: self._institutions[name] for name in names},
+            self._app(job, by_node),
+            by_node.nodes,
+            doors=self._doors,
             program=self._program,
             trainer=self._trainer,
+            expect_fn=self._expecting(by_node),
         )
 
 

@@ -32,6 +32,11 @@ TEXTS = tuple(
     )
     for word in CONVERSATIONS
 )
+MADE = {
+    "synthetic": "synthetic",
+    "synthetic_logistic": "logistic",
+    "synthetic_linear": "linear",
+}
 NEEDS = {
     ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
@@ -88,6 +93,10 @@ NEEDS = {
         ("task", name): [f"data={name}", "backbone=logistic", "tuning=full"]
         for name in ("heart_disease", "credit", "lending", "dialysis")
     },
+    **{
+        ("task", task): [f"data/generator={made}", "backbone=logistic", "tuning=full"]
+        for task, made in MADE.items()
+    },
 }
 GROUPS = sorted(
     (path.parent.name, path.stem)
@@ -103,6 +112,7 @@ def test_every_choice_composes(group: str, choice: str) -> None:
         word in needs
         for word in ("data=heart_disease", "data=movies", "data=stations", f"data={choice}")
     )
+    has_records = has_records or any(word.startswith("data/generator=") for word in needs)
     job = [] if group == "experiment" or has_records else [MAIN_JOB]
     assert isinstance(compose([*job, f"{group}={choice}", *needs]), Config)
 

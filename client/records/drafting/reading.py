@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
+from confide.client.records.sources.by_client.folders import layout_of
 from confide.client.records.sources.files import is_folder_of_files, is_text_beside
 from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
@@ -39,7 +40,7 @@ def draft_source(
         DataError: if the records cannot be read, or hold nothing to learn.
     """
     place = source_file(source)
-    if place is not None and place.is_dir():
+    if place is not None and place.is_dir() and layout_of(place) is None:
         tables = tuple(EXTENSIONS)
         if _holds_sounds(place) and is_folder_of_files(place, tables, _SOUNDS):
             from confide.client.records.drafting.sounds import draft_sounds

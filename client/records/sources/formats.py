@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 
 from confide.client.records.sources.arrays import open_arrays
+from confide.client.records.sources.by_client.leaf import is_leaf_file, open_leaf
 from confide.client.records.sources.conll import open_conll
 from confide.client.records.sources.delimited import open_delimited
 from confide.client.records.sources.files import with_files
@@ -171,12 +172,17 @@ def open_npz(path: Path, columns: Sequence[str], reading: Reading) -> Opened:
     return open_arrays(path, columns, reading.files)
 
 
+def open_some_json(path: Path, columns: Sequence[str], reading: Reading) -> Opened:
+    """Open a .json file: records, or LEAF's users and their samples."""
+    return (open_leaf if is_leaf_file(path) else open_json)(path, columns, reading)
+
+
 EXTENSIONS: dict[str, Callable[[Path, Sequence[str], Reading], Opened]] = {
     ".csv": functools.partial(open_delimited, separator=","),
     ".tsv": functools.partial(open_delimited, separator="\t"),
     ".jsonl": open_json_lines,
     ".ndjson": open_json_lines,
-    ".json": open_json,
+    ".json": open_some_json,
     ".parquet": open_parquet,
     ".arrow": open_arrow,
     ".conll": open_conll,

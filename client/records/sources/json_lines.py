@@ -82,10 +82,20 @@ def open_json(path: Path, columns: Sequence[str], reading: Reading) -> Opened:
     )
 
 
-def _listed(path: Path, text: str, reading: Reading) -> list[dict[str, Any]]:
-    expected = "expected a list of JSON objects, column -> value"
+def decoded(path: Path, text: str, reading: Reading, *, expected: str) -> Any:
+    """Decode the text of a whole JSON file.
+
+    Args:
+        path: of the file, for messages.
+        text: what stands in it.
+        reading: how it is read.
+        expected: what it should be, for messages.
+
+    Raises:
+        DataError: with the line, if it is no JSON, nests too deeply or names a key twice.
+    """
     try:
-        rows = _decoder(reading).decode(text.strip())
+        return _decoder(reading).decode(text.strip())
     except RecursionError:
         raise DataError(
             f"data.path={path}: nests lists or objects too deeply; {expected}."
@@ -97,8 +107,13 @@ def _listed(path: Path, text: str, reading: Reading) -> list[dict[str, Any]]:
         ) from None
     except _RepeatedKeyError as error:
         raise DataError(
-            f"data.path={path}: a record names {error} twice; leave one of them."
+            f"data.path={path}: an object names {error} twice; leave one of them."
         ) from None
+
+
+def _listed(path: Path, text: str, reading: Reading) -> list[dict[str, Any]]:
+    expected = "expected a list of JSON objects, column -> value"
+    rows = decoded(path, text, reading, expected=expected)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(f"data.path={path}: record {number} is no JSON object; {expected}.")
@@ -239,4 +254,4 @@ def _json(value: Any) -> str | None:
     return json.dumps(canonical_text(value), ensure_ascii=False)
 
 
-__all__ = ["Number", "json_table", "open_json", "open_json_lines", "table_of"]
+__all__ = ["Number", "decoded", "json_table", "open_json", "open_json_lines", "table_of"]

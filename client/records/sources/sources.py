@@ -13,6 +13,7 @@ from uuid import uuid4
 import pyarrow
 from datasets import Dataset
 
+from confide.client.records.sources.by_client.folders import layout_of
 from confide.client.records.sources.files import is_folder_of_files, open_folders
 from confide.client.records.sources.formats import EXTENSIONS, open_file
 from confide.client.records.sources.opened import Opened
@@ -90,7 +91,9 @@ def load_records(
     with contextlib.ExitStack() as stack:
         files: tuple[str, ...] = ()
         is_folder = not DataConfig.is_database(path) and (place := _resolve(path)).is_dir()
-        if is_folder and _holds_files(place, reading):
+        if is_folder and (layout := layout_of(place)) is not None:
+            sources = {"": layout(place, columns, reading)}
+        elif is_folder and _holds_files(place, reading):
             assert reading.files is not None
             sources = open_folders(place, columns, reading.files)
             files = tuple(name for name in sources if name)
@@ -129,6 +132,10 @@ def open_single(
             yield opened
         return
     place = _resolve(path)
+    layout = layout_of(place) if place.is_dir() else None
+    if layout is not None:
+        yield layout(place, columns, reading)
+        return
     if place.is_dir() and _holds_files(place, reading):
         assert reading.files is not None
         labelled = not reading.whole
@@ -173,7 +180,7 @@ def shared_columns(
         raise DataError(f"{redact(path)}: a database needs the query whose rows are the records.")
     if DataConfig.is_database(path) or not (place := _resolve(path)).is_dir():
         return column_names(path, query=query, reading=reading)
-    if _holds_files(place, reading):
+    if layout_of(place) is not None or _holds_files(place, reading):
         return column_names(path, reading=reading)
     listed = [open_file(file, (), reading).columns for file in _folder(place, reading).values()]
     shared = tuple(name for name in listed[0] if all(name in names for names in listed))

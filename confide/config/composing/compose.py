@@ -8,12 +8,10 @@ ranges and contradictions. Nothing heavy is imported.
 import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -21,10 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from confide.config.composing.folders import CONF_MODULE, composing_without, current, shown
-from confide.config.composing.hydra_state import own_hydra, with_open_dicts
+from confide.config.composing.hydra_state import own_hydra
 from confide.config.composing.main_job import with_main_job
 from confide.config.composing.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
-from confide.config.composing.own_source import register_source
 from confide.config.composing.problems import (
     NAMED_IN_FILE,
     first_line,
@@ -36,19 +33,10 @@ from confide.config.composing.problems import (
     without_consequences,
 )
 from confide.config.composing.quoting import quote_texts
-from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule, suited_words
+from confide.config.composing.schema import register_schema
+from confide.config.composing.suited import register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
-from confide.config.models.table import BACKBONES
-from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
-from confide.config.strategies.strategy import (
-    PARTS,
-    ComposedStrategyConfig,
-    CustomStrategyConfig,
-    FlowerStrategyConfig,
-)
-from confide.config.tasks.table import TASKS, known_metrics
-from confide.config.tunings.table import TUNINGS
 from confide.errors import ConfigError
 from confide.security.redaction import redact
 
@@ -57,45 +45,6 @@ _MOST_JOBS_CHECKED = 256
 _QUOTES = "'\""
 # Hydra raises a bare ValueError for a group that is given a number.
 _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
-
-
-def register_schema() -> None:
-    """Tell Hydra the schema that the YAML groups fill in, and of own configs."""
-    register_source()
-    register_rule()
-    store = ConfigStore.instance()
-    names = (*TASKS, *OUTCOMES, *BACKBONES, *TUNINGS, *known_metrics())
-    schema = with_open_dicts(Config, names).copy()
-    for key, rule in SUITED.items():
-        OmegaConf.update(schema, key, rule)
-    store.store(name="schema", node=schema)
-    nodes: dict[str, dict[str, Any]] = {
-        "task": {name: kind.schema for name, kind in TASKS.items()},
-        "backbone": {name: kind.schema for name, kind in BACKBONES.items()},
-        "tuning": {name: kind.schema for name, kind in TUNINGS.items()},
-        "strategy": {
-            "composed": ComposedStrategyConfig,
-            "custom": CustomStrategyConfig,
-            "flower": FlowerStrategyConfig,
-        },
-    }
-    nodes |= {
-        f"strategy/{group}": {name: kind.schema for name, kind in table.items()}
-        for group, table in PARTS.items()
-    }
-    nodes["task/outcome"] = {name: kind.schema for name, kind in OUTCOMES.items()}
-    for group, classes in nodes.items():
-        for name, node in classes.items():
-            # A part needs no file: its schema is the choice.
-            file = name if "/" in group else f"{name}_schema"
-            open_node = with_open_dicts(node, names).copy()
-            for key, rule in SUITED.items():
-                if key.startswith(f"{group}."):
-                    OmegaConf.update(open_node, key.partition(".")[2], rule)
-            store.store(group=group, name=file, node=open_node)
-    # Of the whole strategy: what stands for a part is no part itself
-    left_open = OmegaConf.create({"objective": DictConfig(OBJECTIVE)})
-    store.store(group="strategy/objective", name="suited", node=left_open, package="strategy")
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -393,7 +342,6 @@ __all__ = [
     "is_hydra",
     "num_jobs",
     "own_files",
-    "register_schema",
     "rule_words",
     "to_config",
 ]

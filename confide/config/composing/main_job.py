@@ -8,9 +8,11 @@ import re
 from collections.abc import Sequence
 
 from confide.config.composing.folders import current
+from confide.config.generators.table import GENERATORS
 from confide.errors import ConfigError
 
 MAIN_JOB = "experiment=tweets"
+_GENERATOR = re.compile(r"data[./]generator=(\w+)")
 _NAMES_A_JOB = ("task", "data", "backbone", "experiment")
 # Stands in data.path where records are read by nobody here
 ELSEWHERE = "institutions"
@@ -19,11 +21,15 @@ ELSEWHERE = "institutions"
 def with_main_job(overrides: Sequence[str]) -> list[str]:
     """Put the main job before overrides that name no job of their own.
 
+    A generator knows what there is to learn of its records, so that it is a job where nothing else
+    is said.
+
     Raises:
         ConfigError: if they name none and the current project has experiments of its own.
     """
+    overrides = [_GENERATOR.sub(r"data/generator=\1", word) for word in overrides]
     if names_a_job(overrides):
-        return list(overrides)
+        return [*_made(overrides), *overrides]
     own = own_experiments()
     if own:
         raise ConfigError(
@@ -32,6 +38,14 @@ def with_main_job(overrides: Sequence[str]) -> list[str]:
             f" {MAIN_JOB} is the main job."
         )
     return [MAIN_JOB, *overrides]
+
+
+def _made(overrides: Sequence[str]) -> list[str]:
+    """Name the experiment of a generator that is chosen alone."""
+    chosen = [found[1] for word in overrides if (found := _GENERATOR.fullmatch(word))]
+    others = {"task", "backbone", "experiment"} & {_group(word) for word in overrides}
+    known = [GENERATORS[name] for name in chosen if name in GENERATORS]
+    return [f"experiment={known[-1].experiment}"] if known and not others else []
 
 
 def without_records(overrides: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def unasked_guarantees(composed: DictConfig, overrides: Sequence[str]) -> list[s
 
 def without_consequences(found: Sequence[str], problems: Sequence[str]) -> list[str]:
     """Leave out what follows from a choice of task, records or experiment that is not there."""
-    chosen = ("task=", "data=", "experiment=")
+    chosen = ("task=", "data=", "data/generator=", "experiment=")
     if not any(p.startswith(chosen) or NAMED_IN_FILE in p for p in problems):
         return list(found)
     return [p for p in found if not p.startswith(("task.", "data.", "backbone.", "client.ledger"))]

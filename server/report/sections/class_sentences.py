@@ -47,8 +47,10 @@ def counted(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def listed_names(who: Sequence[str]) -> str:
-    """Name institutions, or say how many they are."""
+def listed_names(who: Sequence[str] | int) -> str:
+    """Name institutions, or say how many they are, as a summary of many does."""
+    if isinstance(who, int):
+        return f"{who:,} institutions"
     if len(who) == 1:
         return who[0]
     few = len(who) <= _NAMED

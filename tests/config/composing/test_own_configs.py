@@ -138,8 +138,8 @@ def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
     assert (
         "Did you mean credit? Choose one of: audio, conversations, credit, dialysis, digits,"
         " fashion, heart_disease, image, lending, masks, msra, overloads, recommendation,"
-        " speech_recognition, stations, text, titles, token_classification, translation,"
-        " tweet_entities, tweets." in problem
+        " speech_recognition, stations, synthetic, synthetic_linear, synthetic_logistic, text,"
+        " titles, token_classification, translation, tweet_entities, tweets." in problem
     )
 
 

@@ -1,5 +1,7 @@
 """Scores of all where nobody has all records: means by support, and what follows from sums."""
 
+from dataclasses import replace
+
 import numpy
 import pytest
 
@@ -10,7 +12,7 @@ from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
-from confide.server.run.measured import over_institutions
+from confide.server.run.measured import over_institutions, over_sample
 
 METRICS = RegressionConfig(column="cost", minimum=0.0, maximum=100.0).metric_table
 Floats = numpy.ndarray
@@ -61,3 +63,23 @@ def test_r2_is_a_mean_where_one_of_them_does_not() -> None:
     each = [scored(*one) for one in PARTS.values()]
     assert found["r2"] == pytest.approx((80 * each[0]["r2"] + 300 * each[1]["r2"]) / 380)
     assert how == "mean over institutions, by support"
+
+
+def test_a_samples_interval_is_that_of_its_mean() -> None:
+    values = {"a": 0.2, "b": 0.4, "c": 0.9}
+    test = {name: {"accuracy": value, "num_examples": 9} for name, value in values.items()}
+    outcome = replace(outcome_of({}), test=test, num_clients=12, num_scorers=3)
+    found = over_sample(outcome)
+    # Deviations -0.3, -0.1, 0.4: variance 0.13; 1 - 3/12 of it is not in the sample
+    half = 1.959964 * (0.13 * 0.75 / 3) ** 0.5
+    one = found["metrics"]["accuracy"]
+    assert one["mean"] == pytest.approx(0.5)
+    assert one["interval"] == [pytest.approx(0.5 - half), pytest.approx(0.5 + half)]
+    assert one["institutions"] == 3
+    assert (found["institutions"], found["scored"]) == (12, 3)
+
+
+def test_one_institution_tells_no_interval() -> None:
+    test = {"a": {"accuracy": 0.2, "num_examples": 9}}
+    outcome = replace(outcome_of({}), test=test, num_clients=12, num_scorers=1)
+    assert over_sample(outcome)["metrics"]["accuracy"]["interval"] is None

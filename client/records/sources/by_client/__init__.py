@@ -1,0 +1,1 @@
+"""Folders whose files hold the records of many institutions, and name them."""

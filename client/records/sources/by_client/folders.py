@@ -1,0 +1,26 @@
+"""The table of layouts of folders whose files name institutions in a column."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from confide.client.records.sources.by_client.leaf import is_leaf_folder, open_leaf_folder
+from confide.client.records.sources.by_client.partitioned import is_partitioned, open_partitioned
+from confide.client.records.sources.opened import Opened
+from confide.client.records.sources.reading import Reading
+
+OpenFn = Callable[[Path, Sequence[str], Reading], Opened]
+"""Opens a folder as one source, with the columns to keep."""
+
+LAYOUTS: tuple[tuple[Callable[[Path], bool], OpenFn], ...] = (
+    (is_partitioned, open_partitioned),
+    (is_leaf_folder, open_leaf_folder),
+)
+"""Whether a folder is of a layout, and what opens it; the first that fits."""
+
+
+def layout_of(folder: Path) -> OpenFn | None:
+    """Return what opens a folder as one source; None where it is of no such layout."""
+    return next((opens for fits, opens in LAYOUTS if fits(folder)), None)
+
+
+__all__ = ["LAYOUTS", "OpenFn", "layout_of"]

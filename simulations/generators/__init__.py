@@ -1,0 +1,1 @@
+"""Made-up populations: records that follow from a seed and an institution's number alone."""
