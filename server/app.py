@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
 from confide.server.rounds import loop
+from confide.server.rounds.buffers import buffered, run_buffers
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
@@ -86,7 +87,8 @@ class RoundStrategy(Strategy):
             self._job.settings, num_rounds=num_rounds, round_timeout_s=float(timeout)
         )
         job = replace(self._job, settings=settings)
-        outcome = loop.run_rounds(job, grid, _decoded(initial_arrays))
+        run_fn = loop.run_rounds if buffered(job.algorithm) is None else run_buffers
+        outcome = run_fn(job, grid, _decoded(initial_arrays))
         return RunResult(arrays=encode(outcome.kept), outcome=outcome)
 
     def summary(self) -> None:
@@ -123,7 +125,7 @@ class RoundStrategy(Strategy):
         under_way = loop.begin_round(enrolled, driven.state, driven.cohort)
         intake = Intake(
             server_round=server_round,
-            ask_fn=lambda: enrolled.clients.answers(replies, driven.cohort),
+            ask_fn=lambda _: enrolled.clients.answers(replies, driven.cohort),
             under_way=under_way,
             declared=enrolled.clients.num_examples,
             shapes=enrolled.reply_shapes,

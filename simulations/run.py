@@ -1,8 +1,8 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
 from confide.config.simulation import FaultConfig
+from confide.config.strategies.strategy import timing_of
 from confide.errors import ConfigError, UnreadableError
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -42,6 +43,7 @@ from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup, StatesFn, simulated_states
 from confide.simulations.records import encode_records, load_population
 from confide.simulations.references import reference_scores
+from confide.simulations.virtual.timeline import Timeline, timeline_of
 from confide.strategies.parts import build_algorithm
 from confide.tasks.outcomes.build import outcome_of
 
@@ -102,6 +104,7 @@ class Simulation:
         fingerprints: hash of each one's records.
         ledgers: where their ledgers lie; None for memory.
         released: count of released rounds; None where nothing has to be counted.
+        timeline: when clients answer; None for at once.
     """
 
     run: Run
@@ -111,10 +114,13 @@ class Simulation:
     fingerprints: Mapping[str, str]
     ledgers: LedgerFolder | None
     released: ReleasedRounds | None
+    timeline: Timeline | None
 
-    def connect(self) -> AbstractContextManager[tuple[Grid, Reach]]:
-        """Open the engine's grid."""
-        return self.federation.connect(self.plan.job)
+    @contextmanager
+    def connect(self) -> Iterator[tuple[Grid, Reach]]:
+        """Open the engine's grid; baselines have grids of their own, and no virtual time."""
+        with self.federation.connect(self.plan.job) as (grid, reach):
+            yield grid, self.timeline.reach(reach) if self.timeline else reach
 
     def extra(self, server_round: int) -> Mapping[str, Any]:
         """Return what institutions have spent, which none of them keeps itself."""
@@ -243,7 +249,13 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     # nothing more; a ledger that outlives the process knows by itself.
     counted = plan.private and not setup.reproducible and ledgers is None
     released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
-    spent = spent_before(run.checkpoint, list(taking_part), released)
+    spent = spent_before(
+        run.checkpoint,
+        list(taking_part),
+        released,
+        answers=timing_of(config.strategy).answers_a_step,
+    )
+    timeline = timeline_of(config, plan, run.secret, run.checkpoint)
     faults = _faults(config.simulation.faults, run, plan.job, list(records.data))
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(
@@ -274,6 +286,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         fingerprints=fingerprints,
         ledgers=ledgers,
         released=released,
+        timeline=timeline,
     )
 
 

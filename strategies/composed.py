@@ -30,6 +30,8 @@ from confide.strategies.strategy import (
     ServerOptimizer,
     SumRule,
 )
+from confide.strategies.timings.rounds import Rounds
+from confide.strategies.timings.timing import Timing
 
 _ALGORITHM = "algorithm/"
 """Prefix of the algorithm's own tensors in a strategy's state; the others are the optimizer's."""
@@ -44,12 +46,19 @@ class Strategy:
         aggregator: how updates become one.
         server_optimizer: how that changes the global tensors.
         objective: the algorithm, as the plan names it.
+        timing: when a step is taken.
     """
 
     selection: Selection
     aggregator: Aggregator
     server_optimizer: ServerOptimizer
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    timing: Timing = field(default_factory=Rounds)
+
+    @property
+    def wanted(self) -> int | None:
+        """Updates after which a round is closed; None: all who were asked are waited for."""
+        return self.selection.wanted
 
     @property
     def resumable(self) -> bool:

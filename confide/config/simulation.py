@@ -1,8 +1,9 @@
 """Settings of a simulation: its engine, seed, baselines, and clients that fail on purpose."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from confide.config.delays.delays import DelaysConfig
 from confide.config.fields import setting
 
 BASELINES = ("local", "pooled")
@@ -60,12 +61,19 @@ class SimulationConfig:
     faults: list[FaultConfig] = setting(
         list, "Clients that fail on purpose, such as [{kind: nan, client: bank-1, rounds: [2]}]."
     )
+    delays: DelaysConfig = field(default_factory=DelaysConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         unknown = sorted(set(self.baselines or ()) - set(BASELINES))
         if unknown:
             yield f"baselines={unknown}: expected only {', '.join(BASELINES)}."
+        timed = sorted({fault.kind for fault in self.faults} & {"hangs", "late"})
+        if timed and self.delays.kind != "none":
+            yield (
+                f"faults: {' and '.join(timed)} with delays.kind={self.delays.kind}: in virtual"
+                " time answers are late by delays.deadline_s and lost by delays.dropout; set these."
+            )
 
 
 __all__ = ["BASELINES", "ENGINES", "FaultConfig", "SimulationConfig"]

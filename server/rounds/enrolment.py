@@ -48,7 +48,7 @@ def enrol(
     content = pack_request(Request(plan=plan))
     questions = [Message(content, node, "query") for node in nodes]
     answered: dict[int, Answer] = dict.fromkeys(nodes, Refusal.NO_REPLY)
-    for reply in exchange(grid, questions, timeout, reach.again):
+    for reply in exchange(grid, questions, timeout, reach.again, reach.clock):
         if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
     present: dict[int, Reply] = {}

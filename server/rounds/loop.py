@@ -9,7 +9,6 @@ What is fixed for all rounds is :class:`Enrolled`; what moves is
 :class:`~confide.server.rounds.state.RunState`.
 """
 
-import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +40,7 @@ from confide.server.rounds.participants import Answer, Clients, Question
 from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
-from confide.strategies.strategy import Finishing, Round, RoundStart
+from confide.strategies.strategy import Closing, Finishing, Round, RoundStart
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +99,12 @@ def run_rounds(job: Job, grid: Grid, initial: Tensors) -> Outcome:
     """
     enrolled, state = begin(job, grid, initial)
     settings = job.settings
-    while state.server_round < settings.num_rounds and not _ends_early(job, state):
+    while state.server_round < settings.num_rounds and not ends_early(job, state):
         state = _run_round(enrolled, state)
         commit(enrolled, state)  # before anybody hears of the round
         for observer in job.observers:
             observer.round_done(state)
-    return _conclude(enrolled, state)
+    return conclude(enrolled, state)
 
 
 def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
@@ -153,7 +152,7 @@ def commit(enrolled: Enrolled, state: RunState) -> None:
     )
 
 
-def _ends_early(job: Job, state: RunState) -> bool:
+def ends_early(job: Job, state: RunState) -> bool:
     """Tell whether patience has run out, or the algorithm has nothing left to do."""
     patience, algorithm = job.settings.patience, job.algorithm
     if isinstance(algorithm, Finishing) and algorithm.is_finished(state.strategy_state):
@@ -171,13 +170,14 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     under_way = begin_round(enrolled, state, cohort)
     intake = Intake(
         server_round=server_round,
-        ask_fn=functools.partial(_ask, enrolled, "train", question),
+        ask_fn=lambda asked: ask(enrolled, "train", asked or question),
         under_way=under_way,
         declared=enrolled.clients.num_examples,
         shapes=enrolled.reply_shapes,
         max_value=job.settings.max_update_value,
         timeout_s=job.settings.round_timeout_s,
         question=question,
+        wanted=job.algorithm.wanted if isinstance(job.algorithm, Closing) else None,
     )
     tally = job.reach.collect_fn(intake)
     sent = Sent(asked=cohort, started=started, num_bytes=num_bytes(tensors) * len(cohort))
@@ -209,11 +209,13 @@ def _question(enrolled: Enrolled, names: Sequence[str], request: Request) -> Que
     )
 
 
-def _ask(enrolled: Enrolled, kind: str, question: Question) -> Iterator[tuple[str, Answer]]:
+def ask(enrolled: Enrolled, kind: str, question: Question) -> Iterator[tuple[str, Answer]]:
     """Send a question, and yield one answer for each who was asked."""
     job = enrolled.job
     messages = question.messages(kind)
-    replies = exchange(enrolled.grid, messages, job.settings.round_timeout_s, job.reach.again)
+    replies = exchange(
+        enrolled.grid, messages, job.settings.round_timeout_s, job.reach.again, job.reach.clock
+    )
     return enrolled.clients.answers(replies, question.names)
 
 
@@ -257,7 +259,13 @@ def finish_round(
     params, strategy_state = under_way.finish(participation)
     seconds = time.perf_counter() - sent.started
     update_bytes = BYTES_PER_VALUE * num_values(enrolled.reply_shapes)
-    record = tally.record(update_bytes, bytes_down=sent.num_bytes, seconds=seconds)
+    clock = enrolled.job.reach.clock
+    record = tally.record(
+        update_bytes,
+        bytes_down=sent.num_bytes,
+        seconds=seconds,
+        virtual_s=clock.now() if clock.is_virtual else None,
+    )
     if settings.patience is not None and not tally.validation and plan.privacy.metrics_every == 1:
         log.warning(
             "Round %d: no validation score was told, so server.patience cannot act. Institutions"
@@ -292,10 +300,10 @@ def _tell_lack(settings: ServerConfig, tally: Tally, metric: str) -> None:
         )
 
 
-def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
+def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     """Validate the last tensors, then score the kept ones on the test records, once."""
     job, last = enrolled.job, state.server_round
-    stopped_early = _ends_early(job, state)  # before the last tensors are scored
+    stopped_early = ends_early(job, state)  # before the last tensors are scored
     # Test records are scored once, and by the model that is kept: nothing is chosen by them, and
     # noisy scores of a second model would be one release more than the plan declares.
     keeps_last = job.settings.keep == "last"
@@ -345,7 +353,7 @@ def _evaluate(enrolled: Enrolled, params: Tensors, splits: Sequence[str]) -> dic
     """Have all institutions score tensors: name -> reply."""
     everybody = list(enrolled.clients.num_examples)
     request = Request(plan=enrolled.plan, arrays=encode(params), splits=splits)
-    answers = dict(_ask(enrolled, "evaluate", _question(enrolled, everybody, request)))
+    answers = dict(ask(enrolled, "evaluate", _question(enrolled, everybody, request)))
     # Whoever does not answer, or answers with an error, is left out; the model stands without.
     replies = {
         name: answer for name, answer in sorted(answers.items()) if isinstance(answer, Reply)
@@ -376,9 +384,12 @@ def _epsilon(scored: Mapping[str, Reply]) -> dict[str, float]:
 __all__ = [
     "Enrolled",
     "Sent",
+    "ask",
     "begin",
     "begin_round",
     "commit",
+    "conclude",
+    "ends_early",
     "finish_round",
     "run_rounds",
     "select",

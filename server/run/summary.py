@@ -204,7 +204,7 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
             client["budget"] = dict(findings.budgets[name])
         client |= _metrics(line.test)
         client["test_examples"] = int(line.test.get("num_examples", 0))
-        client["rounds"] = sum(name in record.accepted for record in history)
+        client["rounds"] = sum(record.accepted.count(name) for record in history)
         clients[name] = client
     return clients
 
@@ -215,7 +215,7 @@ def _withdrawn(result: RunResult) -> dict[str, dict[str, Any]]:
     algorithm = ALGORITHMS.get(plan.objective.kind)
     described = {}
     for name, withdrawal in result.withdrawn.items():
-        rounds = sum(name in record.accepted for record in history)
+        rounds = sum(record.accepted.count(name) for record in history)
         updates = f"its updates of {rounds} rounds" if rounds != 1 else "its update of one round"
         stays = [updates] if rounds else []
         # Without an update there is nothing of it in what the server part keeps either

@@ -18,7 +18,11 @@ log = logging.getLogger(__name__)
 
 
 def spent_before(
-    checkpoint: Checkpoint | None, names: Sequence[str], released: ReleasedRounds | None
+    checkpoint: Checkpoint | None,
+    names: Sequence[str],
+    released: ReleasedRounds | None,
+    *,
+    answers: int = 1,
 ) -> dict[str, RoundsSpent]:
     """Return what institutions spent in earlier processes of a run.
 
@@ -26,6 +30,7 @@ def spent_before(
         checkpoint: knows what was spent until it was written; None for a new run.
         names: of the institutions.
         released: counts rounds that were released after it as well; None where they cost nothing.
+        answers: of one institution that a round may hold, at most.
     """
     kept = checkpoint.extra.get("spent", {}) if checkpoint else {}
     spent = {name: _from_json(one) for name, one in kept.items()}
@@ -39,7 +44,9 @@ def spent_before(
     charged = {}
     for name in names:
         one = spent.get(name, RoundsSpent())
-        for number in range(lost):  # keys of their own: a round that is asked again counts too
+        for number in range(
+            lost * answers
+        ):  # keys of their own: a round that is asked again counts too
             one = one.plus(f"released/{one.count}/{number}")
             scores = (*one.scores, ("validation", f"released/{len(one.scores)}"))
             one = replace(one, scores=scores)

@@ -38,6 +38,7 @@ from confide.config.composing.problems import (
 from confide.config.composing.quoting import quote_texts
 from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
+from confide.config.delays.table import DELAYS
 from confide.config.models.table import BACKBONES
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
@@ -79,11 +80,11 @@ def register_schema() -> None:
             "flower": FlowerStrategyConfig,
         },
     }
+    parts: dict[str, Any] = {f"strategy/{part}": table for part, table in PARTS.items()}
+    parts |= {"task/outcome": OUTCOMES, "simulation/delays": DELAYS}
     nodes |= {
-        f"strategy/{group}": {name: kind.schema for name, kind in table.items()}
-        for group, table in PARTS.items()
+        group: {name: kind.schema for name, kind in table.items()} for group, table in parts.items()
     }
-    nodes["task/outcome"] = {name: kind.schema for name, kind in OUTCOMES.items()}
     for group, classes in nodes.items():
         for name, node in classes.items():
             # A part needs no file: its schema is the choice.
