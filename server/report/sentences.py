@@ -16,7 +16,12 @@ from confide.config.models.table import BACKBONES
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.spelling import counted
-from confide.config.strategies.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
+from confide.config.strategies.strategy import (
+    ALGORITHMS,
+    SERVER_OPTIMIZERS,
+    TIMINGS,
+    AlgorithmKind,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tunings.table import TUNINGS, own_settings
 from confide.metrics.metric import noise_name
@@ -43,6 +48,10 @@ def strategy_name(strategy: Mapping[str, Any]) -> str:
         name = "FedAvgM" if optimizer["momentum"] else algorithm.name
     if name != algorithm.name and algorithm.phrase:
         name = f"{name} with {algorithm.phrase}"
+    # Runs of earlier releases name no timing
+    timing = TIMINGS[strategy.get("timing", {}).get("kind", "rounds")].name
+    if timing:
+        name = timing if name == ALGORITHMS["plain"].name else f"{timing} with {name}"
     rule = strategy["aggregator"].get("_target_")
     return f"{name}, aggregated by {str(rule).rpartition('.')[2]}" if rule else name
 

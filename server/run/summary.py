@@ -163,6 +163,9 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "metric": plan.task.primary_metric,
             "validation": state.best.value,
         }
+    virtual = _virtual(state.history)
+    if virtual:
+        summary["virtual"] = virtual
     evaluation = describe(plan.task.outcome.kind, _measured(result))
     if evaluation:
         summary["evaluation"] = evaluation
@@ -257,6 +260,20 @@ def summarise_failure(job: str, error: ConfideError, state: RunState | None) -> 
 def _failures(history: Sequence[RoundRecord]) -> dict[str, dict[str, str]]:
     """Return whose updates did not go in: round -> institution -> code."""
     return {str(record.server_round): dict(record.refused) for record in history if record.refused}
+
+
+def _virtual(history: Sequence[RoundRecord]) -> dict[str, float]:
+    """Describe the virtual time of a run; empty where it had none."""
+    if not history or history[-1].virtual_s is None:
+        return {}
+    described: dict[str, float] = {"seconds": history[-1].virtual_s}
+    staleness = [steps for record in history for steps in record.staleness]
+    if staleness:
+        described |= {
+            "staleness_mean": round(sum(staleness) / len(staleness), 4),
+            "staleness_max": max(staleness),
+        }
+    return described
 
 
 def _baselines(findings: Findings) -> dict[str, Any]:

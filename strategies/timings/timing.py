@@ -11,7 +11,7 @@ class Timing(Protocol):
 
 @runtime_checkable
 class Buffered(Timing, Protocol):
-    """Asynchronous: clients are asked one by one, and a step is taken for some answers at a time."""
+    """Asynchronous: clients are asked one by one, and a step is taken for some answers."""
 
     @property
     def concurrency(self) -> int:
