@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 
+from confide.errors import ConfigError
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
 from confide.server.rounds import loop
 from confide.server.rounds.buffers import buffered, run_buffers
@@ -97,7 +98,16 @@ class RoundStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Select clients and write one message for all of them; the first call enrols them."""
+        """Select clients and write one message for all of them; the first call enrols them.
+
+        Raises:
+            ConfigError: if the strategy is asynchronous, which rounds of Flower's are not.
+        """
+        if buffered(self._job.algorithm) is not None:
+            raise ConfigError(
+                "strategy.timing: an asynchronous strategy has no rounds that Flower could drive;"
+                " choose strategy=fedavg."
+            )
         if self._driven is None:
             enrolled, state = loop.begin(self._job, grid, _decoded(arrays))
         else:
