@@ -64,12 +64,13 @@ kit: wheel  ## Gather everything an institution without internet installs, into 
 	cp requirements/constraints.txt docs/deployment.md dist/kit/
 	cd dist/kit && sha256sum wheels/* constraints.txt > SHA256SUMS
 
-bench: setup  ## Measure start-up, the engines, the price of a private step and the memory of large rounds.
+bench: setup  ## Measure start-up, the engines, virtual time, the price of a private step and the memory of large rounds.
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/vectorised.py
 	$(BIN)/python benchmarks/population.py
+	$(BIN)/python benchmarks/virtual_time.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/dp_step.py --noise
 	$(BIN)/python benchmarks/dp_step.py --model full --noise

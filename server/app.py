@@ -11,8 +11,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 
+from confide.errors import ConfigError
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
 from confide.server.rounds import loop
+from confide.server.rounds.buffers import buffered, run_buffers
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.job import Job
@@ -87,7 +89,8 @@ class RoundStrategy(Strategy):
             self._job.settings, num_rounds=num_rounds, round_timeout_s=float(timeout)
         )
         job = replace(self._job, settings=settings)
-        outcome = loop.run_rounds(job, grid, _decoded(initial_arrays))
+        run_fn = loop.run_rounds if buffered(job.algorithm) is None else run_buffers
+        outcome = run_fn(job, grid, _decoded(initial_arrays))
         return RunResult(arrays=encode(outcome.kept), outcome=outcome)
 
     def summary(self) -> None:
@@ -96,7 +99,16 @@ class RoundStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Select clients and write one message for all of them; the first call enrols them."""
+        """Select clients and write one message for all of them; the first call enrols them.
+
+        Raises:
+            ConfigError: if the strategy is asynchronous, which rounds of Flower's are not.
+        """
+        if buffered(self._job.algorithm) is not None:
+            raise ConfigError(
+                "strategy.timing: an asynchronous strategy has no rounds that Flower could drive;"
+                " choose strategy=fedavg."
+            )
         if self._driven is None:
             enrolled, state = loop.begin(self._job, grid, _decoded(arrays))
         else:
@@ -126,7 +138,7 @@ class RoundStrategy(Strategy):
         under_way = loop.begin_round(enrolled, driven.state, driven.cohort)
         intake = Intake(
             server_round=server_round,
-            ask_fn=lambda: enrolled.clients.answers(replies, driven.cohort),
+            ask_fn=lambda _: enrolled.clients.answers(replies, driven.cohort),
             under_way=under_way,
             declared=enrolled.clients.num_examples,
             shapes=enrolled.reply_shapes,

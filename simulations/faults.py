@@ -21,7 +21,6 @@ from confide.privacy.randomness import seed_from
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.tensors import encode
 
-
 _TOLD = 20
 
 

@@ -107,7 +107,9 @@ def _of_one(
     keeps = kind == plan.objective.kind
     objective = plan.objective if keeps else ALGORITHMS[kind].schema()
     rewritten = replace(plan, job=f"{plan.job}/{what}", objective=objective, gram=None)
-    return rewritten, replace(settings, min_clients=1)
+    # Of an asynchronous strategy a step is no round: one client takes as many as it may answer
+    rounds = min(settings.num_rounds, plan.num_rounds)
+    return rewritten, replace(settings, min_clients=1, num_rounds=rounds)
 
 
 __all__ = ["Federation", "alone", "pooled"]

@@ -15,9 +15,13 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.safeguards import Safeguards
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
+from confide.errors import UnreadableError
 from confide.protocol.plan import TrainingPlan
+from confide.server.run.carrier import Run
+from confide.server.run_folder import STATES
 from confide.simulations.faults import Faults, FaultyInstitution
 from confide.storage.files import folder_name
+from confide.strategies.parts import build_algorithm
 
 StatesFn = Callable[[str], ClientStates]
 """Name of an institution -> where it keeps tensors between rounds."""
@@ -29,6 +33,28 @@ LedgerFn = Callable[[str], Ledger]
 def simulated_states(folder: Path, kept: int, name: str) -> ClientStates:
     """Return where an institution keeps tensors between rounds, in a folder of its own."""
     return ClientStates(folder / folder_name(name), kept=kept)
+
+
+def check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
+    """Check that institutions still have the tensors that they kept until the checkpoint.
+
+    Raises:
+        UnreadableError: naming those who have not.
+    """
+    if run.checkpoint is None or build_algorithm(plan.objective).first_kept is None:
+        return
+    state = run.checkpoint.state
+    lost = []
+    trained = ((name, record.server_round) for record in state.history for name in record.accepted)
+    last = {name: server_round for name, server_round in trained if name not in run.withdrawn}
+    for name, server_round in last.items():
+        version = states(name).version(plan.job, before=state.server_round + 1) or 0
+        if version < server_round:  # trained since with tensors that are gone
+            lost.append(name)
+    if lost:
+        raise UnreadableError(
+            f"{run.run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +140,7 @@ __all__ = [
     "LedgerFn",
     "Setup",
     "StatesFn",
+    "check_states",
     "faulty",
     "simulated_states",
 ]

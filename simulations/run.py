@@ -16,7 +16,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
-from confide.errors import UnreadableError
+from confide.config.strategies.strategy import timing_of
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
@@ -47,12 +47,12 @@ from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.faults import make_faults
 from confide.simulations.federation import Federation
-from confide.simulations.institutions import Setup, StatesFn, simulated_states
+from confide.simulations.institutions import Setup, check_states, simulated_states
 from confide.simulations.populations.build import records_on_demand, source_on_demand
 from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.records import EncodedRecords, encode_records, load_population
 from confide.simulations.references import reference_scores
-from confide.strategies.parts import build_algorithm
+from confide.simulations.virtual.timeline import Timeline, timeline_of
 
 _FEW_SIZES = 64
 """Numbers of training units up to which each institution's epsilon is worked out for each round."""
@@ -114,6 +114,7 @@ class Simulation:
         released: count of released rounds; None where nothing has to be counted.
         attack: what some of them do against the others; None for nothing.
         before: what institutions had spent when this process began.
+        timeline: when clients answer; None for at once.
     """
 
     run: Run
@@ -126,13 +127,15 @@ class Simulation:
     attack: Attack | None
     before: SpentBefore
 
+    timeline: Timeline | None
+
     @contextmanager
     def connect(self) -> Iterator[tuple[Grid, Reach]]:
-        """Open the engine's grid."""
+        """Open the engine's grid; baselines have grids of their own, and no virtual time."""
         with self.federation.connect(self.plan.job) as (grid, reach):
             if self.attack is not None and self.attack.forges:
                 reach = replace(reach, collect_fn=self.attack.collect)
-            yield grid, reach
+            yield grid, self.timeline.reach(reach) if self.timeline else reach
 
     def extra(self, server_round: int) -> Mapping[str, Any]:
         """Return what institutions have spent, which none of them keeps itself."""
@@ -268,13 +271,19 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     states = functools.partial(
         simulated_states, run.run_dir / STATES, config.server.checkpoints + 1
     )
-    _check_states(run, plan, states)
+    check_states(run, plan, states)
     setup = _setup(config, plan, records.data)
     # With a seed a round that is run again gives the same noise on the same input, which costs
     # nothing more; a ledger that outlives the process knows by itself.
     counted = plan.private and not setup.reproducible and ledgers is None
     released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
-    spent = spent_before(run.checkpoint, None if source else list(taking_part), released)
+    spent = spent_before(
+        run.checkpoint,
+        None if source else list(taking_part),
+        released,
+        answers=timing_of(config.strategy).answers_a_step,
+    )
+    timeline = timeline_of(config, plan, run.secret, run.checkpoint)
     faults = make_faults(
         config.simulation.faults,
         records.data,
@@ -318,6 +327,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         released=released,
         attack=attack,
         before=spent,
+        timeline=timeline,
     )
 
 
@@ -375,24 +385,6 @@ def build_trainer(plan: TrainingPlan, settings: TrainerConfig, worker: int) -> T
         custom_tasks=plan.task.custom_tasks,
     )
     return make_trainer(workload, plan)
-
-
-def _check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
-    """Check that institutions still have the tensors that they kept until the checkpoint."""
-    if run.checkpoint is None or build_algorithm(plan.objective).first_kept is None:
-        return
-    state = run.checkpoint.state
-    lost = []
-    trained = ((name, record.server_round) for record in state.history for name in record.accepted)
-    last = {name: server_round for name, server_round in trained if name not in run.withdrawn}
-    for name, server_round in last.items():
-        version = states(name).version(plan.job, before=state.server_round + 1) or 0
-        if version < server_round:  # trained since with tensors that are gone
-            lost.append(name)
-    if lost:
-        raise UnreadableError(
-            f"{run.run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew."
-        )
 
 
 __all__ = [

@@ -74,7 +74,8 @@ class FixedPointMean:
         # A declared number that changed would break the bound that the scale was fixed for.
         weight = update.num_examples if self.weighting == "num_examples" else 1
         self._check_weight(weight, update.client)
-        factor = float(weight) * 2.0**self.scale_bits
+        # A discount is at most 1, so the bound holds; without one the factor is exact
+        factor = float(weight) * update.discount * 2.0**self.scale_bits
         # In float64, whose 53 bits hold a float32 times a weight without loss.
         values = flatten(update.tensors, self.shapes)
         for start in range(0, len(values), _BLOCK):

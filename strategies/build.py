@@ -32,7 +32,13 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
             # Each by its line in the table: a new part needs no line here
             parts = {
                 group: build_part(PARTS[group][part.kind], part)
-                for group in ("selection", "mixing", "aggregator", "server_optimizer")
+                for group in (
+                    "selection",
+                    "mixing",
+                    "aggregator",
+                    "server_optimizer",
+                    "timing",
+                )
                 for part in [getattr(config, group)]
             }
             mixing = parts.pop("mixing")

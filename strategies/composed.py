@@ -33,6 +33,8 @@ from confide.strategies.strategy import (
     ServerOptimizer,
     SumRule,
 )
+from confide.strategies.timings.rounds import Rounds
+from confide.strategies.timings.timing import Timing
 
 _ALGORITHM, _AGGREGATOR = "algorithm/", "aggregator/"
 """Prefixes of these parts' own tensors in a strategy's state; the others are the optimizer's."""
@@ -47,12 +49,19 @@ class Strategy:
         aggregator: how updates become one.
         server_optimizer: how that changes the global tensors.
         objective: the algorithm, as the plan names it.
+        timing: when a step is taken.
     """
 
     selection: Selection
     aggregator: Aggregator
     server_optimizer: ServerOptimizer
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    timing: Timing = field(default_factory=Rounds)
+
+    @property
+    def wanted(self) -> int | None:
+        """Updates after which a round is closed; None: all who were asked are waited for."""
+        return self.selection.wanted
 
     @property
     def resumable(self) -> bool:

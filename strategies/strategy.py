@@ -23,11 +23,13 @@ class ClientUpdate:
         client: the institution's name.
         tensors: local minus global, and any extra tensors beside it.
         num_examples: its declared number of training records, >= 1.
+        discount: what its tensors are multiplied by, in (0, 1]; its weight stays.
     """
 
     client: str
     tensors: Tensors
     num_examples: int
+    discount: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,10 @@ class SumRule:
 
 class Selection(Protocol):
     """Who takes part in a round."""
+
+    @property
+    def wanted(self) -> int | None:
+        """Accepted updates after which a round is closed; None: everybody is waited for."""
 
     def __call__(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose from ``clients``; the same for the same secret and round, whatever their order."""
@@ -222,11 +228,21 @@ class Finishing(Protocol):
         """Say, from the state that a round returned, whether there is nothing left to do."""
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """A strategy that may ask more clients than it waits for."""
+
+    @property
+    def wanted(self) -> int | None:
+        """Accepted updates after which a round is closed; None: everybody is waited for."""
+
+
 __all__ = [
     "Accumulator",
     "Aggregator",
     "Bounds",
     "ClientUpdate",
+    "Closing",
     "FederatedAlgorithm",
     "Finishing",
     "Judging",

@@ -28,6 +28,14 @@ KINDS: dict[str, tuple[str, ...]] = {
     "feddyn": ("strategy=feddyn",),
     "scaffold": ("strategy=scaffold", *PRIVATE),
     "private": PRIVATE,
+    "fedbuff": (
+        *PRIVATE,
+        "strategy=fedbuff",
+        "strategy.timing.concurrency=3",
+        "strategy.timing.buffer_size=2",
+        "simulation/delays=uniform",
+        "simulation.delays.dropout=0.1",
+    ),
     "process": (*PRIVATE, "simulation.engine=process", "simulation.workers=2"),
 }
 

@@ -28,7 +28,9 @@ from confide.config.strategies.strategy import (
     StrategyConfig,
     UniformSelectionConfig,
     objective_of,
+    timing_of,
 )
+from confide.config.strategies.timings import timing_problems
 from confide.config.strategies.training import model_problems, objective_problems, record_problems
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
@@ -89,6 +91,13 @@ class Config:
                 " owner."
             )
         yield from self._ledger_problems()
+        server = self.server
+        yield from timing_problems(
+            timing_of(self.strategy),
+            least=server.min_clients,
+            keep=server.keep,
+            patience=server.patience,
+        )
         yield from self.report.label_problems(self.task.labels)
 
     def _kind_problems(self) -> Iterator[str]:
@@ -265,6 +274,11 @@ class Config:
             key = f"strategy.selection.clients_per_round={chosen}"
             if chosen > clients:
                 yield f"{key} exceeds {there}; lower it or add institutions."
+            elif selection.asked > clients:
+                yield (
+                    f"{key}, over_selection={selection.over_selection:g} ask {selection.asked},"
+                    f" which exceeds {there}; lower one of them or add institutions."
+                )
             there, clients = key, min(chosen, clients)
         strategy = self.strategy
         if isinstance(strategy, ComposedStrategyConfig):
@@ -279,6 +293,12 @@ class Config:
             yield (
                 f"strategy.selection.clients_per_round={selection.clients_per_round} is below"
                 f" server.min_clients={least}; lower the latter."
+            )
+        over = selection.over_selection if isinstance(selection, UniformSelectionConfig) else 1
+        if over > 1 and self.simulation.delays.kind == "none":
+            yield (
+                f"strategy.selection.over_selection={over:g}: without delays all answer at once, so"
+                " nobody is first; set simulation/delays=KIND, or over_selection=1."
             )
         if self.data.validation == 0 and server.keep == "best":
             yield (

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from confide.config.attacks import AttackConfig
+from confide.config.delays.delays import DelaysConfig
 from confide.config.fields import setting
 
 BASELINES = ("local", "pooled")
@@ -69,6 +70,7 @@ class SimulationConfig:
         list, "Clients that fail on purpose, such as [{kind: nan, client: bank-1, rounds: [2]}]."
     )
     attack: AttackConfig = field(default_factory=AttackConfig)
+    delays: DelaysConfig = field(default_factory=DelaysConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
@@ -79,6 +81,12 @@ class SimulationConfig:
             yield (
                 f"attack.kind={self.attack.kind} changes records, which baselines={self.baselines}"
                 " would be trained on; set baselines=[], or leave it out."
+            )
+        timed = sorted({fault.kind for fault in self.faults} & {"hangs", "late"})
+        if timed and self.delays.kind != "none":
+            yield (
+                f"faults: {' and '.join(timed)} with delays.kind={self.delays.kind}: in virtual"
+                " time answers are late by delays.deadline_s and lost by delays.dropout; set these."
             )
 
 

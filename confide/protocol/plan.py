@@ -26,7 +26,13 @@ from confide.config.one_of import OneOf
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
-from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, objective_of
+from confide.config.strategies.strategy import (
+    ALGORITHMS,
+    BufferedTimingConfig,
+    ObjectiveConfig,
+    objective_of,
+    timing_of,
+)
 from confide.config.strategies.training import model_problems, objective_problems, record_problems
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
@@ -353,10 +359,17 @@ def make_plan(
         objective=objective_of(config.strategy),
         client=ClientConfig(**{name: getattr(config.client, name) for name in travelling}),
         privacy=config.privacy,
-        num_rounds=config.server.num_rounds,
+        # Of one institution: each of its answers is a round to its ledger, asynchronous ones too
+        num_rounds=_most_answers(config),
         deadline_s=config.server.round_timeout_s,
         seed=seed,
     )
+
+
+def _most_answers(config: Config) -> int:
+    timing = timing_of(config.strategy)
+    most = timing.most_answers if isinstance(timing, BufferedTimingConfig) else None
+    return most or config.server.num_rounds
 
 
 __all__ = [

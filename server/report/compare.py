@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from confide.server.report.compare_plots import against_privacy, convergence, parallel, scores
+from confide.server.report.compare_plots import (
+    against_privacy,
+    convergence,
+    in_virtual_time,
+    parallel,
+    scores,
+)
 from confide.server.report.marks import by_round
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
@@ -22,6 +28,7 @@ from confide.server.report.render import (
     written,
 )
 from confide.server.report.sentences import strategy_name
+from confide.server.report.virtual_time import level, time_to
 from confide.server.run.many import LOCAL
 from confide.server.run_folder import REPORT, decides, flat
 
@@ -66,6 +73,7 @@ def comparison_page(
             parallel(runs, columns, chosen),
             scores(runs, labels),
             convergence(runs, labels, chosen),
+            in_virtual_time(runs, labels, chosen),
             against_privacy(runs),
         ),
         failed=ReportTable.of_texts(["job", "reason"], failed, text=(0, 1)) if failed else None,
@@ -156,6 +164,11 @@ def _results(
     columns.append(("rounds", [Cell(str(run.summary["rounds"])) for run in runs]))
     columns.append(("data sent", [Cell(size(count)) for count in moved]))
     columns.append(("time", [Cell(duration(run.summary["seconds"])) for run in runs]))
+    reached = level(runs)
+    if reached is not None:
+        took = [time_to(run, reached) for run in runs]
+        cells = [Cell("–" if it is None else duration(it)) for it in took]
+        columns.append((f"virtual time to {metric} {number(reached)}", cells))
     rows = zip(*(cells for _, cells in columns), strict=True)
     return ReportTable(
         [header for header, _ in columns],

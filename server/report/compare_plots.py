@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from confide.server.report.figures import (
     FEDERATED,
@@ -19,6 +21,7 @@ from confide.server.report.figures import (
 from confide.server.report.marks import NAMED, Score, by_round, forest, short, titled
 from confide.server.report.read import RunFiles
 from confide.server.report.render import written
+from confide.server.report.virtual_time import over_time
 
 _LINES = 12
 """Largest number of lines in one figure; of more than that, all but the best are drawn pale."""
@@ -76,7 +79,38 @@ def convergence(
 ) -> Picture | None:
     """Draw each run's validation metric, round by round."""
     means = [by_round(run.rounds_of(run.metric, "validation"))["mean"] for run in runs]
-    curves = {place: curve for place, curve in enumerate(means) if len(curve)}
+    drawn = _curves(means, names, chosen)
+    if drawn is None:
+        return None
+    figure, axes = drawn
+    axes.set(xlabel="rounds done", ylabel=runs[0].metric)
+    title = f"Validation {runs[0].metric.replace('_', ' ')}, round by round"
+    return picture("curves", figure, title=title, caption=_of_means(chosen))
+
+
+def in_virtual_time(
+    runs: Sequence[RunFiles], names: Sequence[str], chosen: int | None
+) -> Picture | None:
+    """Draw each run's validation metric against virtual seconds, where runs have any."""
+    drawn = _curves([over_time(run) for run in runs], names, chosen)
+    if drawn is None:
+        return None
+    figure, axes = drawn
+    axes.set(xlabel="virtual seconds", ylabel=runs[0].metric)
+    title = f"Validation {runs[0].metric.replace('_', ' ')} in virtual time"
+    return picture("virtual-time", figure, title=title, caption=_of_means(chosen))
+
+
+def _of_means(chosen: int | None) -> str:
+    caption = "Mean over institutions, weighted by their validation records."
+    return caption + (" Strong line: the best run." if chosen is not None else "")
+
+
+def _curves(
+    series: Sequence[pandas.Series], names: Sequence[str], chosen: int | None
+) -> tuple[Figure, Axes] | None:
+    """Draw a line for each run that has one; None where none has."""
+    curves = {place: curve for place, curve in enumerate(series) if len(curve)}
     if not curves:
         return None
     figure, axes = new_axes(3.2)
@@ -93,13 +127,9 @@ def convergence(
             alpha=1 if few or is_best else 0.35,
             label=short(names[place]),
         )
-    axes.set(xlabel="rounds done", ylabel=runs[0].metric)
     if few:
         legend(axes, "best")
-    caption = "Mean over institutions, weighted by their validation records."
-    caption += " Strong line: the best run." if chosen is not None else ""
-    title = f"Validation {runs[0].metric.replace('_', ' ')}, round by round"
-    return picture("curves", figure, title=title, caption=caption)
+    return figure, axes
 
 
 def parallel(
@@ -189,4 +219,4 @@ class _Scale:
         return cls(heights, marks if high > low else marks[:1])
 
 
-__all__ = ["against_privacy", "convergence", "parallel", "scores"]
+__all__ = ["against_privacy", "convergence", "in_virtual_time", "parallel", "scores"]

@@ -30,6 +30,7 @@ from confide.server.report.sections.audit import audit_section
 from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.sections.evaluation import evaluation_blocks
 from confide.server.report.sections.inputs import gains
+from confide.server.report.virtual_time import in_virtual_time
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 
 _SOME = (
@@ -86,7 +87,7 @@ def report_page(run: RunFiles) -> str:
         intervals=_of_intervals(run),
         evaluation=evaluation_blocks(run),
         curves=drawn(curves_of_columns(run.folder), curves_of_columns(run.folder, 1)),
-        convergence=plots.convergence(run),
+        convergence=[*plots.convergence(run), *drawn(in_virtual_time(run))],
         inputs=drawn(gains(run)),
         private=private,
         privacy=drawn(plots.privacy(run), plots.privacy_by_round(run)),
@@ -134,7 +135,7 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
     federated = summary.get("federated", {})
     spent = run.largest_epsilon
     # A failed run has no model and a shorter summary: every figure may be missing
-    moved = summary.get("bytes", {})
+    moved, virtual = summary.get("bytes", {}), summary.get("virtual")
     tiles = [
         (number(federated[metric]), f"{metric}, federated model") if metric in federated else None,
         (number(run.pooled[metric]), f"{metric}, pooled model") if metric in run.pooled else None,
@@ -143,6 +144,7 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
         (str(summary.get("rounds", 0)), "rounds"),
         (size(moved["up"] + moved["down"]), "data transferred") if moved else None,
         (duration(summary["seconds"]), "elapsed time") if "seconds" in summary else None,
+        (duration(virtual["seconds"]), "virtual time") if virtual else None,
     ]
     return [tile for tile in tiles if tile is not None]
 

@@ -17,7 +17,12 @@ from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeC
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.spelling import counted
 from confide.config.strategies.aggregators import MIXINGS, ROBUST
-from confide.config.strategies.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
+from confide.config.strategies.strategy import (
+    ALGORITHMS,
+    SERVER_OPTIMIZERS,
+    TIMINGS,
+    AlgorithmKind,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tunings.table import TUNINGS, own_settings
 from confide.metrics.metric import noise_name
@@ -45,6 +50,10 @@ def strategy_name(strategy: Mapping[str, Any]) -> str:
         name = "FedAvgM" if optimizer["momentum"] else algorithm.name
     if name != algorithm.name and algorithm.phrase:
         name = f"{name} with {algorithm.phrase}"
+    # Runs of earlier releases name no timing
+    timing = TIMINGS[strategy.get("timing", {}).get("kind", "rounds")].name
+    if timing:
+        name = timing if name == ALGORITHMS["plain"].name else f"{timing} with {name}"
     rule, robust = (
         strategy["aggregator"].get("_target_"),
         ROBUST.get(strategy["aggregator"]["kind"]),

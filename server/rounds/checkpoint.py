@@ -20,7 +20,7 @@ import torch
 
 from confide.errors import StorageError, UnreadableError
 from confide.protocol.tensors import Tensors
-from confide.server.rounds.state import Best, RoundRecord, RunState
+from confide.server.rounds.state import Asked, Best, Flight, RoundRecord, RunState
 from confide.storage.tensor_files import read_checked, write_checked
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 SCHEMA = 1
 _SCHEMA, _DESCRIPTION = "schema", "description"
 _COMPRESSION = 1
-_PARAMS, _STRATEGY, _BEST = "params/", "strategy/", "best/"
+_TUPLES = ("accepted", "staleness")
+_PARAMS, _STRATEGY, _BEST, _VERSION = "params/", "strategy/", "best/", "version/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,9 @@ class CheckpointStore:
             best = _prefixed(_BEST, state.best.params)
             # They may be the params themselves, and the format refuses shared memory.
             tensors |= {name: tensor.clone() for name, tensor in best.items()}
+        # Whom they were given to answers from them, after a restart too
+        for number, version in (state.flight.versions if state.flight else {}).items():
+            tensors |= _prefixed(f"{_VERSION}{number}/", version)
         text = (
             _to_json(_describe(checkpoint))[:-1]
             + f',"history":[{",".join(self._lines(state.history))}]}}'
@@ -160,6 +164,15 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "clients": dict(checkpoint.clients),
         "ledger_heads": dict(checkpoint.ledger_heads),
         "extra": dict(checkpoint.extra),
+        "flight": _describe_flight(state.flight) if state.flight else None,
+    }
+
+
+def _describe_flight(flight: Flight) -> dict[str, Any]:
+    return {
+        "asked": dict(flight.asked),
+        "waiting": [dataclasses.asdict(asked) for asked in flight.waiting],
+        "versions": list(flight.versions),
     }
 
 
@@ -197,9 +210,25 @@ def _state(described: Mapping[str, Any], tensors: Tensors) -> RunState:
         ),
         stale_rounds=described["stale_rounds"],
         history=tuple(
-            RoundRecord(**record | {"accepted": tuple(record["accepted"])})
+            RoundRecord(**record | {key: tuple(record.get(key, ())) for key in _TUPLES})
             for record in described["history"]
         ),
+        flight=_flight(described.get("flight"), tensors, order["params"]),
+    )
+
+
+def _flight(
+    described: Mapping[str, Any] | None, tensors: Tensors, names: Sequence[str]
+) -> Flight | None:
+    if described is None:
+        return None
+    return Flight(
+        asked=described["asked"],
+        waiting=tuple(Asked(**asked) for asked in described["waiting"]),
+        versions={
+            number: _in_order(_part(f"{_VERSION}{number}/", tensors), names)
+            for number in described["versions"]
+        },
     )
 
 

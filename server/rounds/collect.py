@@ -24,24 +24,26 @@ class Intake:
 
     Attributes:
         server_round: from 1.
-        ask_fn: sends the question, and yields an answer for each client that was asked.
+        ask_fn: sends a question, and yields an answer for each client that was asked.
         under_way: takes what is accepted.
         declared: name -> declared number of training records.
         shapes: of an update.
         max_value: bound on what is accepted.
         timeout_s: seconds for what is left to do after the last answer.
-        question: what is asked, for a grid that carries it without messages; None where messages
-            are on their way.
+        question: what is asked; None where messages are on their way.
+        wanted: accepted updates after which the round is closed; None: everybody is waited for.
+            Only a simulation's virtual clock knows who is first.
     """
 
     server_round: int
-    ask_fn: Callable[[], Iterable[tuple[str, Answer]]]
+    ask_fn: Callable[[Question | None], Iterable[tuple[str, Answer]]]
     under_way: Round
     declared: Mapping[str, int]
     shapes: Shapes
     max_value: float
     timeout_s: float
     question: Question | None = None
+    wanted: int | None = None
 
     def add(self, name: str, reply: Reply) -> None:
         """Check a reply and add its update.
@@ -106,7 +108,7 @@ def collect(intake: Intake, take_fn: Callable[[str, Reply], None]) -> Tally:
         take_fn: takes (name, reply); raises ProtocolError if the reply is not what was asked for.
     """
     tally = Tally(intake.server_round)
-    for name, answer in intake.ask_fn():
+    for name, answer in intake.ask_fn(intake.question):
         tally.note(name, answer, take_fn)
     return tally
 

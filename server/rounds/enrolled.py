@@ -54,7 +54,7 @@ class Enrolled:
             self.clients,
             names,
             timeout=settings.enrol_timeout_s,
-            again=reach.again,
+            reach=reach,
         )
 
     def question(self, names: Sequence[str], request: Request) -> Question:
@@ -69,7 +69,8 @@ class Enrolled:
     def ask(self, kind: str, question: Question) -> Iterator[tuple[str, Answer]]:
         """Send a question, and yield one answer for each who was asked."""
         reach, timeout = self.job.reach, self.job.settings.round_timeout_s
-        replies = exchange(self.grid, question.messages(kind), timeout, reach.again)
+        messages = question.messages(kind)
+        replies = exchange(self.grid, messages, timeout, reach.again, reach.clock)
         return self.clients.answers(replies, question.names)
 
 

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from confide.errors import RunFailedError
 from confide.protocol.messages import Reply, Request, pack_request
 from confide.protocol.refusals import Refusal
-from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, AskAgain, Reach, exchange
+from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Reach, exchange
 from confide.server.rounds.participants import Answer, Clients, read_answer, why_absent
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def enrol(
         return Clients(roster=reach.roster)
     registered = {node: name for node, name in reach.names.items() if name not in without}
     nodes = _wait_for_nodes(grid, least, timeout, registered)
-    answered = _consents(grid, plan, nodes, timeout=timeout, again=reach.again)
+    answered = _consents(grid, plan, nodes, timeout=timeout, reach=reach)
     present: dict[int, Reply] = {}
     absent: dict[str, str] = {}
     for node, answer in answered.items():
@@ -91,7 +91,7 @@ def join(
     names: Sequence[str],
     *,
     timeout: float,
-    again: AskAgain | None,
+    reach: Reach,
 ) -> dict[str, str]:
     """Ask those of a roster for their consent who have not given it, and take in who does.
 
@@ -101,7 +101,7 @@ def join(
         clients: with a roster; those who consent are added.
         names: of those whom the run is about to ask something else.
         timeout: seconds to wait for their answers.
-        again: when a question is asked again; None for never.
+        reach: what is known of the grid.
 
     Returns:
         Name -> code of those who do not take part; nothing is remembered of them, so that they are
@@ -110,7 +110,7 @@ def join(
     new = {clients.node_of(name): name for name in names if name not in clients.num_examples}
     if not new:
         return {}
-    answered = _consents(grid, plan, list(new), timeout=timeout, again=again)
+    answered = _consents(grid, plan, list(new), timeout=timeout, reach=reach)
     declined = {}
     for node, answer in answered.items():
         code = why_absent(answer, new[node])
@@ -123,13 +123,13 @@ def join(
 
 
 def _consents(
-    grid: Grid, plan: str, nodes: Sequence[int], *, timeout: float, again: AskAgain | None
+    grid: Grid, plan: str, nodes: Sequence[int], *, timeout: float, reach: Reach
 ) -> dict[int, Answer]:
     """Ask nodes whether they take part: node -> answer."""
     content = pack_request(Request(plan=plan))
     questions = [Message(content, node, "query") for node in nodes]
     answered: dict[int, Answer] = dict.fromkeys(nodes, Refusal.NO_REPLY)
-    for reply in exchange(grid, questions, timeout, again):
+    for reply in exchange(grid, questions, timeout, reach.again, reach.clock):
         if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
     return answered

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -10,6 +9,8 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from confide.protocol.refusals import NOT_YET
+from confide.server.rounds.arrivals import ArrivalsFn
+from confide.server.rounds.clock import REAL, Clock
 from confide.server.rounds.collect import CollectFn, collect_updates
 from confide.server.rounds.participants import CountersignFn, refusal_of
 from confide.strategies.roster import Roster
@@ -80,6 +81,9 @@ class Reach:
         countersign_fn: how heads of ledgers are countersigned; None where there is no key.
         roster: names of a population that is not listed; None where everybody is asked who is
             there.
+        clock: by which deadlines are kept.
+        arrivals_fn: how answers come where clients are not asked in rounds; None where that cannot
+            be.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -87,10 +91,16 @@ class Reach:
     collect_fn: CollectFn = collect_updates
     countersign_fn: CountersignFn | None = None
     roster: Roster | None = None
+    clock: Clock = REAL
+    arrivals_fn: ArrivalsFn | None = None
 
 
 def exchange(
-    grid: Grid, messages: Sequence[Message], timeout: float, again: AskAgain | None = None
+    grid: Grid,
+    messages: Sequence[Message],
+    timeout: float,
+    again: AskAgain | None = None,
+    clock: Clock = REAL,
 ) -> Iterator[Message]:
     """Send questions and yield replies as they arrive, until all have or time is up.
 
@@ -99,26 +109,27 @@ def exchange(
         messages: the questions, one a node.
         timeout: seconds until nobody is waited for any more.
         again: when a question is asked again; None: never, and an error is a reply like any other.
+        clock: by which time is up.
     """
     if again is not None:
         # Nobody is to begin, and to pay for, what nobody waits for any more.
         for message in messages:
             message.metadata.ttl = _ttl(timeout)
-    questions = _Questions(messages, list(grid.push_messages(messages)))
-    end = time.monotonic() + timeout
+    questions = _Questions(messages, list(grid.push_messages(messages)), clock)
+    end = clock.now() + timeout
     pause = FIRST_PAUSE_S
     while questions.waiting:
-        asked = time.monotonic()
+        asked = clock.now()
         replies = list(grid.pull_messages(questions.ids)) if questions.ids else []
         # Each at once: the caller adds an update while the next one is still on its way.
         yield from (reply for reply in replies if questions.settles(reply, again))
         if replies:
             pause = FIRST_PAUSE_S
-        elif time.monotonic() < end:
+        elif clock.now() < end:
             # A grid that waits by itself has waited long enough.
-            time.sleep(max(0.0, asked + pause - time.monotonic()))
+            clock.sleep(max(0.0, asked + pause - clock.now()))
             pause = min(2 * pause, LONGEST_PAUSE_S)
-        if questions.waiting and time.monotonic() >= end:
+        if questions.waiting and clock.now() >= end:
             log.warning(
                 "%d institutions have not answered within %g s.", len(questions.waiting), timeout
             )
@@ -189,9 +200,11 @@ class _Questions:
     Args:
         messages: as they were sent.
         ids: that the grid gave them.
+        clock: by which they are asked again.
     """
 
-    def __init__(self, messages: Sequence[Message], ids: Sequence[str]) -> None:
+    def __init__(self, messages: Sequence[Message], ids: Sequence[str], clock: Clock) -> None:
+        self._clock = clock
         asked = [
             _Question(message, {message_id})
             for message, message_id in zip(messages, ids, strict=True)
@@ -217,7 +230,7 @@ class _Questions:
         if again is not None and again.is_no_answer(reply):
             question.error = reply  # counts as the answer if nothing better comes in time
             question.errors += 1
-            retry_at = time.monotonic() + again.pause_s(question.errors)
+            retry_at = self._clock.now() + again.pause_s(question.errors)
             question.again_at = min(question.again_at, retry_at)
             return False
         for message_id in question.ids:  # an answer to another copy would be a second one
@@ -227,7 +240,7 @@ class _Questions:
 
     def ask_again(self, grid: Grid, again: AskAgain, *, end: float) -> None:
         """Ask again where an error came, or nothing for long."""
-        now = time.monotonic()
+        now = self._clock.now()
         for question in self.waiting:
             if math.isinf(question.again_at):
                 question.again_at = now + again.silence_s(question.silences)
@@ -238,7 +251,7 @@ class _Questions:
                 question.silences += 1
             to = again.name_of(question.message.metadata.dst_node_id)
             log.info("%s: %s; asked again.", to, question.describe())
-            for message_id in grid.push_messages([question.copy(_ttl(end - time.monotonic()))]):
+            for message_id in grid.push_messages([question.copy(_ttl(end - self._clock.now()))]):
                 question.ids.add(message_id)
                 self._by_id[message_id] = question
             question.again_at = math.inf

@@ -9,7 +9,6 @@ What is fixed for all rounds is :class:`~confide.server.rounds.enrolled.Enrolled
 :class:`~confide.server.rounds.state.RunState`.
 """
 
-import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ from confide.server.rounds.scoring import epsilon_of, evaluate, of_split, scorer
 from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
-from confide.strategies.strategy import Finishing, Judging, Round, RoundStart
+from confide.strategies.strategy import Closing, Finishing, Judging, Round, RoundStart
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +73,12 @@ def run_rounds(job: Job, grid: Grid, initial: Tensors) -> Outcome:
     """
     enrolled, state = begin(job, grid, initial)
     settings = job.settings
-    while state.server_round < settings.num_rounds and not _ends_early(job, state):
+    while state.server_round < settings.num_rounds and not ends_early(job, state):
         state = _run_round(enrolled, state)
         commit(enrolled, state)  # before anybody hears of the round
         for observer in job.observers:
             observer.round_done(state)
-    return _conclude(enrolled, state)
+    return conclude(enrolled, state)
 
 
 def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
@@ -133,7 +132,7 @@ def commit(enrolled: Enrolled, state: RunState) -> None:
     )
 
 
-def _ends_early(job: Job, state: RunState) -> bool:
+def ends_early(job: Job, state: RunState) -> bool:
     """Tell whether patience has run out, or the algorithm has nothing left to do."""
     patience, algorithm = job.settings.patience, job.algorithm
     if isinstance(algorithm, Finishing) and algorithm.is_finished(state.strategy_state):
@@ -156,13 +155,14 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     under_way = begin_round(enrolled, state, cohort)
     intake = Intake(
         server_round=server_round,
-        ask_fn=functools.partial(enrolled.ask, "train", question),
+        ask_fn=lambda asked: enrolled.ask("train", asked or question),
         under_way=under_way,
         declared=enrolled.clients.num_examples,
         shapes=enrolled.reply_shapes,
         max_value=job.settings.max_update_value,
         timeout_s=job.settings.round_timeout_s,
         question=question,
+        wanted=job.algorithm.wanted if isinstance(job.algorithm, Closing) else None,
     )
     tally = job.reach.collect_fn(intake)
     tally.refused |= declined
@@ -227,7 +227,13 @@ def finish_round(
     params, strategy_state = under_way.finish(participation)
     seconds = time.perf_counter() - sent.started
     update_bytes = BYTES_PER_VALUE * num_values(enrolled.reply_shapes)
-    record = tally.record(update_bytes, bytes_down=sent.num_bytes, seconds=seconds)
+    clock = enrolled.job.reach.clock
+    record = tally.record(
+        update_bytes,
+        bytes_down=sent.num_bytes,
+        seconds=seconds,
+        virtual_s=clock.now() if clock.is_virtual else None,
+    )
     if isinstance(under_way, Judging):
         record = replace(record, set_aside=under_way.set_aside)
     if settings.patience is not None and not tally.validation and plan.privacy.metrics_every == 1:
@@ -264,10 +270,10 @@ def _tell_lack(settings: ServerConfig, tally: Tally, metric: str) -> None:
         )
 
 
-def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
+def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     """Validate the last tensors, then score the kept ones on the test records, once."""
     job, last = enrolled.job, state.server_round
-    stopped_early = _ends_early(job, state)  # before the last tensors are scored
+    stopped_early = ends_early(job, state)  # before the last tensors are scored
     # Test records are scored once, and by the model that is kept: nothing is chosen by them, and
     # noisy scores of a second model would be one release more than the plan declares.
     keeps_last = job.settings.keep == "last"
@@ -320,6 +326,8 @@ __all__ = [
     "begin",
     "begin_round",
     "commit",
+    "conclude",
+    "ends_early",
     "finish_round",
     "run_rounds",
     "select",

@@ -25,6 +25,10 @@ class RoundRecord:
         bytes_down: size of the tensors sent.
         seconds: wall time.
         set_aside: name -> share of its update that a robust rule set aside, from 0 to 1.
+        virtual_s: what a simulation's virtual clock showed at the end of the round, in seconds
+            since the run began; None by the real clock.
+        staleness: of each accepted update, in the order of arrival, the steps that were taken since
+            its client was asked; empty for rounds, in which all are fresh.
     """
 
     server_round: int
@@ -36,6 +40,8 @@ class RoundRecord:
     bytes_down: int = 0
     seconds: float = 0.0
     set_aside: Mapping[str, float] = field(default_factory=dict)
+    virtual_s: float | None = None
+    staleness: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,38 @@ class Best:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question to one client, where clients are not asked in rounds.
+
+    Attributes:
+        client: its name.
+        number: of this client's questions, from 1: the round that it is to the client itself.
+        version: steps that had been taken when it was asked, and so the tensors that it was given.
+        at: when it was asked, by the run's clock.
+    """
+
+    client: str
+    number: int
+    version: int
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flight:
+    """Questions that are not answered yet, between two steps.
+
+    Attributes:
+        asked: client -> number of questions so far.
+        waiting: those without an answer, in the order of asking.
+        versions: tensors that they were given, but for those of the last step.
+    """
+
+    asked: Mapping[str, int] = field(default_factory=dict)
+    waiting: tuple[Asked, ...] = ()
+    versions: Mapping[int, Tensors] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunState:
     """Everything the next round depends on.
 
@@ -64,6 +102,7 @@ class RunState:
         best: None until something was validated.
         stale_rounds: validated rounds since the best one.
         history: one record a round.
+        flight: questions on their way; None where clients are asked in rounds.
     """
 
     server_round: int
@@ -72,6 +111,7 @@ class RunState:
     best: Best | None = None
     stale_rounds: int = 0
     history: tuple[RoundRecord, ...] = ()
+    flight: Flight | None = None
 
 
 def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | None:
@@ -189,7 +229,9 @@ def update_best(
 
 
 __all__ = [
+    "Asked",
     "Best",
+    "Flight",
     "RoundRecord",
     "RunState",
     "lacks",

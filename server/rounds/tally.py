@@ -23,6 +23,7 @@ class Tally:
         refused: name -> code of those whose did not.
         validation: name -> metrics of the tensors that the round started from.
         epsilon: name -> privacy spent so far.
+        staleness: of each accepted update, where clients are not asked in rounds.
     """
 
     server_round: int
@@ -30,6 +31,7 @@ class Tally:
     refused: dict[str, str] = field(default_factory=dict)
     validation: dict[str, Evaluation] = field(default_factory=dict)
     epsilon: dict[str, float] = field(default_factory=dict)
+    staleness: list[int] = field(default_factory=list)
 
     def note(self, name: str, answer: Answer, take_fn: Callable[[str, Reply], None]) -> None:
         """Count one answer: accepted, or refused with a code.
@@ -68,7 +70,21 @@ class Tally:
             self.validation.pop(name, None)
             self.refused[name] = lost[name]
 
-    def record(self, update_bytes: int, *, bytes_down: int, seconds: float) -> RoundRecord:
+    def join(self, other: "Tally") -> None:
+        """Count what became of others who were asked in the same round."""
+        self.accepted += other.accepted
+        self.refused |= other.refused
+        self.validation |= other.validation
+        self.epsilon |= other.epsilon
+
+    def record(
+        self,
+        update_bytes: int,
+        *,
+        bytes_down: int,
+        seconds: float,
+        virtual_s: float | None = None,
+    ) -> RoundRecord:
         """Write down what happened."""
         return RoundRecord(
             server_round=self.server_round,
@@ -79,6 +95,8 @@ class Tally:
             bytes_up=update_bytes * len(self.accepted),
             bytes_down=bytes_down,
             seconds=seconds,
+            virtual_s=virtual_s,
+            staleness=tuple(self.staleness),
         )
 
 

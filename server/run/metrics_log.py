@@ -73,7 +73,9 @@ class MetricsSink:
         self._evaluations(record.server_round - 1, "validation", record.validation)
         for name, value in record.epsilon.items():
             self._write(record.server_round, "privacy", name, "epsilon", value, None)
-        for name in ("bytes_up", "bytes_down", "seconds"):
+        figures = ["bytes_up", "bytes_down", "seconds"]
+        figures += ["virtual_s"] if record.virtual_s is not None else []
+        for name in figures:
             self._write(record.server_round, "train", None, name, getattr(record, name), None)
 
     def evaluated(

@@ -174,6 +174,9 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "metric": plan.task.primary_metric,
             "validation": state.best.value,
         }
+    virtual = _virtual(state.history)
+    if virtual:
+        summary["virtual"] = virtual
     evaluation = describe(plan.task.outcome.kind, _measured(result))
     if evaluation:
         summary["evaluation"] = evaluation
@@ -227,7 +230,7 @@ def _withdrawn(result: RunResult) -> dict[str, dict[str, Any]]:
     algorithm = ALGORITHMS.get(plan.objective.kind)
     described = {}
     for name, withdrawal in result.withdrawn.items():
-        rounds = sum(name in record.accepted for record in history)
+        rounds = sum(record.accepted.count(name) for record in history)
         updates = f"its updates of {rounds} rounds" if rounds != 1 else "its update of one round"
         stays = [updates] if rounds else []
         # Without an update there is nothing of it in what the server part keeps either
@@ -286,6 +289,20 @@ def _set_aside(history: Sequence[RoundRecord]) -> dict[str, Any]:
         for name, own in sorted(shares.items())
     }
     return {"set_aside": lines} if lines else {}
+
+
+def _virtual(history: Sequence[RoundRecord]) -> dict[str, float]:
+    """Describe the virtual time of a run; empty where it had none."""
+    if not history or history[-1].virtual_s is None:
+        return {}
+    described: dict[str, float] = {"seconds": history[-1].virtual_s}
+    staleness = [steps for record in history for steps in record.staleness]
+    if staleness:
+        described |= {
+            "staleness_mean": round(sum(staleness) / len(staleness), 4),
+            "staleness_max": max(staleness),
+        }
+    return described
 
 
 def _baselines(findings: Findings) -> dict[str, Any]:

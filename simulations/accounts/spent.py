@@ -46,6 +46,8 @@ def spent_before(
     checkpoint: Checkpoint | None,
     names: Iterable[str] | None,
     released: ReleasedRounds | None,
+    *,
+    answers: int = 1,
 ) -> SpentBefore:
     """Return what institutions spent in earlier processes of a run.
 
@@ -53,6 +55,7 @@ def spent_before(
         checkpoint: knows what was spent until it was written; None for a new run.
         names: of the institutions; None where they are not listed.
         released: counts rounds that were released after it as well; None where they cost nothing.
+        answers: of one institution that a round may hold, at most.
     """
     before = checkpoint.extra if checkpoint else {}
     kept = {name: _from_json(one) for name, one in before.get("spent", {}).items()}
@@ -64,10 +67,10 @@ def spent_before(
             "%d rounds were released after this checkpoint; each institution is charged for them.",
             lost,
         )
-    everybody = kept if names is None else names
+    everybody, count = kept if names is None else names, lost * answers
     return SpentBefore(
-        named={name: _charged(kept.get(name, RoundsSpent()), lost) for name in everybody},
-        others=_charged(others, lost),
+        named={name: _charged(kept.get(name, RoundsSpent()), count) for name in everybody},
+        others=_charged(others, count),
     )
 
 

@@ -7,7 +7,7 @@ are.
 
 import importlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,11 +61,11 @@ class Attack:
 
     def collect(self, intake: Intake) -> Tally:
         """Ask a round's question, and change the answers of the hostile ones."""
-        return collect_updates(replace(intake, ask_fn=lambda: self._answers(intake)))
+        return collect_updates(replace(intake, ask_fn=lambda _: self._answers(intake)))
 
     def _answers(self, intake: Intake) -> Iterator[tuple[str, Answer]]:
         held: dict[str, tuple[Reply, Tensors]] = {}
-        for name, answer in intake.ask_fn():
+        for name, answer in intake.ask_fn(intake.question):
             tensors = _update_of(name, answer, intake)
             if tensors is None or not isinstance(answer, Reply):
                 yield name, answer
@@ -135,7 +135,7 @@ class Attack:
 
 
 def make_attack(
-    config: AttackConfig, names: Sequence[str], *, secret: bytes, task: TaskConfig
+    config: AttackConfig, names: Collection[str], *, secret: bytes, task: TaskConfig
 ) -> Attack | None:
     """Draw the hostile institutions; None where nobody is.
 

@@ -95,7 +95,7 @@ class VectorisedGrid(InlineGrid):
                 question.clients.hear(name, answer)
                 yield name, answer
 
-        tally = collect(replace(intake, ask_fn=heard), intake.add_unless_summed)
+        tally = collect(replace(intake, ask_fn=lambda _: heard()), intake.add_unless_summed)
         if total is not None:
             intake.merge(PartialSum(total.total, total.total_weight, {}), tally)
         return tally

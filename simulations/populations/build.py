@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from confide.client.records.judged import sampled_token_notes
 from confide.client.training.private.custom_checks import check_encoding
 from confide.config.run import Config
+from confide.config.strategies.strategy import timing_of
 from confide.errors import ConfigError
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
@@ -70,8 +71,13 @@ def _problems(config: Config, plan: TrainingPlan) -> Iterator[str]:
         )
     if simulation.attack.is_on:
         yield (
-            f"simulation.attack.kind={simulation.attack.kind}: the hostile are drawn from everybody,"
-            f" and institutions are opened on demand; leave it out, or {_FIX}."
+            f"simulation.attack.kind={simulation.attack.kind}: the hostile are drawn from"
+            f" everybody, and institutions are opened on demand; leave it out, or {_FIX}."
+        )
+    if timing_of(config.strategy).kind != "rounds":
+        yield (
+            f"strategy.timing.kind={timing_of(config.strategy).kind}: whom to ask is drawn from"
+            f" everybody, and institutions are opened on demand; choose strategy=fedavg, or {_FIX}."
         )
     if config.client.ledger is not None:
         yield (

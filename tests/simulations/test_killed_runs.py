@@ -100,6 +100,7 @@ def check_kills(run: Simulate, folder: Path, kind: str, engine: str, *, kills: i
     ("kind", "engine"),
     [
         ("private", "inline"),
+        ("fedbuff", "inline"),
         ("fedadam", "process"),
         ("scaffold", "inline"),
         ("scaffold", "process"),

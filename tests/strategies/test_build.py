@@ -44,6 +44,10 @@ from confide.strategies.strategy import (
     RoundStart,
     ServerOptimizer,
 )
+from confide.strategies.timings.fedasync import FedAsync
+from confide.strategies.timings.fedbuff import FedBuff
+from confide.strategies.timings.rounds import Rounds
+from confide.strategies.timings.timing import Timing
 
 QUICK = "experiment=heart_disease"
 START: Tensors = {"w": torch.tensor([1.0, -2.0])}
@@ -51,6 +55,7 @@ LINEAR: Tensors = {"w": torch.zeros(2, 1), "b": torch.tensor([1.0, -2.0])}
 SECRET = bytes(32)
 PLAIN, MEAN = ObjectiveConfig(), WeightedMean(weighting="num_examples")
 UNIFORM = WeightedMean(weighting="uniform")
+ROUNDS = Rounds()
 STEP = Sgd(learning_rate=1.0, momentum=0.0)
 ADAPTIVE: dict[str, Adaptive] = {
     "fedadam": adam(learning_rate=0.1, beta1=0.9, beta2=0.99, tau=1e-3),
@@ -63,12 +68,14 @@ def by_hand(
     optimizer: ServerOptimizer = STEP,
     objective: ObjectiveConfig = PLAIN,
     aggregator: WeightedMean = MEAN,
+    timing: Timing = ROUNDS,
 ) -> Strategy:
     return Strategy(
         selection=SelectAll(),
         aggregator=aggregator,
         server_optimizer=optimizer,
         objective=objective,
+        timing=timing,
     )
 
 
@@ -79,6 +86,8 @@ BUILT: dict[str, Strategy] = {
     "fedprox": by_hand(objective=FedProxConfig(proximal_mu=0.01)),
     "feddyn": by_hand(objective=FedDynConfig(alpha=0.1), aggregator=UNIFORM),
     "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
+    "fedbuff": by_hand(aggregator=UNIFORM, timing=FedBuff(concurrency=10, buffer_size=10)),
+    "fedasync": by_hand(aggregator=UNIFORM, timing=FedAsync(concurrency=10, mixing=0.6)),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
     "gradient_adam": by_hand(objective=GradientAdamConfig()),
     "newton": by_hand(objective=NewtonConfig()),
@@ -146,6 +155,7 @@ def test_yaml_builds_the_parts_that_it_names(name: str) -> None:
     assert isinstance(composed, Strategy)
     assert composed.objective == built.objective
     assert composed.selection == built.selection == SelectAll()
+    assert composed.timing == built.timing
     assert state.keys() == expected_state.keys()
     assert torch.equal(params["w"], expected["w"])
     assert all(torch.equal(state[key], expected_state[key]) for key in state)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from confide.config.composing.hydra_state import with_open_dicts
 from confide.config.composing.own_source import register_source
 from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule
+from confide.config.delays.table import DELAYS
 from confide.config.generators.generator import INSTITUTION_COLUMN
 from confide.config.generators.table import GENERATORS
 from confide.config.models.table import BACKBONES
@@ -43,11 +44,11 @@ def register_schema() -> None:
             "flower": FlowerStrategyConfig,
         },
     }
+    parts: dict[str, Any] = {f"strategy/{part}": table for part, table in PARTS.items()}
+    parts |= {"task/outcome": OUTCOMES, "simulation/delays": DELAYS}
     nodes |= {
-        f"strategy/{group}": {name: kind.schema for name, kind in table.items()}
-        for group, table in PARTS.items()
+        group: {name: kind.schema for name, kind in table.items()} for group, table in parts.items()
     }
-    nodes["task/outcome"] = {name: kind.schema for name, kind in OUTCOMES.items()}
     for group, classes in nodes.items():
         for name, node in classes.items():
             # A part needs no file: its schema is the choice.

@@ -61,6 +61,8 @@ class AlgorithmKind(PartKind):
             be called for many institutions at once, whose tensors have one more, first dimension;
             one that reads the number of steps keeps something too (``first_kept``).
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
+        any_version: whether it needs no more of a client than an update of the tensors that it was
+            given, so that these may differ from client to client.
     """
 
     phrase: str = ""
@@ -79,6 +81,7 @@ class AlgorithmKind(PartKind):
     sends: str = "updates of trainable tensors"
     exact: bool = False
     elementwise: bool = False
+    any_version: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -87,6 +90,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         builder="confide.strategies.algorithms.fedavg.local_sgd",
         name="FedAvg",
         elementwise=True,
+        any_version=True,
     ),
     "fedprox": AlgorithmKind(
         schema=FedProxConfig,
@@ -95,6 +99,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         phrase="a proximal term",
         sentence="A proximal term held each institution near the global model.",
         elementwise=True,
+        any_version=True,
     ),
     "feddyn": AlgorithmKind(
         schema=FedDynConfig,

@@ -4,6 +4,7 @@ One line of a table is one kind of part: its small config, the dotted path of wh
 its name. An algorithm's config travels in the plan, so both sides check it. No torch is imported.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,12 @@ from confide.config.strategies.objectives import (
     ScaffoldConfig,
     part_name,
 )
+from confide.config.strategies.timings import (
+    BufferedTimingConfig,
+    FedAsyncTimingConfig,
+    FedBuffTimingConfig,
+    TimingConfig,
+)
 
 # Who takes part
 
@@ -49,6 +56,18 @@ class UniformSelectionConfig(SelectionConfig):
 
     kind: str = part_name("uniform", "selection")
     clients_per_round: int = setting("???", "Clients in one round.", ge=1)
+    over_selection: float = setting(
+        1.0,
+        "Factor by which more clients than clients_per_round are asked; the round is closed once"
+        " clients_per_round of them were accepted. Needs simulation.delays.",
+        ge=1,
+        le=100,
+    )
+
+    @property
+    def asked(self) -> int:
+        """Number of clients that a round asks."""
+        return math.ceil(self.clients_per_round * self.over_selection)
 
 
 # How the aggregated update changes the global tensors
@@ -121,12 +140,26 @@ SERVER_OPTIMIZERS: dict[str, PartKind] = {
         name="FedAdagrad",
     ),
 }
+TIMINGS: dict[str, PartKind] = {
+    "rounds": PartKind(schema=TimingConfig, builder="confide.strategies.timings.rounds.Rounds"),
+    "fedbuff": PartKind(
+        schema=FedBuffTimingConfig,
+        builder="confide.strategies.timings.fedbuff.FedBuff",
+        name="FedBuff",
+    ),
+    "fedasync": PartKind(
+        schema=FedAsyncTimingConfig,
+        builder="confide.strategies.timings.fedasync.FedAsync",
+        name="FedAsync",
+    ),
+}
 PARTS: dict[str, Mapping[str, PartKind]] = {
     "objective": ALGORITHMS,
     "selection": SELECTIONS,
     "mixing": MIXINGS,
     "aggregator": AGGREGATORS,
     "server_optimizer": SERVER_OPTIMIZERS,
+    "timing": TIMINGS,
 }
 """Field of a composed strategy -> the table of its kinds."""
 
@@ -148,9 +181,11 @@ class ComposedStrategyConfig(StrategyConfig):
     aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
     server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    timing: TimingConfig = field(default_factory=TimingConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
+        yield from self._timing_problems()
         # The server's part of an algorithm sums over clients as its paper does; another weighting
         # would make it another algorithm. A custom rule is its author's to judge.
         algorithm, aggregator = ALGORITHMS.get(self.objective.kind), self.aggregator
@@ -174,6 +209,33 @@ class ComposedStrategyConfig(StrategyConfig):
             yield from self._step_problems()
         if algorithm is not None and algorithm.exact:
             yield from self._exact_problems()
+
+    def _timing_problems(self) -> Iterator[str]:
+        """Yield parts that are defined for rounds alone."""
+        if not isinstance(self.timing, BufferedTimingConfig):
+            return
+        key, algorithm = f"timing.kind={self.timing.kind}", ALGORITHMS.get(self.objective.kind)
+        if algorithm is not None and not algorithm.any_version:
+            fits = " or ".join(name for name, kind in ALGORITHMS.items() if kind.any_version)
+            yield (
+                f"objective.kind={self.objective.kind}: with {key} clients start from different"
+                f" models, which this algorithm is not defined for; set strategy/objective={fits}."
+            )
+        if self.selection.kind != "all":
+            yield (
+                f"selection.kind={self.selection.kind}: with {key} there are no rounds to select"
+                " for; set strategy/selection=all and timing.concurrency."
+            )
+        if self.aggregator.kind != "weighted_mean":
+            yield (
+                f"aggregator.kind={self.aggregator.kind}: {key} weighs stale updates less, which"
+                " the weighted mean alone knows; set strategy/aggregator=weighted_mean."
+            )
+        if self.timing.kind == "fedasync" and self.server_optimizer != SgdConfig():
+            yield (
+                f"server_optimizer.kind={self.server_optimizer.kind}: fedasync mixes models by"
+                " timing.mixing and takes no other step; leave server_optimizer out."
+            )
 
     def _exact_problems(self) -> Iterator[str]:
         """Yield what would stand between sums and what is made of them."""
@@ -234,6 +296,11 @@ class CustomStrategyConfig(StrategyConfig):
         yield from named_problems(self._target_, self.kwargs)
 
 
+def timing_of(strategy: StrategyConfig) -> TimingConfig:
+    """Return a strategy's timing; one that is not composed here runs in rounds."""
+    return strategy.timing if isinstance(strategy, ComposedStrategyConfig) else TimingConfig()
+
+
 def objective_of(strategy: StrategyConfig) -> ObjectiveConfig:
     """Return what a strategy's clients do; one of Flower's own has plain clients."""
     if isinstance(strategy, ComposedStrategyConfig | CustomStrategyConfig):
@@ -247,14 +314,18 @@ __all__ = [
     "PARTS",
     "SELECTIONS",
     "SERVER_OPTIMIZERS",
+    "TIMINGS",
     "AdagradConfig",
     "AdamConfig",
     "AggregatorConfig",
     "AlgorithmKind",
     "BoostingConfig",
+    "BufferedTimingConfig",
     "ComposedStrategyConfig",
     "CustomAggregatorConfig",
     "CustomStrategyConfig",
+    "FedAsyncTimingConfig",
+    "FedBuffTimingConfig",
     "FedDynConfig",
     "FedProxConfig",
     "FlowerStrategyConfig",
@@ -268,8 +339,10 @@ __all__ = [
     "ServerOptimizerConfig",
     "SgdConfig",
     "StrategyConfig",
+    "TimingConfig",
     "UniformSelectionConfig",
     "WeightedMeanConfig",
     "YogiConfig",
     "objective_of",
+    "timing_of",
 ]

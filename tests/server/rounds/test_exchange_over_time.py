@@ -1,7 +1,6 @@
 """Asking again: after an error soon, after silence later, and never more often than that."""
 
 import itertools
-import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -12,7 +11,6 @@ from flwr.serverapp import Grid
 
 from confide.flower.messages import task_identity
 from confide.protocol.messages import Reply, pack_reply
-from confide.server.rounds import exchange as clients
 from confide.server.rounds.exchange import AskAgain, exchange
 
 QUESTION = RecordDict({"request": ConfigRecord({"plan": ""})})
@@ -30,22 +28,19 @@ def _identity() -> Iterator[None]:
 
 @dataclass
 class Clock:
-    now: float = 0.0
+    seconds: float = 0.0
+    is_virtual: bool = True
 
-    def monotonic(self) -> float:
-        return self.now
+    def now(self) -> float:
+        return self.seconds
 
     def sleep(self, seconds: float) -> None:
-        self.now += max(seconds, 1e-3)
+        self.seconds += max(seconds, 1e-3)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(
-        clients, "time", types.SimpleNamespace(monotonic=made.monotonic, sleep=made.sleep)
-    )
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 @dataclass
@@ -62,7 +57,7 @@ class LossyGrid:
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         ids = []
         for message in messages:
-            self.sent_at.append(self.clock.now)
+            self.sent_at.append(self.clock.now())
             self.lives.append(message.metadata.ttl)
             ids.append(f"copy-{len(self.sent_at)}")
             self._open[ids[-1]] = message
@@ -73,7 +68,7 @@ class LossyGrid:
         self.most_polled = max(self.most_polled, len(wanted))
         for message_id in wanted:
             reply = (
-                self.network(self.clock.now, int(message_id.removeprefix("copy-")))
+                self.network(self.clock.now(), int(message_id.removeprefix("copy-")))
                 if message_id in self._open
                 else None
             )
@@ -98,7 +93,7 @@ def asked(
 ) -> tuple[LossyGrid, list[Message]]:
     grid = LossyGrid(clock, network)
     question = Message(QUESTION, 7, "train", group_id="1")
-    return grid, list(exchange(cast(Grid, grid), [question], timeout_s, AskAgain()))
+    return grid, list(exchange(cast(Grid, grid), [question], timeout_s, AskAgain(), clock))
 
 
 def pauses(grid: LossyGrid) -> list[int]:
@@ -154,7 +149,7 @@ def test_other_refusals_are_answers(clock: Clock) -> None:
 
 def test_nobody_waits_beyond_the_timeout(clock: Clock) -> None:
     asked(clock, lambda now, copy: None, timeout_s=100)
-    assert clock.now == pytest.approx(100, abs=2)
+    assert clock.now() == pytest.approx(100, abs=2)
 
 
 def test_message_lives_no_longer_than_the_round(clock: Clock) -> None:

@@ -1,0 +1,1 @@
+"""Virtual time: how long simulated clients take to answer, and whether they do; a file a kind."""
