@@ -123,6 +123,8 @@ def records(run: RunFiles) -> str:
     training = run.many.get(
         "num_examples", sum(line["num_examples"] for line in run.clients.values())
     )
+    # Of many institutions some may have scored it alone
+    training = run.summary.get("sample", {}).get("training_examples", training)
     test = run.summary.get("federated", {}).get("test_examples", 0)
     counts = (
         f"The model was trained on {training:,} records and tested on {test:,} others, by which"
@@ -168,7 +170,12 @@ def institutions(run: RunFiles) -> str:
         if run.num_institutions <= 8
         else f"{run.num_institutions:,} institutions, {names[0]} to {names[-1]},"
     )
+    sample = run.summary.get("sample")
+    if sample:
+        who = f"Of {sample['institutions']:,} institutions {sample['trained']:,}"
     gone = withdrawn(run)
+    if sample:
+        gone = f" {sample['scored']:,}, drawn at random, scored the model.{gone}"
     failures = [
         code for missing in run.summary.get("failures", {}).values() for code in missing.values()
     ]

@@ -2,12 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confide.config.tasks.table import known_metrics
 from confide.metrics.intervals import Z
-from confide.metrics.metric import Metric
+from confide.metrics.metric import Metric, mean_by_support
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import mean_metrics
@@ -56,25 +56,67 @@ def over_sample(outcome: Outcome) -> dict[str, Any]:
         Plain values: numbers of institutions, and metric -> mean, ends of the interval (null from
         fewer than two), and the number of institutions that told it.
     """
-    known = known_metrics()
     found: dict[str, Any] = {}
-    for name, metric in known.items():
+    for name, metric in known_metrics().items():
         told = [one[name] for one in outcome.test.values() if name in one]
         if not told:
             continue
         mean = statistics.fmean(told)
-        ends: list[float] | None = None
-        if len(told) >= _FEWEST:
-            rest = 1 - len(told) / outcome.num_clients
-            half = Z * math.sqrt(statistics.variance(told, mean) * rest / len(told))
-            ends = [max(metric.least, mean - half), min(metric.largest, mean + half)]
+        ends = _ends(metric, mean, [value - mean for value in told], outcome)
         found[name] = {"mean": mean, "interval": ends, "institutions": len(told)}
+    trained = {name for record in outcome.state.history for name in record.accepted}
     return {
         "institutions": outcome.num_clients,
         "asked": len(outcome.clients),
+        "trained": len(trained),
+        "training_examples": sum(outcome.clients.get(name, 0) for name in trained),
         "scored": outcome.num_scorers,
         "metrics": found,
     }
 
 
-__all__ = ["over_institutions", "over_sample"]
+def by_support(outcome: Outcome, name: str) -> list[float] | None:
+    """Return the 95 % interval of a metric's mean by support over institutions that were drawn.
+
+    Records of one institution are alike, so that their number says too much. A ratio of two sums:
+    Cochran, section 6.3.
+
+    Args:
+        outcome: of a run whose kept model some institutions scored.
+        name: of the metric.
+
+    Returns:
+        Its ends; None where the metric is no mean by support, or fewer than two told it.
+    """
+    metric = known_metrics().get(name)
+    if metric is None or metric.pool_fn is not mean_by_support:
+        return None
+    weight = metric.weighed_by or "num_examples"
+    told = [one for one in outcome.test.values() if name in one]
+    if not told or not all(one.get(weight, 0) > 0 for one in told):
+        return None
+    parts = [(one[name], one[weight]) for one in told]
+    mean, typical = mean_by_support(parts), statistics.fmean(n for _, n in parts)
+    return _ends(metric, mean, [(value - mean) * n / typical for value, n in parts], outcome)
+
+
+def _ends(
+    metric: Metric, mean: float, residuals: Sequence[float], outcome: Outcome
+) -> list[float] | None:
+    """Return the interval of a sample's mean; None from fewer than two institutions.
+
+    Args:
+        metric: bounds it.
+        mean: of the sample.
+        residuals: of each institution, which add up to 0.
+        outcome: knows how many institutions were drawn from.
+    """
+    if len(residuals) < _FEWEST:
+        return None
+    variance = sum(one**2 for one in residuals) / (len(residuals) - 1)
+    rest = 1 - len(residuals) / outcome.num_clients
+    half = Z * math.sqrt(variance * rest / len(residuals))
+    return [max(metric.least, mean - half), min(metric.largest, mean + half)]
+
+
+__all__ = ["by_support", "over_institutions", "over_sample"]

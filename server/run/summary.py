@@ -14,7 +14,7 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
-from confide.server.run.measured import over_sample
+from confide.server.run.measured import by_support, over_sample
 from confide.server.run.statement import privacy_statement
 from confide.server.run.withdrawal import Withdrawal
 
@@ -180,6 +180,10 @@ def summarise(result: RunResult) -> dict[str, Any]:
     evaluation = describe(plan.task.outcome.kind, _measured(result))
     if evaluation:
         summary["evaluation"] = evaluation
+    if outcome.is_sampled and findings.measured is not None:
+        # Of all institutions little is known by the records of some
+        for name, told in evaluation.get("metrics", {}).items():
+            told["interval"] = by_support(outcome, name)
     return summary
 
 

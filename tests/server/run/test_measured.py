@@ -12,7 +12,7 @@ from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
-from confide.server.run.measured import over_institutions, over_sample
+from confide.server.run.measured import by_support, over_institutions, over_sample
 
 METRICS = RegressionConfig(column="cost", minimum=0.0, maximum=100.0).metric_table
 Floats = numpy.ndarray
@@ -83,3 +83,19 @@ def test_one_institution_tells_no_interval() -> None:
     test = {"a": {"accuracy": 0.2, "num_examples": 9}}
     outcome = replace(outcome_of({}), test=test, num_clients=12, num_scorers=1)
     assert over_sample(outcome)["metrics"]["accuracy"]["interval"] is None
+
+
+def test_a_mean_by_support_has_the_interval_of_a_ratio() -> None:
+    told = {"a": (0.2, 10), "b": (0.4, 30), "c": (0.9, 20)}
+    test = {name: {"accuracy": v, "num_examples": n} for name, (v, n) in told.items()}
+    outcome = replace(outcome_of({}), test=test, num_clients=12, num_scorers=3)
+    # 2 + 12 + 18 of 60; residuals -(1/3) 10, -(2/15) 30, (11/30) 20 over the mean support 20
+    mean = 32 / 60
+    residuals = [(v - mean) * n / 20 for v, n in told.values()]
+    assert sum(residuals) == pytest.approx(0)
+    half = 1.959964 * (sum(r * r for r in residuals) / 2 * 0.75 / 3) ** 0.5
+    assert by_support(outcome, "accuracy") == [
+        pytest.approx(mean - half),
+        pytest.approx(mean + half),
+    ]
+    assert by_support(outcome, "mae") is None  # nobody told it

@@ -94,6 +94,9 @@ def test_a_million_institutions_leave_what_a_few_thousand_leave(
     assert all(line["epsilon"] > 0 for name, line in found["clients"].items() if name in trained)
     low, high = found["sample"]["metrics"]["accuracy"]["interval"]
     assert low < found["sample"]["metrics"]["accuracy"]["mean"] < high
+    assert found["sample"]["trained"] == len(trained)
+    low, high = found["evaluation"]["metrics"]["accuracy"]["interval"]
+    assert low < found["federated"]["accuracy"] < high
     assert "12 of 1,000,000, drawn at random" in found["federated"]["measured"]
     assert found["baselines"] == {}
 
