@@ -24,7 +24,7 @@ from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
 from confide.server.rounds.state import RunState
-from confide.simulations.engines.process import ProcessEngine
+from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
@@ -64,7 +64,7 @@ class Workers:
         self._case, trainer = case, make_trainer(case)
         self._plan = make_plan(case.config(1), backbone_sha256=None)
         records, initial = SharedRecords(case.data()), trainable_tensors(trainer.workload.model)
-        self.engine = ProcessEngine(
+        self.engine = process_engine(
             records,
             make_trainer=functools.partial(make_trainer, case),
             initial=initial,

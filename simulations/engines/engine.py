@@ -17,7 +17,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.protocol.tensors import Tensors
 from confide.simulations.engines.inline import InlineEngine, LocalGrid
-from confide.simulations.engines.process import ProcessEngine
+from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.engines.vectorised import VectorisedEngine
 from confide.simulations.institutions import Setup
@@ -71,7 +71,7 @@ def _inline(parts: EngineParts) -> Engine:
 
 
 def _process(parts: EngineParts) -> Engine:
-    return ProcessEngine(
+    return process_engine(
         SharedRecords(parts.data),
         make_trainer=parts.make_trainer,
         initial=parts.initial,

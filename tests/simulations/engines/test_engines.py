@@ -28,7 +28,8 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
 from confide.simulations.engines.engine import ENGINES, Engine
 from confide.simulations.engines.inline import InlineEngine
-from confide.simulations.engines.process import ProcessEngine
+from confide.simulations.engines.pool_engine import PoolEngine
+from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
@@ -115,8 +116,8 @@ class Small:
             setup=Setup(serves=self.plan, policy=self.config.policy, noise_secret=bytes(32)),
         )
 
-    def processes(self, workers: int) -> ProcessEngine:
-        return ProcessEngine(
+    def processes(self, workers: int) -> PoolEngine:
+        return process_engine(
             SharedRecords(self.data),
             make_trainer=functools.partial(build_trainer, self.plan, self.config.trainer),
             initial=self.initial,
@@ -138,10 +139,10 @@ class Small:
 
 
 @pytest.fixture
-def closing() -> Iterator[Callable[[ProcessEngine], ProcessEngine]]:
-    engines: list[ProcessEngine] = []
+def closing() -> Iterator[Callable[[PoolEngine], PoolEngine]]:
+    engines: list[PoolEngine] = []
 
-    def register(engine: ProcessEngine) -> ProcessEngine:
+    def register(engine: PoolEngine) -> PoolEngine:
         engines.append(engine)
         return engine
 
@@ -150,7 +151,7 @@ def closing() -> Iterator[Callable[[ProcessEngine], ProcessEngine]]:
         engine.close()
 
 
-Closing = Callable[[ProcessEngine], ProcessEngine]
+Closing = Callable[[PoolEngine], PoolEngine]
 
 
 def test_every_engine_that_a_config_may_name_can_be_built() -> None:
@@ -310,7 +311,7 @@ def test_much_that_goes_both_ways_blocks_nobody(closing: Closing) -> None:
 def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing) -> None:
     small = Small()
     engine = closing(
-        ProcessEngine(
+        process_engine(
             SharedRecords(small.data),
             make_trainer=os._exit,  # type: ignore[arg-type]
             initial=small.initial,
@@ -318,9 +319,7 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing)
             workers=1,
         )
     )
-    with pytest.raises(
-        RunFailedError, match=r"Worker processes end while starting \(exit code 0\)"
-    ):
+    with pytest.raises(RunFailedError, match=r"Workers end while starting \(exit code 0\)"):
         small.run(engine)
 
 
