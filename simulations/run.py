@@ -15,7 +15,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
-from confide.config.simulation import FaultConfig
+from confide.config.simulation import POOLED, FaultConfig
 from confide.errors import ConfigError, UnreadableError
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -45,6 +45,7 @@ from confide.simulations.references import reference_scores
 from confide.strategies.parts import build_algorithm
 from confide.tasks.outcomes.build import outcome_of
 
+_RUN = "hydra.run.dir"
 _FEW_SIZES = 64
 """Numbers of training units up to which each institution's epsilon is worked out for each round."""
 
@@ -207,7 +208,7 @@ class Simulation:
     def _threads(self) -> int:
         """Return the number of torch's threads where institutions train."""
         config = self.run.config
-        if config.simulation.engine == "process":
+        if config.simulation.engine in POOLED:
             return config.trainer.num_threads or 1
         return self._threads_here()
 
@@ -254,6 +255,11 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         setup=replace(setup, ledgers=ledgers, faults=faults, states=states),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
+        ray=config.simulation.ray,
+        folders={
+            **(ledgers.folders if ledgers else {}),
+            **({} if build_algorithm(plan.objective).first_kept is None else {_RUN: run.run_dir}),
+        },
     )
     # Last: it starts processes, which an error from here on would leave behind.
     engine = ENGINES[config.simulation.engine](parts)

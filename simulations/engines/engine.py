@@ -1,6 +1,6 @@
 """Engines: what carries a simulation's messages.
 
-Every engine opens the same institutions. Inline and process give the same weights, bit for bit;
+Every engine opens the same institutions. Inline, process and ray give the same weights, bit for bit;
 vectorised gives those of another order of sums, which differ in the last bits. A new engine is one
 function and one line in :data:`ENGINES`, under a name that ``simulation.engine`` knows.
 """
@@ -8,6 +8,7 @@ function and one line in :data:`ENGINES`, under a name that ``simulation.engine`
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -15,7 +16,9 @@ import torch
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
+from confide.config.simulation import RayConfig
 from confide.protocol.tensors import Tensors
+from confide.simulations.cluster.engine import ray_engine
 from confide.simulations.engines.inline import InlineEngine, LocalGrid
 from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedRecords
@@ -55,6 +58,8 @@ class EngineParts:
         setup: what institutions have in common.
         workers: number of worker processes; None for one a device.
         num_threads: of torch, in each worker; None for one.
+        ray: the cluster of workers that are not on this machine alone.
+        folders: setting that names it -> folder that institutions write to.
     """
 
     data: Mapping[str, InstitutionData]
@@ -64,6 +69,8 @@ class EngineParts:
     setup: Setup
     workers: int | None
     num_threads: int | None
+    ray: RayConfig
+    folders: Mapping[str, Path]
 
 
 def _inline(parts: EngineParts) -> Engine:
@@ -81,6 +88,20 @@ def _process(parts: EngineParts) -> Engine:
     )
 
 
+def _ray(parts: EngineParts) -> Engine:
+    return ray_engine(
+        parts.data,
+        make_trainer=parts.make_trainer,
+        initial=parts.initial,
+        setup=parts.setup,
+        config=parts.ray,
+        workers=parts.workers,
+        num_threads=parts.num_threads or 1,
+        cpus_here=default_workers(),
+        folders=parts.folders,
+    )
+
+
 def _vectorised(parts: EngineParts) -> Engine:
     return VectorisedEngine(parts.data, trainer=parts.trainer, setup=parts.setup)
 
@@ -88,6 +109,7 @@ def _vectorised(parts: EngineParts) -> Engine:
 ENGINES: Mapping[str, Callable[[EngineParts], Engine]] = {
     "inline": _inline,
     "process": _process,
+    "ray": _ray,
     "vectorised": _vectorised,
 }
 """``simulation.engine`` -> builds it."""

@@ -1,6 +1,6 @@
 """A pool of workers: hands out work items, replaces workers that die or stand still.
 
-What kind of workers they are is up to a :class:`~confide.simulations.engines.worker_handle.Workforce`.
+Of what kind they are is up to a :class:`~confide.simulations.engines.worker_handle.Workforce`.
 
 What becomes of an item is in :mod:`~confide.simulations.engines.work_states`.
 """
