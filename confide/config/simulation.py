@@ -60,15 +60,15 @@ class SimulationConfig:
     engine: str = setting(
         "inline",
         "Way in which clients are run: by function calls in this process (inline), in worker"
-        " processes with one model each (process), in such workers on a Ray cluster (ray), or all of"
-        " a round as one program (vectorised), where the model is a stack of linear layers; other"
-        " models are run inline.",
+        " processes with one model each (process), in such workers on a Ray cluster (ray), or all"
+        " of a round as one program (vectorised), where the model is a stack of linear layers;"
+        " other models are run inline.",
         choices=ENGINES,
     )
     workers: int | None = setting(
         None,
-        "Number of worker processes (process, ray); null: one for each GPU, or for each CPU core; on"
-        " a cluster as many as it has room for.",
+        "Number of worker processes (process, ray); null: one for each GPU, or for each CPU core;"
+        " of a cluster, as many as it has room for.",
         ge=1,
         le=1024,
     )

@@ -1,8 +1,8 @@
 """Engines: what carries a simulation's messages.
 
-Every engine opens the same institutions. Inline, process and ray give the same weights, bit for bit;
-vectorised gives those of another order of sums, which differ in the last bits. A new engine is one
-function and one line in :data:`ENGINES`, under a name that ``simulation.engine`` knows.
+Every engine opens the same institutions. Inline, process and ray give the same weights, bit for
+bit; vectorised gives those of another order of sums, which differ in the last bits. A new engine is
+one function and one line in :data:`ENGINES`, under a name that ``simulation.engine`` knows.
 """
 
 import os

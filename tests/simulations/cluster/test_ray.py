@@ -1,0 +1,137 @@
+"""Clients on Ray: the same weights as inline, whatever dies."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+from small_federation import Small, Spy
+
+from confide.config.composing.compose import compose
+from confide.config.simulation import RayConfig
+from confide.errors import ConfigError, RunFailedError
+from confide.server.rounds.outcome import Outcome
+from confide.simulations.cluster.engine import ray_engine
+from confide.simulations.engines.pool_engine import PoolEngine
+from confide.storage.tensor_files import sha256
+
+OnRay = Callable[..., PoolEngine]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's own files
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    assert sha256(found.state.params) == sha256(expected.state.params)
+    for one, other in zip(found.state.history, expected.state.history, strict=True):
+        assert (one.accepted, one.refused, one.epsilon) == (
+            other.accepted,
+            other.refused,
+            other.epsilon,
+        )
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def soon(act: Callable[[], None], *, after: int) -> Spy:
+    """Do something in the round after this one, while it is under way."""
+    thread = threading.Thread(target=lambda: (time.sleep(0.1), act()))
+    return Spy(after=lambda server_round: thread.start() if server_round == after else None)
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_two_actors_give_the_inline_model_when_one_is_killed_in_a_round(
+    on_ray: OnRay, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = Small("privacy=record", "client.local_steps=100")
+    engine = on_ray(small, 2)
+    killer = soon(lambda: kill(engine.pool.pids[0]), after=2)
+    assert_same(small.run(engine, killer), small.run(small.inline()))
+    assert "it is replaced and its clients run again" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
+@pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "flower"])
+def test_plain_strategies_give_the_inline_model(on_ray: OnRay, strategy: str) -> None:
+    small = Small(f"strategy={strategy}")
+    assert_same(small.run(on_ray(small, 2)), small.run(small.inline()))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
+def test_actors_killed_at_any_instant_change_nothing(on_ray: OnRay) -> None:
+    small = Small("privacy=record", "server.num_rounds=6", "client.local_steps=100")
+    engine, killed, stop = on_ray(small, 2), [], threading.Event()
+
+    def kill_now_and_then() -> None:
+        while len(killed) < 4 and not stop.wait(0.7):
+            pid = engine.pool.pids[len(killed) % 2]
+            if pid:  # 0 while it starts
+                kill(pid)
+                killed.append(pid)
+
+    killer = threading.Thread(target=kill_now_and_then)
+    try:
+        found = small.run(engine, Spy(after=lambda n: killer.start() if n == 1 else None))
+    finally:
+        stop.set()
+    assert killed
+    assert_same(found, small.run(small.inline()))
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_closing_ends_the_actors_and_leaves_a_ray_that_others_use(on_ray: OnRay) -> None:
+    small = Small("server.num_rounds=1")
+    engine = on_ray(small, 1)
+    small.run(engine)
+    (pid,) = engine.pool.pids
+    engine.close()
+    end = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+    assert ray.is_initialized()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
+def test_actors_that_cannot_start_end_the_run_with_the_reason() -> None:
+    small = Small()
+    engine = ray_engine(
+        small.data,
+        make_trainer=int,  # type: ignore[arg-type]
+        initial=small.initial,
+        setup=small.setup,
+        config=RayConfig(),
+        workers=1,
+    )
+    with pytest.raises(RunFailedError, match=r"Workers end while starting .*'int' object"):
+        small.run(engine)
+    engine.close()
+
+
+@pytest.mark.usefixtures("own_ray")
+@pytest.mark.parametrize(
+    ("workers", "config", "message"),
+    [
+        (3, RayConfig(), "simulation.workers=3: the cluster has room for 2 of simulation.ray.cpus"),
+        (None, RayConfig(cpus=8), "no machine of the cluster has as many .in all it has 2 CPUs"),
+        (None, RayConfig(gpus=1), "simulation.ray.gpus=1: no machine of the cluster has as many"),
+    ],
+)
+def test_what_a_cluster_has_no_room_for_is_refused(
+    on_ray: OnRay, workers: int | None, config: RayConfig, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        on_ray(Small(), workers, config)
+
+
+@pytest.mark.parametrize("address", ["auto", "ray://head:10001", "head", "head:port"])
+def test_an_address_without_a_port_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"simulation\.ray\.address=.*: expected host:port"):
+        compose(["simulation.engine=ray", f"simulation.ray.address='{address}'"])
