@@ -236,7 +236,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     if ledgers is not None:
         ledgers.know_units({name: records.units[name] for name in taking_part})
     states = functools.partial(
-        simulated_states, run.run_dir / STATES, config.server.checkpoints + 1
+        simulated_states, run.run_dir.absolute() / STATES, config.server.checkpoints + 1
     )
     _check_states(run, plan, states)
     setup = _setup(config, plan, records.data)

@@ -87,7 +87,6 @@ class Small:
         )
 
     def processes(self, workers: int) -> PoolEngine:
-        """Return an engine over worker processes."""
         return process_engine(
             SharedRecords(self.data),
             make_trainer=functools.partial(build_trainer, self.plan, self.config.trainer),
@@ -96,14 +95,16 @@ class Small:
             workers=workers,
         )
 
-    def run(self, engine: Engine, spy: Spy | None = None) -> Outcome:
-        federation = Federation(
+    def federation(self, engine: Engine) -> Federation:
+        return Federation(
             data=self.data,
             trainer=self.trainer,
             initial=self.initial,
             secret=bytes(32),
             engine=engine,
         )
-        algorithm = build_strategy(self.config.strategy)
+
+    def run(self, engine: Engine, spy: Spy | None = None) -> Outcome:
+        federation, algorithm = self.federation(engine), build_strategy(self.config.strategy)
         job = federation.job(algorithm, self.plan, self.config.server)
         return federation.run(replace(job, observers=[spy] if spy else []))
