@@ -23,6 +23,7 @@ _LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Despite its name: 0 has every part of Ray listen on loopback alone
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_worker_niceness": "0",  # Ray's 15 would let anything else on the machine go first
 }
 _LONGEST_FOLDER = 30
 """Characters; a path of a socket may have some hundred, of which Ray takes seventy."""

@@ -43,7 +43,7 @@ def kill_node(node: "subprocess.Popen[bytes]") -> None:
     node.wait()
 
 
-def wait_for(path: Path, pattern: str = "", *, patience_s: float = 120) -> str:
+def wait_for(path: Path, pattern: str = "", *, patience_s: float = 300) -> str:
     """Wait for a file with such a text."""
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
@@ -86,10 +86,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
                 kill_node(node)
 
 
-def simulating(log: Path, *words: str) -> "subprocess.Popen[bytes]":
+@contextlib.contextmanager
+def simulating(log: Path, *words: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run ``confide simulate``; what still runs in the end is killed."""
     with log.open("wb") as file:
         command = [sys.executable, "-m", "confide.cli", "simulate", *words]
-        return subprocess.Popen(command, stdout=file, stderr=file)
+        with subprocess.Popen(command, stdout=file, stderr=file) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def test_a_node_killed_in_a_round_changes_nothing(
@@ -98,12 +104,12 @@ def test_a_node_killed_in_a_round_changes_nothing(
     cluster.join()
     folder, log = tmp_path / "run", tmp_path / "log"
     where = (f"simulation.ray.address={cluster.address}", f"hydra.run.dir={folder}")
-    process = simulating(log, *RUN, *MANY, *RAY, *where)
-    wait_for(folder / "checkpoints" / "round-00001.safetensors")
-    time.sleep(0.2)
-    kill_node(cluster.nodes[1])
-    in_time = not (folder / "checkpoints" / "round-00004.safetensors").exists()
-    assert process.wait(300) == 0, log.read_text()
+    with simulating(log, *RUN, *MANY, *RAY, *where) as process:
+        wait_for(folder / "checkpoints" / "round-00001.safetensors")
+        time.sleep(0.2)
+        kill_node(cluster.nodes[1])
+        in_time = not (folder / "checkpoints" / "round-00004.safetensors").exists()
+        assert process.wait(300) == 0, log.read_text()
     assert in_time
     assert "died" in (folder / "confide.log").read_text()
     summary = json.loads((folder / "summary.json").read_text())
@@ -121,8 +127,8 @@ def test_a_ledger_that_a_node_does_not_see_is_refused(tmp_path: Path, cluster: C
     log = tmp_path / "log"
     charged = (f"client.ledger={ledgers}", "policy.budget.epsilon=20", "privacy=record")
     where = (f"simulation.ray.address={cluster.address}", f"hydra.run.dir={tmp_path / 'run'}")
-    process = simulating(log, *RUN, *charged, *RAY, *where)
-    assert process.wait(300) == 2
+    with simulating(log, *RUN, *charged, *RAY, *where) as process:
+        assert process.wait(300) == 2
     said = log.read_text()
     assert f"client.ledger={ledgers}: " in said
     assert "does not see what this machine writes" in said
@@ -133,11 +139,10 @@ def test_a_run_on_ray_that_was_killed_leaves_nothing_and_goes_on(
     run: Simulate, tmp_path: Path
 ) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
-    process = simulating(log, *RUN, *MANY, *RAY, f"hydra.run.dir={folder}")
-    wait_for(folder / "checkpoints" / "round-00002.safetensors")
-    children = descendants(process.pid)
-    process.kill()
-    process.wait()
+    with simulating(log, *RUN, *MANY, *RAY, f"hydra.run.dir={folder}") as process:
+        wait_for(folder / "checkpoints" / "round-00002.safetensors")
+        children = descendants(process.pid)
+        process.kill()
     assert len(children) > 4  # Ray's own, and two actors
     end = time.monotonic() + 60
     while (
@@ -146,8 +151,8 @@ def test_a_run_on_ray_that_was_killed_leaves_nothing_and_goes_on(
         time.sleep(0.05)
     assert not alive
     assert not (folder / "summary.json").exists()
-    resumed = simulating(log, f"resume={folder}")
-    assert resumed.wait(300) == 0, log.read_text()
+    with simulating(log, f"resume={folder}") as resumed:
+        assert resumed.wait(300) == 0, log.read_text()
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["model_sha256"] == run(*RUN, *MANY, name="inline")["model_sha256"]
     assert summary["resumed_after_rounds"]

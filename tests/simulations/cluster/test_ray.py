@@ -2,20 +2,24 @@
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import ray
 from small_federation import Small, Spy
+from stopped_run import Simulate
 
 from confide.config.composing.compose import compose
 from confide.config.simulation import RayConfig
 from confide.errors import ConfigError, RunFailedError
+from confide.flower.processes import free_port
 from confide.server.rounds.outcome import Outcome
 from confide.simulations.cluster.engine import ray_engine
+from confide.simulations.cluster.launch import joined
 from confide.simulations.engines.pool_engine import PoolEngine
 from confide.storage.tensor_files import sha256
 
@@ -135,3 +139,44 @@ def test_what_a_cluster_has_no_room_for_is_refused(
 def test_an_address_without_a_port_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match=r"simulation\.ray\.address=.*: expected host:port"):
         compose(["simulation.engine=ray", f"simulation.ray.address='{address}'"])
+
+
+def test_without_ray_the_extra_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    with pytest.raises(
+        ConfigError, match=r"simulation\.engine=ray: .*pip install 'confide\[ray\]'"
+    ):
+        compose(["simulation.engine=ray"])
+    compose(["simulation.engine=process"])
+
+
+def test_an_address_where_nobody_answers_is_told_at_once() -> None:
+    config = RayConfig(address=f"127.0.0.1:{free_port()}")
+    with (
+        pytest.raises(ConfigError, match=r"simulation\.ray\.address=127.0.0.1:\d+: no Ray answers"),
+        joined(config, cpus=1),
+    ):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("strategy=scaffold",),
+        ("privacy=record", "client.ledger={0}/ledgers", "policy.budget.epsilon=20", "job=one"),
+    ],
+)
+def test_what_institutions_keep_in_files_is_as_inline(
+    run: Simulate, tmp_path: Path, more: Sequence[str]
+) -> None:
+    heart = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=3")
+    engines = {"inline": (), "ray": ("simulation.engine=ray", "simulation.workers=2")}
+    told = {
+        name: run(*heart, *engine, *(word.format(tmp_path / name) for word in more), name=name)
+        for name, engine in engines.items()
+    }
+    assert told["ray"]["model_sha256"] == told["inline"]["model_sha256"]
+    assert told["ray"]["clients"] == told["inline"]["clients"]
+    assert not list(tmp_path.rglob(".confide-*"))
