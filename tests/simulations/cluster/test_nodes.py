@@ -112,6 +112,7 @@ def test_a_node_killed_in_a_round_changes_nothing(
         assert process.wait(300) == 0, log.read_text()
     assert in_time
     assert "died" in (folder / "confide.log").read_text()
+    assert "raylet" not in log.read_text()  # what Ray says of it is not the user's business
     summary = json.loads((folder / "summary.json").read_text())
     expected = run(*RUN, *MANY, name="inline")
     assert summary["model_sha256"] == expected["model_sha256"]
@@ -144,7 +145,7 @@ def test_a_run_on_ray_that_was_killed_leaves_nothing_and_goes_on(
         children = descendants(process.pid)
         process.kill()
     assert len(children) > 4  # Ray's own, and two actors
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240  # actors end at once, helpers of Ray's when they miss its server
     while (
         alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]
     ) and time.monotonic() < end:
