@@ -33,7 +33,7 @@ _LONGEST_FOLDER = 30
 def joined(config: RayConfig, *, cpus: float) -> Iterator[None]:
     """Take part in a Ray cluster: the one at ``config.address``, or one that is started and ended.
 
-    A cluster that this process has joined before stays joined.
+    A cluster that this process has joined before, by ``ray.init``, is used and stays joined.
 
     Args:
         config: where it is.
@@ -66,6 +66,11 @@ def joined(config: RayConfig, *, cpus: float) -> Iterator[None]:
                 except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                     raise ConfigError(_refused(config, error)) from None
             stack.callback(ray.shutdown)
+        elif config.address not in (None, ray.get_runtime_context().gcs_address):
+            raise ConfigError(
+                f"simulation.ray.address={config.address}: this process has joined the Ray at"
+                f" {ray.get_runtime_context().gcs_address}; call ray.shutdown() first."
+            )
         yield
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import ray
 from small_federation import Small, Spy
-from stopped_run import Simulate
+from stopped_run import Simulate, confide_simulate
 
 from confide.config.composing.compose import compose
 from confide.config.simulation import RayConfig
@@ -19,7 +19,6 @@ from confide.errors import ConfigError, RunFailedError
 from confide.flower.processes import free_port
 from confide.server.rounds.outcome import Outcome
 from confide.simulations.cluster.engine import ray_engine
-from confide.simulations.cluster.launch import joined
 from confide.simulations.engines.pool_engine import PoolEngine
 from confide.storage.tensor_files import sha256
 
@@ -135,6 +134,12 @@ def test_what_a_cluster_has_no_room_for_is_refused(
         on_ray(Small(), workers, config)
 
 
+@pytest.mark.usefixtures("own_ray")
+def test_another_cluster_than_the_one_that_was_joined_is_refused(on_ray: OnRay) -> None:
+    with pytest.raises(ConfigError, match=r"address=10\.0\.0\.4:6379: this process has joined"):
+        on_ray(Small(), 1, RayConfig(address="10.0.0.4:6379"))
+
+
 @pytest.mark.parametrize("address", ["auto", "ray://head:10001", "head", "head:port"])
 def test_an_address_without_a_port_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match=r"simulation\.ray\.address=.*: expected host:port"):
@@ -150,13 +155,18 @@ def test_without_ray_the_extra_that_brings_it_is_named(monkeypatch: pytest.Monke
     compose(["simulation.engine=process"])
 
 
-def test_an_address_where_nobody_answers_is_told_at_once() -> None:
-    config = RayConfig(address=f"127.0.0.1:{free_port()}")
-    with (
-        pytest.raises(ConfigError, match=r"simulation\.ray\.address=127.0.0.1:\d+: no Ray answers"),
-        joined(config, cpus=1),
-    ):
-        pass
+def test_an_address_where_nobody_answers_is_told_at_once(tmp_path: Path) -> None:
+    words = ["experiment=heart_disease", "simulation.engine=ray", "data.max_records=40"]
+    address = f"simulation.ray.address=127.0.0.1:{free_port()}"
+    done = confide_simulate(
+        *words,
+        "data.partitioner=iid",
+        "data.num_clients=2",
+        address,
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 2
+    assert f"{address}: no Ray answers there" in done.stderr
 
 
 @pytest.mark.slow
