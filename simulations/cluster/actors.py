@@ -179,8 +179,8 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    # Where the actor's own code raised, what it raised comes last, after a traceback
-    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    # Where the actor's own code raised, what it raised comes last, after the places in the code
+    return lines[-1] if any(line.startswith('File "') for line in lines) else lines[0]
 
 
 def put_records(data: Mapping[str, InstitutionData]) -> Shards:

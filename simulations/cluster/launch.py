@@ -19,6 +19,8 @@ from confide.config.simulation import RayConfig
 from confide.errors import ConfigError
 
 _ANSWERS_WITHIN_S = 10.0
+# No line of what Ray prints of workers that died, which the pool tells by itself
+_QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 _LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Despite its name: 0 has every part of Ray listen on loopback alone
@@ -43,8 +45,7 @@ def joined(config: RayConfig, *, cpus: float) -> Iterator[None]:
         ConfigError: if no Ray answers at the address, or it cannot be joined.
     """
     with contextlib.ExitStack() as stack:
-        if config.address is None:
-            stack.enter_context(_environment(_LOCAL))
+        stack.enter_context(_environment(_QUIET if config.address else _QUIET | _LOCAL))
         import ray
 
         if not ray.is_initialized():

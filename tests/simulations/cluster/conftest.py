@@ -1,6 +1,7 @@
 """A Ray of this machine's own, which tests of this folder share."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,8 @@ from confide.simulations.cluster.engine import ray_engine
 from confide.simulations.cluster.launch import joined
 from confide.simulations.engines.pool_engine import PoolEngine
 from confide.simulations.run import build_trainer
+
+os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # loopback alone; read at Ray's import
 
 OnRay = Callable[..., PoolEngine]
 

@@ -34,6 +34,7 @@ def start_node(log: Path, *words: str, before: Sequence[str] = ()) -> "subproces
             stdout=file,
             stderr=file,
             start_new_session=True,
+            env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"},  # or nobody may join
         )
 
 

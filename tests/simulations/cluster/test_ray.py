@@ -68,7 +68,8 @@ def test_plain_strategies_give_the_inline_model(on_ray: OnRay, strategy: str) ->
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_ray")
 def test_actors_killed_at_any_instant_change_nothing(on_ray: OnRay) -> None:
-    small = Small("privacy=record", "server.num_rounds=6", "client.local_steps=100")
+    patient = ("server.num_rounds=6", "server.round_timeout_s=300")  # an actor starts in seconds
+    small = Small("privacy=record", "client.local_steps=100", *patient)
     engine, killed, stop = on_ray(small, 2), [], threading.Event()
 
     def kill_now_and_then() -> None:
