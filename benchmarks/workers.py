@@ -14,8 +14,8 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from cases import CNN, Case, make_trainer
 
@@ -23,8 +23,10 @@ from confide.config.composing.compose import compose
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
+from confide.protocol.tensors import Tensors
 from confide.server.rounds.state import RunState
-from confide.simulations.engines.process import ProcessEngine
+from confide.simulations.engines.pool_engine import PoolEngine
+from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
@@ -57,23 +59,50 @@ class Seconds:
         """Nothing is evaluated here."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What an engine is made of.
+
+    Attributes:
+        initial: initial trainable tensors.
+        setup: what institutions have in common.
+    """
+
+    initial: Tensors
+    setup: Setup
+
+
+def on_processes(case: Case, parts: Parts, count: int) -> PoolEngine:
+    """Return an engine over worker processes."""
+    return process_engine(
+        SharedRecords(case.data()),
+        make_trainer=functools.partial(make_trainer, case),
+        initial=parts.initial,
+        setup=parts.setup,
+        workers=count,
+    )
+
+
 class Workers:
     """A federation over a number of workers."""
 
-    def __init__(self, case: Case, count: int) -> None:
+    def __init__(
+        self,
+        case: Case,
+        count: int,
+        engine_fn: Callable[[Case, Parts, int], PoolEngine] = on_processes,
+    ) -> None:
         self._case, trainer = case, make_trainer(case)
         self._plan = make_plan(case.config(1), backbone_sha256=None)
-        records, initial = SharedRecords(case.data()), trainable_tensors(trainer.workload.model)
-        self.engine = ProcessEngine(
-            records,
-            make_trainer=functools.partial(make_trainer, case),
-            initial=initial,
-            setup=Setup(serves=self._plan, policy=compose().policy, noise_secret=bytes(32)),
-            workers=count,
-        )
-        data = {f"client-{i:04}": records[f"client-{i:04}"] for i in range(case.num_clients)}
+        initial = trainable_tensors(trainer.workload.model)
+        setup = Setup(serves=self._plan, policy=compose().policy, noise_secret=bytes(32))
+        self.engine = engine_fn(case, Parts(initial, setup), count)
         self._federation = Federation(
-            data=data, trainer=trainer, initial=initial, secret=bytes(32), engine=self.engine
+            data=self.engine.data,
+            trainer=trainer,
+            initial=initial,
+            secret=bytes(32),
+            engine=self.engine,
         )
         self._jobs = 0
 

@@ -84,7 +84,7 @@ HOW_NOT_WHAT = frozenset(
 )
 """Settings that may differ when a run is resumed: they change how it is computed and not what, but
 for last bits by ``simulation.engine=vectorised``. So may what begins with one of _BESIDE."""
-_BESIDE = ("audit.", "report.", "tracking.")
+_BESIDE = ("audit.", "report.", "simulation.ray.", "tracking.")
 
 
 @dataclass(frozen=True, kw_only=True)

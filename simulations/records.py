@@ -18,6 +18,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
+from confide.server.run.carrier import Run
 from confide.server.run.progress_view import ProgressView
 from confide.simulations.pools import encode_together, laid_together, pools
 from confide.simulations.population import (
@@ -43,6 +44,32 @@ class EncodedRecords:
     data: Mapping[str, InstitutionData]
     units: Mapping[str, Sequence[str]]
     source: Mapping[str, object]
+
+
+def listed_records(
+    run: Run, plan: TrainingPlan, workload: Workload
+) -> tuple[EncodedRecords, dict[str, str]]:
+    """Load, partition and encode everybody's records.
+
+    Returns:
+        The records, and their hashes by institution.
+
+    Raises:
+        DataError: if records do not fit, or are others than when the run began.
+    """
+    config = run.config
+    population, fingerprints = load_population(
+        config, plan.task, secret=run.secret, before=run.before.get("records")
+    )
+    records = encode_records(
+        config.data,
+        population,
+        plan=plan,
+        workload=workload,
+        secret=run.secret,
+        progress=run.progress,
+    )
+    return records, fingerprints
 
 
 def encode_records(
@@ -186,5 +213,6 @@ __all__ = [
     "check_unchanged",
     "encode_records",
     "fingerprints_of",
+    "listed_records",
     "load_population",
 ]

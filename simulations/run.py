@@ -16,6 +16,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
+from confide.config.simulation import POOLED
 from confide.config.strategies.strategy import timing_of
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -50,10 +51,12 @@ from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup, check_states, simulated_states
 from confide.simulations.populations.build import records_on_demand, source_on_demand
 from confide.simulations.populations.on_demand import RecordsOnDemand
-from confide.simulations.records import EncodedRecords, encode_records, load_population
+from confide.simulations.records import listed_records
 from confide.simulations.references import reference_scores
 from confide.simulations.virtual.timeline import Timeline, timeline_of
+from confide.strategies.parts import build_algorithm
 
+_RUN = "hydra.run.dir"
 _FEW_SIZES = 64
 """Numbers of training units up to which each institution's epsilon is worked out for each round."""
 log = logging.getLogger(__name__)
@@ -246,7 +249,7 @@ class Simulation:
     def _threads(self) -> int:
         """Return the number of torch's threads where institutions train."""
         config = self.run.config
-        if config.simulation.engine == "process":
+        if config.simulation.engine in POOLED:
             return config.trainer.num_threads or 1
         return self._threads_here()
 
@@ -263,13 +266,13 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         records, fingerprints = records_on_demand(run, plan, workload, source)
         taking_part = records.data
     else:
-        records, fingerprints = _listed(run, plan, workload)
+        records, fingerprints = listed_records(run, plan, workload)
         taking_part = {name: it for name, it in records.data.items() if name not in run.withdrawn}
     # Before anything is trained: a second budget for the same people must not be spent from
     if ledgers is not None:
         ledgers.know_units({name: records.units[name] for name in taking_part})
     states = functools.partial(
-        simulated_states, run.run_dir / STATES, config.server.checkpoints + 1
+        simulated_states, run.run_dir.absolute() / STATES, config.server.checkpoints + 1
     )
     check_states(run, plan, states)
     setup = _setup(config, plan, records.data)
@@ -305,6 +308,11 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         setup=replace(setup, ledgers=ledgers, faults=faults, states=states),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
+        ray=config.simulation.ray,
+        folders={
+            **(ledgers.folders if ledgers else {}),
+            **({} if build_algorithm(plan.objective).first_kept is None else {_RUN: run.run_dir}),
+        },
     )
     # Last: it starts processes, which an error from here on would leave behind.
     engine = ENGINES[config.simulation.engine](parts)
@@ -329,25 +337,6 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         before=spent,
         timeline=timeline,
     )
-
-
-def _listed(
-    run: Run, plan: TrainingPlan, workload: Workload
-) -> tuple[EncodedRecords, dict[str, str]]:
-    """Load, partition and encode everybody's records."""
-    config = run.config
-    population, fingerprints = load_population(
-        config, plan.task, secret=run.secret, before=run.before.get("records")
-    )
-    records = encode_records(
-        config.data,
-        population,
-        plan=plan,
-        workload=workload,
-        secret=run.secret,
-        progress=run.progress,
-    )
-    return records, fingerprints
 
 
 def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Setup:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from confide.config.attacks import AttackConfig
 from confide.config.delays.delays import DelaysConfig
 from confide.config.fields import setting
+from confide.config.tracking import is_installed
 
 BASELINES = ("local", "pooled")
 """Kinds of training that a federation can be compared with."""
-ENGINES = ("inline", "process", "vectorised")
+ENGINES = ("inline", "process", "ray", "vectorised")
 """Names of the engines; ``confide.simulations.engines.engine`` builds each."""
+POOLED = ("process", "ray")
+"""Those whose clients run in workers, of one torch thread each unless told otherwise."""
 
 
 @dataclass
@@ -29,19 +32,45 @@ class FaultConfig:
 
 
 @dataclass
+class RayConfig:
+    """The Ray cluster that simulation.engine=ray runs on."""
+
+    address: str | None = setting(
+        None,
+        "Address of a Ray cluster that this machine belongs to, as host:port; null: a Ray of this"
+        " machine's own, started and ended with the run.",
+    )
+    cpus: float = setting(1.0, "CPUs that a worker takes of the cluster.", ge=0.01, le=1024)
+    gpus: float = setting(0.0, "GPUs that a worker takes of the cluster.", ge=0, le=64)
+
+    def problems(self) -> Iterator[str]:
+        """Yield a sentence if the address is none."""
+        if self.address is None:
+            return
+        host, _, port = self.address.rpartition(":")
+        if "/" in self.address or not host or not port.isdecimal():
+            yield (
+                f"address={self.address}: expected host:port, such as 10.0.0.4:6379, of a cluster"
+                " that this machine belongs to (`ray start --address=...`)."
+            )
+
+
+@dataclass
 class SimulationConfig:
-    """Many clients on one machine."""
+    """Many clients on one machine, or on a cluster."""
 
     engine: str = setting(
         "inline",
         "Way in which clients are run: by function calls in this process (inline), in worker"
-        " processes with one model each (process), or all of a round as one program (vectorised),"
-        " where the model is a stack of linear layers; other models are run inline.",
+        " processes with one model each (process), in such workers on a Ray cluster (ray), or all"
+        " of a round as one program (vectorised), where the model is a stack of linear layers;"
+        " other models are run inline.",
         choices=ENGINES,
     )
     workers: int | None = setting(
         None,
-        "Number of worker processes (process); null: one for each GPU, or for each CPU core.",
+        "Number of worker processes (process, ray); null: one for each GPU, or for each CPU core;"
+        " of a cluster, as many as it has room for.",
         ge=1,
         le=1024,
     )
@@ -52,6 +81,7 @@ class SimulationConfig:
         " from Parquet partitioned or sorted by institution. null: where a generator makes those"
         " of more than 1,000.",
     )
+    ray: RayConfig = field(default_factory=RayConfig)
     seed: int | None = setting(
         0,
         "Seed with which a run repeats exactly, noise included, so that its guarantee is nominal;"
@@ -88,6 +118,8 @@ class SimulationConfig:
                 f"faults: {' and '.join(timed)} with delays.kind={self.delays.kind}: in virtual"
                 " time answers are late by delays.deadline_s and lost by delays.dropout; set these."
             )
+        if self.engine == "ray" and not is_installed("ray"):
+            yield "engine=ray: Ray is not installed; pip install 'confide[ray]'."
 
 
-__all__ = ["BASELINES", "ENGINES", "FaultConfig", "SimulationConfig"]
+__all__ = ["BASELINES", "ENGINES", "POOLED", "FaultConfig", "RayConfig", "SimulationConfig"]

@@ -148,7 +148,6 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "data": dict(findings.data),
         "clients": _clients(plan, outcome, findings),
         "failures": _failures(state.history),
-        **_set_aside(state.history),
         "withdrawn": _withdrawn(result),
         "bytes": {
             "up": sum(record.bytes_up for record in state.history),
@@ -158,33 +157,43 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
     }
-    if outcome.is_sampled:
-        summary["sample"] = over_sample(outcome)
-    if findings.references:
-        summary["references"] = {
-            name: _scores(one, "test") for name, one in findings.references.items()
-        }
-    if findings.attack:
-        summary["attack"] = dict(findings.attack)
-    if result.insight:
-        summary["model"] = {name: dict(part) for name, part in result.insight.items()}
-    if state.best is not None:
-        summary["best"] = {
-            "round": state.best.server_round,
-            "metric": plan.task.primary_metric,
-            "validation": state.best.value,
-        }
-    virtual = _virtual(state.history)
-    if virtual:
-        summary["virtual"] = virtual
     evaluation = describe(plan.task.outcome.kind, _measured(result))
-    if evaluation:
-        summary["evaluation"] = evaluation
     if outcome.is_sampled and findings.measured is not None:
-        # Of all institutions little is known by the records of some
-        for name, told in evaluation.get("metrics", {}).items():
-            told["interval"] = by_support(outcome, name)
-    return summary
+        evaluation = _by_institutions(evaluation, outcome)
+    there: dict[str, Any] = {
+        "set_aside": _set_aside(state.history),
+        "sample": over_sample(outcome) if outcome.is_sampled else {},
+        "references": {name: _scores(one, "test") for name, one in findings.references.items()},
+        "attack": dict(findings.attack),
+        "model": {name: dict(part) for name, part in result.insight.items()},
+        "best": _best(plan, state),
+        "virtual": _virtual(state.history),
+        "evaluation": evaluation,
+    }
+    return summary | {name: part for name, part in there.items() if part}
+
+
+def _best(plan: TrainingPlan, state: RunState) -> dict[str, Any]:
+    """Describe the best model; {} where none was validated."""
+    if state.best is None:
+        return {}
+    return {
+        "round": state.best.server_round,
+        "metric": plan.task.primary_metric,
+        "validation": state.best.value,
+    }
+
+
+def _by_institutions(evaluation: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """Return an evaluation with intervals over institutions.
+
+    Of all of them little is known by the records of some.
+    """
+    metrics = {
+        name: {**told, "interval": by_support(outcome, name)}
+        for name, told in evaluation.get("metrics", {}).items()
+    }
+    return {**evaluation, "metrics": metrics} if metrics else dict(evaluation)
 
 
 def _measured(result: RunResult) -> Measured:
@@ -284,7 +293,7 @@ def _set_aside(history: Sequence[RoundRecord]) -> dict[str, Any]:
     for record in history:
         for name, share in record.set_aside.items():
             shares.setdefault(name, []).append(share)
-    lines = {
+    return {
         name: {
             "rounds": len(own),
             "mean_share": round(sum(own) / len(own), 4),
@@ -292,7 +301,6 @@ def _set_aside(history: Sequence[RoundRecord]) -> dict[str, Any]:
         }
         for name, own in sorted(shares.items())
     }
-    return {"set_aside": lines} if lines else {}
 
 
 def _virtual(history: Sequence[RoundRecord]) -> dict[str, float]:

@@ -40,6 +40,12 @@ class LedgerFolder:
     budget: BudgetConfig
     kept_replies: int
 
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """The setting that names it -> each folder that is written to."""
+        apart = {} if self.anchors == self.folder else {"client.ledger_anchors": self.anchors}
+        return {"client.ledger": self.folder, **apart}
+
     def __call__(self, name: str) -> PersistentLedger:
         """Open an institution's ledger; the population has its name, unless the policy sets one."""
         population = self.budget.id or name

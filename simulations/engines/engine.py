@@ -1,13 +1,14 @@
 """Engines: what carries a simulation's messages.
 
-Every engine opens the same institutions. Inline and process give the same weights, bit for bit;
-vectorised gives those of another order of sums, which differ in the last bits. A new engine is one
-function and one line in :data:`ENGINES`, under a name that ``simulation.engine`` knows.
+Every engine opens the same institutions. Inline, process and ray give the same weights, bit for
+bit; vectorised gives those of another order of sums, which differ in the last bits. A new engine is
+one function and one line in :data:`ENGINES`, under a name that ``simulation.engine`` knows.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -15,9 +16,11 @@ import torch
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
+from confide.config.simulation import RayConfig
 from confide.protocol.tensors import Tensors
+from confide.simulations.cluster.engine import ray_engine
 from confide.simulations.engines.inline import InlineEngine, LocalGrid
-from confide.simulations.engines.process import ProcessEngine
+from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.engines.vectorised import VectorisedEngine
 from confide.simulations.institutions import Setup
@@ -55,6 +58,8 @@ class EngineParts:
         setup: what institutions have in common.
         workers: number of worker processes; None for one a device.
         num_threads: of torch, in each worker; None for one.
+        ray: the cluster of workers that are not on this machine alone.
+        folders: setting that names it -> folder that institutions write to.
     """
 
     data: Mapping[str, InstitutionData]
@@ -64,6 +69,8 @@ class EngineParts:
     setup: Setup
     workers: int | None
     num_threads: int | None
+    ray: RayConfig
+    folders: Mapping[str, Path]
 
 
 def _inline(parts: EngineParts) -> Engine:
@@ -71,13 +78,27 @@ def _inline(parts: EngineParts) -> Engine:
 
 
 def _process(parts: EngineParts) -> Engine:
-    return ProcessEngine(
+    return process_engine(
         SharedRecords(parts.data),
         make_trainer=parts.make_trainer,
         initial=parts.initial,
         setup=parts.setup,
         workers=min(parts.workers or default_workers(), len(parts.data)),
         num_threads=parts.num_threads or 1,
+    )
+
+
+def _ray(parts: EngineParts) -> Engine:
+    return ray_engine(
+        parts.data,
+        make_trainer=parts.make_trainer,
+        initial=parts.initial,
+        setup=parts.setup,
+        config=parts.ray,
+        workers=parts.workers,
+        num_threads=parts.num_threads or 1,
+        cpus_here=default_workers(),
+        folders=parts.folders,
     )
 
 
@@ -88,6 +109,7 @@ def _vectorised(parts: EngineParts) -> Engine:
 ENGINES: Mapping[str, Callable[[EngineParts], Engine]] = {
     "inline": _inline,
     "process": _process,
+    "ray": _ray,
     "vectorised": _vectorised,
 }
 """``simulation.engine`` -> builds it."""

@@ -1,4 +1,6 @@
-"""A pool of worker processes: hands out work items, replaces workers that die or stand still.
+"""A pool of workers: hands out work items, replaces workers that die or stand still.
+
+Of what kind they are is up to a :class:`~confide.simulations.engines.worker_handle.Workforce`.
 
 What becomes of an item is in :mod:`~confide.simulations.engines.work_states`.
 """
@@ -7,8 +9,10 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from torch import Tensor
 
 from confide.errors import RunFailedError
 from confide.protocol.plan import TrainingPlan
@@ -16,23 +20,9 @@ from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import num_values
 from confide.server.rounds.collect import PartialSum
 from confide.simulations.engines.pace import Pace
-from confide.simulations.engines.preload import prepare_workers
-from confide.simulations.engines.shared_memory import SharedBlock
 from confide.simulations.engines.work_states import MOST_DEATHS, Stage, TrackedItem
-from confide.simulations.engines.worker import (
-    RoundSpec,
-    SharedSum,
-    WorkerSpec,
-    WorkItem,
-    WorkResult,
-)
-from confide.simulations.engines.worker_handle import (
-    WeightedSum,
-    WorkerHandle,
-    add_up,
-    start_worker,
-    wait_for,
-)
+from confide.simulations.engines.worker import RoundSpec, WorkItem, WorkResult
+from confide.simulations.engines.worker_handle import WeightedSum, WorkerHandle, Workforce, add_up
 
 log = logging.getLogger(__name__)
 
@@ -50,38 +40,36 @@ class WorkerPool:
     """Workers that carry out items, in any order.
 
     Args:
-        spec: what they have in common.
-        largest_sum: number of values in the longest sum.
+        workforce: how they are started and reached.
         count: how many.
     """
 
-    def __init__(self, spec: WorkerSpec, *, largest_sum: int, count: int) -> None:
-        self._spec = spec
-        self._blocks = [SharedBlock(SharedSum.size(largest_sum)) for _ in range(count)]
+    def __init__(self, workforce: Workforce, *, count: int) -> None:
+        self._workforce = workforce
         self._round_spec: RoundSpec | None = None
         self._tracked: list[TrackedItem] = []
         self._waiting: deque[TrackedItem] = deque()
         self._salvaged: list[WeightedSum] = []
         self._deadline_s = math.inf
-        self._pace = Pace()
+        self._pace = Pace(workforce.ahead)
         self._failed_starts = 0
-        prepare_workers()  # what is to be imported can only be said before its server runs
+        self._is_complete = False
         self._workers = [self._start(number) for number in range(count)]
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [worker.process.pid or 0 for worker in self._workers]
+        return self._workforce.pids
 
     def begin(
-        self, round_spec: RoundSpec, items: Iterable[WorkItem], *, prepare: Callable[[], None]
+        self, round_spec: RoundSpec, items: Iterable[WorkItem], *, params: Tensor | None
     ) -> None:
         """Begin an exchange; what is left of a stopped one is forgotten.
 
         Args:
             round_spec: what is asked.
             items: of whom.
-            prepare: writes what workers will read, called when none of them is at work.
+            params: float32, shape [d], the question's tensors; None if it has none.
 
         Raises:
             RunFailedError: if the workers do not start.
@@ -92,8 +80,8 @@ class WorkerPool:
             worker.summed.clear()
         self._round_spec = round_spec
         self._deadline_s = TrainingPlan.from_json(round_spec.plan).deadline_s
-        self._wait_until_ready()  # so that nobody reads what is about to be written
-        prepare()
+        self._wait_until_ready()
+        self._workforce.publish(round_spec, params)
         self._tracked = [TrackedItem(item) for item in items]
         self._waiting.extend(self._tracked)
         self._feed()
@@ -126,8 +114,9 @@ class WorkerPool:
                 continue
             client = worker.in_hand[0].item.client
             log.warning("Worker %d was still busy with %s and is replaced.", worker.number, client)
-            worker.kill()  # first: until then it may begin another item
-            begun += [one.item for one in worker.begun() if not one.is_redone]
+            self._workforce.end(worker.number)  # first: until then it may begin another item
+            count = self._workforce.begun(worker.number)
+            begun += [one.item for one in worker.begun(count) if not one.is_redone]
             kept.extend([*self._retire(worker), *redone])
         self._waiting = kept
         return begun
@@ -150,7 +139,7 @@ class WorkerPool:
             one.give_up()
         rule = self._round_spec.sum_rule if self._round_spec else None
         length = num_values(rule.shapes) if rule else 0
-        parts = [part for worker in self._workers if (part := worker.part()) is not None]
+        parts = [part for worker in self._workers if (part := self._part(worker)) is not None]
         total, weight = add_up([*self._salvaged, *parts], num_values=length)
         lost = [one.item.client for one in self._tracked if one.stage is Stage.LOST]
         return PartialSum(total, weight, dict.fromkeys(lost, Refusal.WORKER_LOST))
@@ -158,27 +147,36 @@ class WorkerPool:
     def _redone(self) -> list[TrackedItem]:
         return [one for one in self._tracked if one.is_redone]
 
+    def _part(self, worker: WorkerHandle) -> WeightedSum | None:
+        """Return a worker's sum if that holds what was reported and nothing else."""
+        if not worker.summed:
+            return None
+        total = self._workforce.total(worker.number, len(worker.summed))
+        weight = sum(one.weight for one in worker.summed)
+        return None if total is None else WeightedSum(total, weight)
+
     def close(self) -> None:
         """End every worker."""
-        for worker in self._workers:
-            worker.pipe.close()  # a worker ends by itself when its pipe closes
-        # One patience for all of them: they end at the same time
-        end = time.monotonic() + _STOP_TIMEOUT_S
-        for worker in self._workers:
-            worker.process.join(max(0.0, end - time.monotonic()))
-            worker.kill()
+        self._workforce.close()
 
     def _start(self, number: int) -> WorkerHandle:
-        return start_worker(number, self._spec, block=self._blocks[number])
+        self._workforce.start(number)
+        return WorkerHandle(number=number)
 
     def _wait_until_ready(self) -> None:
+        """Wait for all workers at first; later on for one, which others join as they get ready."""
         end = time.monotonic() + _START_TIMEOUT_S
         while not all(worker.ready for worker in self._workers):
+            is_any = any(worker.ready for worker in self._workers)
+            if is_any and self._is_complete:
+                break
             if time.monotonic() >= end:
-                raise RunFailedError(
-                    f"Worker processes were not ready within {_START_TIMEOUT_S:g} s."
-                )
+                if is_any:
+                    log.warning("Not every worker is ready after %g s.", _START_TIMEOUT_S)
+                    break
+                raise RunFailedError(f"No worker was ready within {_START_TIMEOUT_S:g} s.")
             self._look(1.0)
+        self._is_complete = True
 
     def _unblock(self) -> None:
         """Take an item from a worker that it has kept for very long, if anybody waits.
@@ -188,49 +186,67 @@ class WorkerPool:
         """
         if self._round_spec is None:
             return
-        limit = self._pace.patience_s(self._round_spec.kind, deadline_s=self._deadline_s)
+        kind = self._round_spec.kind
         for worker in self._workers:
-            if not worker.in_hand or worker.in_hand[0].is_slow:
+            oldest = worker.oldest
+            if not oldest or oldest[0].is_alone:
                 continue
+            limit = self._pace.patience_s(kind, items=len(oldest), deadline_s=self._deadline_s)
             if time.monotonic() - worker.since < limit:
                 continue
-            is_awaited = len(worker.in_hand) > 1 or any(other.is_idle for other in self._workers)
+            is_awaited = len(worker.in_hand) > len(oldest) or any(
+                other.is_idle for other in self._workers
+            )
             if not self._waiting and not is_awaited:
                 continue
-            slow = worker.in_hand.popleft()
+            slow = worker.take_back()
             log.warning(
                 "Worker %d has been at %s for long; it goes on with the others first.",
                 worker.number,
-                slow.item.client,
+                _named(slow),
             )
-            slow.is_slow = True
+            for one in slow:
+                one.is_alone = True
             self._replace(worker)
-            self._waiting.append(slow)
+            self._waiting.extend(slow)
 
     def _feed(self) -> None:
         """Hand out items, to the worker with the fewest in hand first."""
         if self._round_spec is None:
             return
-        most = self._pace.most_in_hand(self._round_spec.kind)
+        most = self._pace.most_batches(self._round_spec.kind)
         while self._waiting:
-            limit = 1 if self._waiting[0].is_slow else most
+            limit = 1 if self._waiting[0].is_alone else most
             free = [worker for worker in self._workers if worker.has_room(limit)]
             if not free:
                 return
-            worker = min(free, key=lambda one: len(one.in_hand))
+            worker, batch = min(free, key=lambda one: len(one.in_hand)), self._next_batch()
+            worker.give(batch)
             try:
-                worker.send(self._waiting.popleft(), self._round_spec)
+                self._workforce.send(worker.number, [one.item for one in batch])
             except OSError:  # it has died, which the next look finds
                 return
+
+    def _next_batch(self) -> list[TrackedItem]:
+        """Take the items of one message from the queue."""
+        assert self._round_spec is not None
+        batch = [self._waiting.popleft()]
+        if not batch[0].is_alone:
+            ready = sum(worker.ready for worker in self._workers)
+            size = self._pace.batch(
+                self._round_spec.kind, waiting=len(self._waiting), workers=max(1, ready)
+            )
+            while self._waiting and len(batch) < size and not self._waiting[0].is_alone:
+                batch.append(self._waiting.popleft())
+        return batch
 
     def _look(self, timeout: float) -> list[WorkResult | Failed]:
         """Wait for a message or a death, and take in what there is."""
         found: list[WorkResult | Failed] = []
-        readable, ended = wait_for(self._workers, timeout)
-        for worker in readable:
-            was_ready = worker.ready
-            results, is_alive = worker.read()
-            for result in results:
+        heard, ended = self._workforce.wait(timeout)
+        for worker in (self._workers[number] for number in heard):
+            said = self._workforce.read(worker.number)
+            for result in said.results:
                 if self._round_spec is not None:
                     self._pace.note(self._round_spec.kind, result.seconds)
                 for name, level, text in result.logs:  # a worker has no log file of its own
@@ -238,24 +254,25 @@ class WorkerPool:
                 # An item that is redone for the sum was reported before: its reply is no news
                 if worker.take(result).report(result.weight):
                     found.append(result)
-            if worker.ready and not was_ready:
+            if said.is_ready and not worker.ready:
+                worker.ready = True
                 self._failed_starts = 0
-            if not is_alive and worker not in ended:
-                ended.append(worker)
-        for worker in ended:
-            found += self._bury(worker)
+            if not said.is_alive and worker.number not in ended:
+                ended.append(worker.number)
+        for number in ended:
+            found += self._bury(self._workers[number])
         return found
 
     def _bury(self, worker: WorkerHandle) -> list[WorkResult | Failed]:
         """Replace a worker that died; what it had in hand is done again."""
-        culprit = worker.in_hand[0] if worker.in_hand else None
-        worker.process.join(_STOP_TIMEOUT_S)  # the pipe may close before the process is gone
-        code = worker.process.exitcode
+        culprits = worker.oldest
+        # With patience: a pipe may close before its process is gone
+        how = self._workforce.end(worker.number, _STOP_TIMEOUT_S)
         log.warning(
-            "Worker %d died (exit code %s)%s; it is replaced and its clients run again.",
+            "Worker %d died (%s)%s; it is replaced and its clients run again.",
             worker.number,
-            code,
-            f" while {culprit.item.client} was at work" if culprit else "",
+            how,
+            f" while {_named(culprits)} was at work" if culprits else "",
         )
         # A worker that dies at work is its item's fault; one that never got ready dies of the
         # config or the machine, and so would each replacement, for ever
@@ -263,15 +280,18 @@ class WorkerPool:
             self._failed_starts += 1
             if self._failed_starts >= MOST_DEATHS * len(self._workers):
                 raise RunFailedError(
-                    f"Worker processes end while starting (exit code {code}); their messages are on"
-                    " stderr."
+                    f"Workers end while starting ({how}); their messages are on stderr."
                 )
         failed: list[WorkResult | Failed] = []
-        if culprit is not None and not culprit.survive_death():
-            worker.in_hand.popleft()
-            if culprit.stage is Stage.FAILED:
+        again = []
+        for culprit in worker.take_back():
+            culprit.is_alone |= len(culprits) > 1  # which of them it was shows when each goes alone
+            if culprit.survive_death():
+                again.append(culprit)
+            elif culprit.stage is Stage.FAILED:
                 failed.append(Failed(culprit.item))
         self._replace(worker)
+        self._waiting.extendleft(reversed(again))
         return failed
 
     def _replace(self, worker: WorkerHandle) -> None:
@@ -286,16 +306,20 @@ class WorkerPool:
         Returns:
             What was in a sum that cannot, to be done again.
         """
-        worker.kill()
-        part = worker.part()
+        self._workforce.end(worker.number)
+        part = self._part(worker)
         redone = list(worker.summed) if part is None else []
         for one in redone:
             one.lose_sum()
         if part is not None:  # a copy: the replacement sums in the same block
             self._salvaged.append(part._replace(total=part.total.clone()))
-        worker.pipe.close()
         self._workers[worker.number] = self._start(worker.number)
         return redone
+
+
+def _named(items: list[TrackedItem]) -> str:
+    others = len(items) - 1
+    return items[0].item.client + (f" or one of {others} others" if others else "")
 
 
 __all__ = ["Failed", "WorkerPool"]

@@ -8,7 +8,7 @@ import multiprocessing
 from multiprocessing import forkserver
 
 CONTEXT = multiprocessing.get_context("forkserver")
-_MODULES = ["confide.simulations.engines.worker", "confide.models.workload", "opacus"]
+_MODULES = ["confide.simulations.engines.process", "confide.models.workload", "opacus"]
 
 
 def prepare_workers() -> None:

@@ -1,215 +1,242 @@
-"""The process engine: a grid that carries Flower messages to worker processes."""
+"""Workers that are processes of this machine.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+Records, global tensors and partial sums lie in memory that they share with the coordinator's
+process; only small messages go through pipes.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection as pipes
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 
 import torch
-from flwr.app import ArrayRecord, Message
+from torch import Tensor
 
-from confide.client.ledger.ledger import RoundsSpent
-from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.flower.messages import assign_message_id, raised
-from confide.protocol.messages import unpack_request
-from confide.protocol.tensors import (
-    BYTES_PER_VALUE,
-    LARGEST_FLOAT32,
-    Shapes,
-    decode,
-    flatten,
-    num_values,
-    shapes_of,
-)
-from confide.server.rounds.collect import Intake, collect
-from confide.server.rounds.exchange import LONGEST_PAUSE_S
-from confide.server.rounds.tally import Tally
-from confide.simulations.engines.inline import LocalGrid
-from confide.simulations.engines.pool import Failed, WorkerPool
+from confide.flower.messages import task_identity
+from confide.protocol.tensors import BYTES_PER_VALUE, num_values, shapes_of
+from confide.simulations.engines.pace import Ahead
+from confide.simulations.engines.pool import WorkerPool
+from confide.simulations.engines.pool_engine import PoolEngine
+from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
-from confide.simulations.engines.worker import RoundSpec, WorkerSpec, WorkItem, WorkResult
-from confide.simulations.faults import FaultyDelivery, delivery_of
+from confide.simulations.engines.worker import (
+    RoundSpec,
+    SharedSum,
+    Worker,
+    WorkItem,
+    WorkResult,
+)
+from confide.simulations.engines.worker_handle import Heard
 from confide.simulations.institutions import Setup
 from confide.strategies.parts import build_algorithm
-from confide.strategies.strategy import SumRule
+
+_STOP_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedParams:
-    """The tensors of a question, where workers read them.
+class WorkerSpec:
+    """What all workers have in common.
 
     Attributes:
-        values: float32, long enough for the largest question.
+        make_trainer: number of the worker -> its trainer, on its device.
+        setup: of the institutions.
+        num_threads: of torch.
+        records: of all institutions.
+        params: float32, the global tensors.
     """
 
-    values: torch.Tensor
+    make_trainer: Callable[[int], Trainer]
+    setup: Setup
+    num_threads: int
+    records: SharedRecords
+    params: SharedBlock
 
-    def write(self, arrays: ArrayRecord) -> None:
-        """Write other tensors; only while no worker reads."""
-        shapes = shapes_in(arrays)
-        # No bound but float32's: these are the coordinator's own
-        tensors = decode(arrays, shapes, max_value=LARGEST_FLOAT32).tensors
-        self.values[: num_values(shapes)].copy_(flatten(tensors, shapes))
-
-
-def shapes_in(arrays: ArrayRecord) -> Shapes:
-    """Return the signature of encoded tensors."""
-    return {name: tuple(array.shape) for name, array in arrays.items()}
+    def values(self) -> Tensor:
+        """Return the shared memory of the global tensors, float32, shape [d]."""
+        return self.params.tensor(torch.float32, (self.params.size // BYTES_PER_VALUE,))
 
 
-class ProcessGrid(LocalGrid):
-    """Hands messages to a pool of workers.
-
-    Where the aggregation rule is a sum, updates are checked and added up in the workers, and one
-    int64 sum a worker comes back.
+def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection) -> None:
+    """Answer work items until the pipe closes.
 
     Args:
-        pool: the workers.
-        names: node id -> institution.
-        params: where the global tensors are shared.
-        spent: what each institution has computed in this job; kept up to date.
-        delivery: what happens to questions and replies on their way; None brings each at once.
+        number: of this worker, from 0.
+        spec: common to all.
+        sum_block: this worker's part of a sum: three int64 counters, then int64 of shape [d].
+        pipe: to the coordinator's process.
+    """
+    # The coordinator's process decides what an interrupt means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(spec.num_threads)
+    worker = Worker(
+        spec.make_trainer(number),
+        spec.setup,
+        records=spec.records,
+        partial_sum=SharedSum(sum_block),
+    )
+    params = spec.values()
+    # A closed pipe means that nobody waits any more.
+    with task_identity(), contextlib.suppress(EOFError, ConnectionError):
+        pipe.send(None)  # ready
+        while True:
+            message: RoundSpec | WorkItem = pipe.recv()
+            if isinstance(message, RoundSpec):
+                worker.begin(message, params)
+            else:
+                pipe.send(worker.answer(message))
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    pipes.wait([parent.sentinel])
+    os._exit(1)  # at once: nobody is left to hand anything to
+
+
+@dataclass(kw_only=True)
+class _Process:
+    """A worker process and the pipe to it.
+
+    Attributes:
+        process: the process.
+        pipe: to it.
+        sum: its partial sum.
+        is_ready: whether its model is built.
+        round_spec: the last one it was sent.
     """
 
-    def __init__(
-        self,
-        pool: WorkerPool,
-        names: Mapping[int, str],
-        *,
-        params: SharedParams,
-        spent: dict[str, RoundsSpent],
-        delivery: FaultyDelivery | None = None,
-    ) -> None:
-        super().__init__(list(names))
-        self._pool = pool
-        self._names = names
-        self._params = params
-        self._spent = spent
-        self._delivery = delivery
-        self._sum_rule: SumRule | None = None
-        self._declared: Mapping[str, int] = {}
+    process: ForkServerProcess
+    pipe: Connection
+    sum: SharedSum
+    is_ready: bool = False
+    round_spec: RoundSpec | None = None
+
+
+class Processes:
+    """Worker processes; a :class:`~confide.simulations.engines.worker_handle.Workforce`.
+
+    Args:
+        spec: what they have in common.
+        largest_sum: number of values in the longest sum.
+        count: how many.
+    """
+
+    ahead = Ahead(seconds=0.02, most_batches=8, most_items=1)  # a pipe is as quick for one item
+
+    def __init__(self, spec: WorkerSpec, *, largest_sum: int, count: int) -> None:
+        self._spec = spec
+        self._params = spec.values()
+        self._blocks = [SharedBlock(SharedSum.size(largest_sum)) for _ in range(count)]
         self._round_spec: RoundSpec | None = None
-        self._asked: dict[str, Message] = {}
+        self._there: dict[int, _Process] = {}
+        prepare_workers()  # what is to be imported can only be said before its server runs
 
-    def collect(self, intake: Intake) -> Tally:
-        """Ask a round's question and fill its accumulator, by partial sums if the rule is one."""
-        rule = intake.under_way.rule
-        if rule is None:
-            return super().collect(intake)
-        self._sum_rule, self._declared = rule, intake.declared  # for the question that is next
-        try:
-            tally = collect(intake, intake.add_unless_summed)
-        finally:
-            self._sum_rule = None
-        self._stop()  # whoever has not answered by now is not in the sum either
-        intake.merge(self._pool.finish_sum(intake.timeout_s), tally)
-        return tally
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [one.process.pid or 0 for _, one in sorted(self._there.items())]
 
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue instructions, all with the same request, and return their ids.
+    def publish(self, round_spec: RoundSpec, params: Tensor | None) -> None:
+        """Write a question's tensors into shared memory; its description goes with its items."""
+        self._round_spec = round_spec
+        if params is not None:
+            self._params[: len(params)].copy_(params)
 
-        What still waits from before is nobody's any more: a worker that is busy with it is
-        replaced.
-
-        Raises:
-            ValueError: if the requests differ.
-        """
-        asked = list(messages)
-        self._stop()
-        if self._delivery:
-            self._delivery.forget()
-        self._asked = {assign_message_id(message): message for message in asked}
-        if not asked:
-            return []
-        self._round_spec, arrays = self._describe(asked)
-
-        def write_params() -> None:
-            if arrays is not None:
-                self._params.write(arrays)
-
-        self._pool.begin(self._round_spec, self._items(), prepare=write_params)
-        return list(self._asked)
-
-    def _items(self) -> list[WorkItem]:
-        """Write a work item for each client that hears its question."""
-        items = []
-        for message_id, message in self._asked.items():
-            if self._delivery is not None and not self._delivery.is_heard(message):
-                continue
-            client = self._names[message.metadata.dst_node_id]
-            # A late update is not summed where it is made: the sum does not wait for it.
-            is_late = self._delivery is not None and self._delivery.is_late(message)
-            item = WorkItem(
-                message_id=message_id,
-                client=client,
-                spent=self._spent.get(client, RoundsSpent()),
-                ledger_head=unpack_request(message.content).ledger_head,
-                declared=None if is_late else self._declared.get(client),
-            )
-            items.append(item)
-        return items
-
-    def _stop(self) -> None:
-        """Stop who is still at work for nobody.
-
-        A training that was cut off counts: what is charged may only be too high.
-        """
-        stopped = self._pool.stop()
-        spec = self._round_spec
-        if spec is None or spec.kind != "train":
-            return
-        for item in stopped:
-            if item.message_id in self._asked:
-                spent = self._spent.get(item.client, RoundsSpent())
-                self._spent[item.client] = spent.plus(f"cut-off/{spec.server_round}")
-
-    def _describe(self, asked: Sequence[Message]) -> tuple[RoundSpec, ArrayRecord | None]:
-        """Return what all messages ask, but for the heads of ledgers, and with which tensors.
-
-        Raises:
-            ValueError: if they ask for different things.
-        """
-        # Messages of institutions without a ledger share one content, which is unpacked once.
-        contents = {id(message.content): message.content for message in asked}
-        first, *others = [unpack_request(content) for content in contents.values()]
-        if any(replace(other, ledger_head=first.ledger_head) != first for other in others):
-            raise ValueError("Expected one request for all, but for the heads of ledgers.")
-        spec = RoundSpec(
-            kind=asked[0].metadata.message_type,
-            plan=first.plan,
-            server_round=first.server_round,
-            splits=tuple(first.splits),
-            sent=None if first.arrays is None else shapes_in(first.arrays),
-            sum_rule=self._sum_rule,
+    def start(self, number: int) -> None:
+        """Start a worker process."""
+        ours, theirs = CONTEXT.Pipe()
+        block = self._blocks[number]
+        partial = SharedSum(block)
+        partial.begun = 0  # the block may have been that of a worker that died
+        process = CONTEXT.Process(
+            target=work,
+            args=(number, self._spec, block, theirs),
+            name=f"confide-worker-{number}",
+            daemon=True,
         )
-        return spec, first.arrays
+        process.start()
+        theirs.close()  # else this process would keep the pipe open when the worker is gone
+        self._there[number] = _Process(process=process, pipe=ours, sum=partial)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return replies that have arrived.
+    def send(self, number: int, items: Sequence[WorkItem]) -> None:
+        """Send items, after the description of their round if that is new."""
+        one = self._there[number]
+        if one.round_spec is not self._round_spec:
+            one.round_spec = self._round_spec
+            one.pipe.send(self._round_spec)
+        for item in items:
+            one.pipe.send(item)
 
-        Wait for the first for as long as the round loop pauses between looks.
-        """
-        wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
-        patience_s = 0.0 if self._asked.keys().isdisjoint(wanted) else LONGEST_PAUSE_S
-        arrived = [self._reply(result) for result in self._pool.poll(patience_s)]
-        replies = [reply for reply in arrived if reply is not None]
-        return self._delivery.deliver(replies) if self._delivery else replies
+    def wait(self, timeout: float) -> tuple[list[int], list[int]]:
+        """Wait for a message or a death."""
+        by_pipe = {one.pipe: number for number, one in self._there.items()}
+        by_sentinel = {one.process.sentinel: number for number, one in self._there.items()}
+        ready = pipes.wait([*by_pipe, *by_sentinel], timeout)
+        heard = [by_pipe[one] for one in ready if isinstance(one, Connection)]
+        return heard, [by_sentinel[one] for one in ready if isinstance(one, int)]
 
-    def _reply(self, result: WorkResult | Failed) -> Message | None:
-        """Write the reply to a question; None if it is asked no more."""
-        if isinstance(result, Failed):
-            question = self._asked.pop(result.item.message_id, None)
-            return None if question is None else raised(question)
-        question = self._asked.pop(result.message_id, None)
-        if question is None:  # of an exchange that is over
-            return None
-        self._spent[result.client] = result.spent
-        if result.content is None:
-            return raised(question)
-        return Message(result.content, reply_to=question)
+    def read(self, number: int) -> Heard:
+        """Return the results that a worker sent, and whether its process is still there."""
+        one, results = self._there[number], []
+        try:
+            while one.pipe.poll():
+                message: WorkResult | None = one.pipe.recv()
+                if message is None:
+                    one.is_ready = True
+                else:
+                    results.append(message)
+        except (EOFError, OSError):  # what it sent before its end counts
+            return Heard(results, one.is_ready, False)
+        return Heard(results, one.is_ready, True)
+
+    def begun(self, number: int) -> int:
+        """Return how many items a worker has begun, which outlives it."""
+        return self._there[number].sum.begun
+
+    def total(self, number: int, updates: int) -> Tensor | None:
+        """Return a worker's sum, which outlives it, if it is whole."""
+        partial = self._there[number].sum
+        return partial.total if partial.is_whole(updates) else None
+
+    def end(self, number: int, patience_s: float = 0.0) -> str:
+        """Kill a worker that has not ended by itself after a patience."""
+        one = self._there[number]
+        one.process.join(patience_s)
+        if one.process.is_alive():
+            one.process.kill()
+        one.process.join()
+        one.pipe.close()
+        return f"exit code {one.process.exitcode}"
+
+    def close(self) -> None:
+        """End every worker."""
+        for one in self._there.values():
+            one.pipe.close()  # a worker ends by itself when its pipe closes
+        # One patience for all of them: they end at the same time
+        end = time.monotonic() + _STOP_TIMEOUT_S
+        for number in self._there:
+            self.end(number, max(0.0, end - time.monotonic()))
 
 
-class ProcessEngine:
-    """Worker processes with a model each, which share records and global tensors.
+def process_engine(
+    records: SharedRecords,
+    *,
+    make_trainer: Callable[[int], Trainer],
+    initial: Mapping[str, Tensor],
+    setup: Setup,
+    workers: int,
+    num_threads: int = 1,
+) -> PoolEngine:
+    """Return an engine over worker processes, which share records and global tensors.
 
     Args:
         records: encoded, of all institutions.
@@ -219,58 +246,20 @@ class ProcessEngine:
         workers: how many.
         num_threads: of torch, in each.
     """
-
-    def __init__(
-        self,
-        records: SharedRecords,
-        *,
-        make_trainer: Callable[[int], Trainer],
-        initial: Mapping[str, torch.Tensor],
-        setup: Setup,
-        workers: int,
-        num_threads: int = 1,
-    ) -> None:
-        # Other jobs of the run, its baselines, are plain, and so need no more.
-        algorithm, shapes = build_algorithm(setup.serves.objective), shapes_of(initial)
-        size = num_values(algorithm.request_shapes(shapes))
-        block = SharedBlock(BYTES_PER_VALUE * size)
-        self._params = SharedParams(values=block.tensor(torch.float32, (size,)))
-        self._faults = setup.faults
-        self._spent: dict[str, dict[str, RoundsSpent]] = {}
-        spec = WorkerSpec(
-            make_trainer=make_trainer,
-            setup=setup,
-            num_threads=num_threads,
-            records=records,
-            params=block,
-        )
-        self.data: Mapping[str, InstitutionData] = {name: records[name] for name in records.names}
-        self.pool = WorkerPool(
-            spec, largest_sum=num_values(algorithm.reply_shapes(shapes)), count=workers
-        )
-
-    def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
-        """Return a grid over the workers."""
-        by_node = dict(enumerate(names, start=1))
-        return ProcessGrid(
-            self.pool,
-            by_node,
-            params=self._params,
-            spent=self._spent.setdefault(job, {}),  # the grid writes, and `spent` reads
-            delivery=delivery_of(self._faults, job, by_node),
-        )
-
-    def spent(self, job: str) -> Mapping[str, RoundsSpent]:
-        """Return what a job has computed at each institution."""
-        return dict(self._spent.get(job, {}))
-
-    def restore_spent(self, job: str, spent: Mapping[str, RoundsSpent]) -> None:
-        """Take over what an earlier process knew of a job."""
-        self._spent[job] = dict(spent)
-
-    def close(self) -> None:
-        """End the workers."""
-        self.pool.close()
+    # Other jobs of the run, its baselines, are plain, and so need no more.
+    algorithm, shapes = build_algorithm(setup.serves.objective), shapes_of(initial)
+    spec = WorkerSpec(
+        make_trainer=make_trainer,
+        setup=setup,
+        num_threads=num_threads,
+        records=records,
+        params=SharedBlock(BYTES_PER_VALUE * num_values(algorithm.request_shapes(shapes))),
+    )
+    workforce = Processes(
+        spec, largest_sum=num_values(algorithm.reply_shapes(shapes)), count=workers
+    )
+    data = {name: records[name] for name in records.names}
+    return PoolEngine(WorkerPool(workforce, count=workers), data, faults=setup.faults)
 
 
-__all__ = ["ProcessEngine", "ProcessGrid", "SharedParams"]
+__all__ = ["Processes", "WorkerSpec", "process_engine", "work"]

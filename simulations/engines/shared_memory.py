@@ -7,10 +7,10 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,13 @@ from confide.protocol.messages import SPLITS
 from confide.tasks.task import Examples
 
 _ALIGNMENT = 64
+
+
+class Block(Protocol):
+    """Memory of a fixed size, in bytes."""
+
+    def tensor(self, dtype: torch.dtype, shape: tuple[int, ...], offset: int = 0) -> Tensor:
+        """View a part as a tensor; ``offset`` is in bytes, a multiple of the dtype's size."""
 
 
 class SharedBlock:
@@ -90,13 +97,18 @@ class _ExamplesPlaces:
 
 
 class SharedRecords:
-    """The encoded records of all institutions in one block, which workers view without a copy.
+    """The encoded records of institutions in one block, which workers view without a copy.
 
     Args:
         data: by institution; on the CPU.
+        block_fn: size in bytes -> memory, with which the records can be sent to workers.
     """
 
-    def __init__(self, data: Mapping[str, InstitutionData]) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, InstitutionData],
+        block_fn: Callable[[int], Block] = SharedBlock,
+    ) -> None:
         # Places first, then one block of that size: what is mapped cannot grow
         self._end = 0
         tensors: list[tuple[_Place, Tensor]] = []
@@ -116,7 +128,7 @@ class SharedRecords:
             for name, part in data.items()
         }
         self._group_columns = {name: part.group_column for name, part in data.items()}
-        self._block = SharedBlock(self._end)
+        self._block = block_fn(self._end)
         for place, tensor in tensors:
             self._view(place).copy_(tensor)
 
@@ -167,4 +179,4 @@ class SharedRecords:
         return self._block.tensor(place.dtype, place.shape, place.offset)
 
 
-__all__ = ["SharedBlock", "SharedRecords"]
+__all__ = ["Block", "SharedBlock", "SharedRecords"]

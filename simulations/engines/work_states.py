@@ -44,14 +44,15 @@ class TrackedItem:
         item: what is to be done.
         stage: how far it is.
         deaths: of workers that were busy with it.
-        is_slow: whether it kept a worker for so long that it is done last, and alone.
+        is_alone: whether it is handed out alone: it kept a worker for so long that it is done last,
+            or a worker died with it and others.
         weight: of its update in its worker's sum; 0 where there is none.
     """
 
     item: WorkItem
     stage: Stage = Stage.ASKED
     deaths: int = 0
-    is_slow: bool = False
+    is_alone: bool = False
     weight: int = 0
 
     @property

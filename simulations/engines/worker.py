@@ -1,37 +1,30 @@
-"""A worker process: one model, and every institution of the simulation.
+"""A worker, in whatever process: one model, and every institution of the simulation.
 
-A worker is given a :class:`WorkItem` and answers with a :class:`WorkResult`. Records, global
-tensors and partial sums lie in memory that it shares with the coordinator's process; only small
-messages go through the pipe.
+A worker is given a :class:`WorkItem` and answers with a :class:`WorkResult`.
 """
 
-import contextlib
 import logging
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from multiprocessing import connection as pipes
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection
+from typing import Protocol
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from confide.client.app import RequestHandler, make_client_app
 from confide.client.institution import Institution
 from confide.client.ledger.ledger import RoundsSpent
+from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.errors import ProtocolError
-from confide.flower.messages import assign_message_id, task_identity
+from confide.flower.messages import assign_message_id
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, encode, num_values, unflatten
 from confide.server.rounds.participants import accept
-from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
+from confide.simulations.engines.shared_memory import SharedBlock
 from confide.simulations.institutions import InstitutionFactory, Setup, faulty
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import ClientUpdate, SumRule
@@ -103,65 +96,15 @@ class WorkResult:
     logs: tuple[tuple[str, int, str], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerSpec:
-    """What all workers have in common.
+class Records(Protocol):
+    """Where a worker finds encoded records."""
 
-    Attributes:
-        make_trainer: number of the worker -> its trainer, on its device.
-        setup: of the institutions.
-        num_threads: of torch.
-        records: of all institutions.
-        params: float32, the global tensors.
-    """
-
-    make_trainer: Callable[[int], Trainer]
-    setup: Setup
-    num_threads: int
-    records: SharedRecords
-    params: SharedBlock
+    def __getitem__(self, name: str) -> InstitutionData:
+        """Return an institution's records."""
 
 
-def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection) -> None:
-    """Answer work items until the pipe closes.
-
-    Args:
-        number: of this worker, from 0.
-        spec: common to all.
-        sum_block: this worker's part of a sum: three int64 counters, then int64 of shape [d].
-        pipe: to the coordinator's process.
-    """
-    # The coordinator's process decides what an interrupt means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(spec.num_threads)
-    logs = _KeptLogs()
-    logging.getLogger().addHandler(logs)
-    logging.getLogger().setLevel(logging.INFO)  # what is shown is decided where it is logged again
-    worker = _Worker(spec, spec.make_trainer(number), sum_block)
-    # A closed pipe means that nobody waits any more.
-    with task_identity(), contextlib.suppress(EOFError, ConnectionError):
-        pipe.send(None)  # ready
-        while True:
-            message: RoundSpec | WorkItem = pipe.recv()
-            if isinstance(message, RoundSpec):
-                worker.begin(message)
-                continue
-            started = time.perf_counter()
-            worker.sum.begun += 1  # before the work: a training that is cut off counts
-            done = worker.answer(message)
-            pipe.send(replace(done, seconds=time.perf_counter() - started, logs=logs.take()))
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    pipes.wait([parent.sentinel])
-    os._exit(1)  # at once: nobody is left to hand anything to
-
-
-class _KeptLogs(logging.Handler):
-    """Keeps records until they are taken along with an answer.
+class KeptLogs(logging.Handler):
+    """Keeps what is logged in this process until it is taken along with an answer.
 
     A worker has no log file of its own.
     """
@@ -169,11 +112,16 @@ class _KeptLogs(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self._kept: list[tuple[str, int, str]] = []
+        logging.getLogger().addHandler(self)
+        # What is shown is decided where it is logged again
+        logging.getLogger().setLevel(logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
         self._kept.append((record.name, record.levelno, self.format(record)))
 
     def take(self) -> tuple[tuple[str, int, str], ...]:
+        """Return what was logged since this was last called: logger, level, text."""
         kept, self._kept = tuple(self._kept), []
         return kept
 
@@ -244,26 +192,41 @@ class SharedSum:
         return self._counters[:_BEGUN].tolist() == [0, updates]
 
 
-class _Worker:
-    """One model, and an institution for every client that was asked so far."""
+class Worker:
+    """One model, and an institution for every client that was asked so far.
 
-    def __init__(self, spec: WorkerSpec, trainer: Trainer, sum_block: SharedBlock) -> None:
-        self._spec = spec
+    Args:
+        trainer: of this process, on its device.
+        setup: of the institutions.
+        records: of all institutions.
+        partial_sum: where updates are added up.
+    """
+
+    def __init__(
+        self, trainer: Trainer, setup: Setup, *, records: Records, partial_sum: SharedSum
+    ) -> None:
         self._trainer = trainer
-        self._factory = InstitutionFactory(trainer, spec.setup)
+        self._setup = setup
+        self._records = records
+        self._factory = InstitutionFactory(trainer, setup)
+        self._logs = KeptLogs()
         self._institutions: dict[str, Institution] = {}
         self._app: ClientApp = make_client_app(self._find)
         self._client = ""
-        self._params = spec.params.tensor(torch.float32, (spec.params.size // 4,))
         self._exchange: _Exchange | None = None
-        self.sum = SharedSum(sum_block)
+        self.sum = partial_sum
 
-    def begin(self, round_spec: RoundSpec) -> None:
-        """Begin an exchange: encode its tensors once for all who are asked, and clear the sum."""
+    def begin(self, round_spec: RoundSpec, params: Tensor | None) -> None:
+        """Begin an exchange: encode its tensors once for all who are asked, and clear the sum.
+
+        Args:
+            round_spec: what is asked.
+            params: float32, the question's tensors and maybe more behind them; None if it has none.
+        """
         arrays = None
-        if round_spec.sent is not None:
-            # A copy: the shared tensors change with the next exchange.
-            values = self._params[: num_values(round_spec.sent)].clone()
+        if round_spec.sent is not None and params is not None:
+            # A copy: the tensors that were given change with the next exchange.
+            values = params[: num_values(round_spec.sent)].clone()
             arrays = encode(unflatten(values, round_spec.sent))
         job = TrainingPlan.from_json(round_spec.plan).job
         self._exchange = _Exchange(round_spec, job, arrays)
@@ -272,6 +235,12 @@ class _Worker:
 
     def answer(self, item: WorkItem) -> WorkResult:
         """Answer one question; the app's errors are logged and leave no content."""
+        started = time.perf_counter()
+        self.sum.begun += 1  # before the work: a training that is cut off counts
+        result = self._answer(item)
+        return replace(result, seconds=time.perf_counter() - started, logs=self._logs.take())
+
+    def _answer(self, item: WorkItem) -> WorkResult:
         exchange = self._exchange
         if exchange is None:
             raise RuntimeError("Expected the round's description before its first work item.")
@@ -330,13 +299,13 @@ class _Worker:
     def _institution(self, name: str) -> Institution:
         # A view of the shared memory on the CPU, a copy on a GPU: made once
         if name not in self._institutions:
-            data = self._spec.records[name].to(self._trainer.workload.compute.device)
+            data = self._records[name].to(self._trainer.workload.compute.device)
             self._institutions[name] = self._factory.open(name, data)
         return self._institutions[name]
 
     def _find(self, context: Context) -> RequestHandler:
         job = self._exchange.job if self._exchange else ""
-        return faulty(self._institution(self._client), self._spec.setup.faults, job)
+        return faulty(self._institution(self._client), self._setup.faults, job)
 
 
 @dataclass(frozen=True)
@@ -373,4 +342,4 @@ class _Exchange:
         return message
 
 
-__all__ = ["RoundSpec", "SharedSum", "WorkItem", "WorkResult", "WorkerSpec", "work"]
+__all__ = ["KeptLogs", "Records", "RoundSpec", "SharedSum", "WorkItem", "WorkResult", "Worker"]

@@ -1,21 +1,17 @@
-"""A worker process as the pool sees it."""
+"""Workers as the pool sees them, in whatever process and on whatever machine they run."""
 
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import connection as pipes
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from confide.simulations.engines.preload import CONTEXT
-from confide.simulations.engines.shared_memory import SharedBlock
+from confide.simulations.engines.pace import Ahead
 from confide.simulations.engines.work_states import TrackedItem
-from confide.simulations.engines.worker import RoundSpec, SharedSum, WorkerSpec, WorkResult, work
+from confide.simulations.engines.worker import RoundSpec, WorkItem, WorkResult
 
 
 class WeightedSum(NamedTuple):
@@ -30,30 +26,90 @@ class WeightedSum(NamedTuple):
     weight: int
 
 
+class Heard(NamedTuple):
+    """What a worker sent.
+
+    Attributes:
+        results: of its oldest items, in their order.
+        is_ready: whether its model is built.
+        is_alive: whether it is still there.
+    """
+
+    results: list[WorkResult]
+    is_ready: bool
+    is_alive: bool
+
+
+class Workforce(Protocol):
+    """Workers of one kind, told apart by their numbers from 0: how they are started and reached."""
+
+    @property
+    def ahead(self) -> Ahead:
+        """How much a worker is given ahead of time."""
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers; 0 where it is not known yet."""
+
+    def publish(self, round_spec: RoundSpec, params: Tensor | None) -> None:
+        """Have a question where workers find it; only while none is at work.
+
+        Args:
+            round_spec: what all items have in common.
+            params: float32, shape [d], its tensors; None if it has none.
+        """
+
+    def start(self, number: int) -> None:
+        """Start a worker, or another one in the place of one that was ended."""
+
+    def send(self, number: int, items: Sequence[WorkItem]) -> None:
+        """Hand items to a worker, for the question that was published last.
+
+        Raises:
+            OSError: if it has died; the items count as handed over all the same.
+        """
+
+    def wait(self, timeout: float) -> tuple[list[int], list[int]]:
+        """Wait at most ``timeout`` seconds for a message or a death.
+
+        Returns:
+            Numbers of the workers that sent something, and of those that have ended.
+        """
+
+    def read(self, number: int) -> Heard:
+        """Return what a worker has sent since this was last called."""
+
+    def begun(self, number: int) -> int | None:
+        """Return how many items it has begun since it was started; None if it cannot be told."""
+
+    def total(self, number: int, updates: int) -> Tensor | None:
+        """Return its sum, int64, if that holds so many updates and nothing else; None otherwise."""
+
+    def end(self, number: int, patience_s: float = 0.0) -> str:
+        """End a worker, at once but for this patience, and return how it ended."""
+
+    def close(self) -> None:
+        """End all workers."""
+
+
 @dataclass(eq=False, kw_only=True)
 class WorkerHandle:
-    """One worker process, seen from outside.
+    """What the pool knows of one worker.
 
     Attributes:
         number: its place in the pool; a replacement takes the same.
-        process: the process.
-        pipe: to it.
-        sum: its partial sum.
         ready: whether its model is built.
-        round_spec: the last one it was sent.
         in_hand: items given to it, oldest first.
-        since: when it came to the oldest of them, by ``time.monotonic()``.
+        batches: how many of these are left of each message that brought them.
+        since: when it came to the oldest message, by ``time.monotonic()``.
         done: items done since it was started.
         summed: items whose updates are in its sum.
     """
 
     number: int
-    process: ForkServerProcess
-    pipe: Connection
-    sum: SharedSum
     ready: bool = False
-    round_spec: RoundSpec | None = None
     in_hand: deque[TrackedItem] = field(default_factory=deque)
+    batches: deque[int] = field(default_factory=deque)
     since: float = 0.0
     done: int = 0
     summed: list[TrackedItem] = field(default_factory=list)
@@ -63,105 +119,54 @@ class WorkerHandle:
         """Whether it could begin something at once."""
         return self.ready and not self.in_hand
 
-    def has_room(self, most: int) -> bool:
-        """Tell whether another item may be handed out, ``most`` at a time.
+    @property
+    def oldest(self) -> list[TrackedItem]:
+        """What is left of the oldest message: the item at work is among it."""
+        return list(self.in_hand)[: self.batches[0]] if self.batches else []
 
-        Nobody waits behind a slow one.
+    def has_room(self, most_batches: int) -> bool:
+        """Tell whether another message may be sent, where so many may wait.
+
+        Nobody waits behind an item that goes alone.
         """
-        return (
-            self.ready and len(self.in_hand) < most and not any(one.is_slow for one in self.in_hand)
-        )
+        is_free = self.ready and len(self.batches) < most_batches
+        return is_free and not any(one.is_alone for one in self.in_hand)
 
-    def send(self, tracked: TrackedItem, round_spec: RoundSpec) -> None:
-        """Hand out an item, after the description of its round if that is new.
-
-        Raises:
-            OSError: if the process has died; the item is in hand all the same.
-        """
+    def give(self, batch: Sequence[TrackedItem]) -> None:
+        """Note what is sent to it in one message."""
         if not self.in_hand:
             self.since = time.monotonic()
-        self.in_hand.append(tracked)
-        if self.round_spec is not round_spec:
-            self.round_spec = round_spec
-            self.pipe.send(round_spec)
-        self.pipe.send(tracked.item)
-
-    def read(self) -> tuple[list[WorkResult], bool]:
-        """Return the results that it sent, and whether the process is still there."""
-        results: list[WorkResult] = []
-        try:
-            while self.pipe.poll():
-                message: WorkResult | None = self.pipe.recv()
-                if message is None:
-                    self.ready = True
-                else:
-                    results.append(message)
-        except (EOFError, OSError):  # what it sent before its end counts
-            return results, False
-        return results, True
+        self.in_hand.extend(batch)
+        self.batches.append(len(batch))
 
     def take(self, result: WorkResult) -> TrackedItem:
-        """Take the result of the oldest item in hand."""
-        tracked = self.in_hand.popleft()
+        """Note the result of the oldest item in hand."""
+        tracked = self._drop()
         self.since = time.monotonic()
         self.done += 1
         if result.weight:
             self.summed.append(tracked)
         return tracked
 
-    def begun(self) -> list[TrackedItem]:
-        """Return the items in hand that it has begun to work on."""
-        return list(self.in_hand)[: max(0, self.sum.begun - self.done)]
+    def take_back(self) -> list[TrackedItem]:
+        """Take back what is left of the oldest message."""
+        return [self._drop() for _ in self.oldest]
 
-    def part(self) -> WeightedSum | None:
-        """Return its sum if that holds what was reported and nothing else; None otherwise."""
-        if not self.summed or not self.sum.is_whole(len(self.summed)):
-            return None
-        return WeightedSum(self.sum.total, sum(one.weight for one in self.summed))
+    def _drop(self) -> TrackedItem:
+        self.batches[0] -= 1
+        if not self.batches[0]:
+            self.batches.popleft()
+        return self.in_hand.popleft()
 
-    def kill(self) -> None:
-        """End the process at once."""
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join()
+    def begun(self, count: int | None) -> list[TrackedItem]:
+        """Return the items in hand that it has begun to work on.
 
-
-def start_worker(number: int, spec: WorkerSpec, *, block: SharedBlock) -> WorkerHandle:
-    """Start a worker process.
-
-    Args:
-        number: its place in the pool.
-        spec: common to all.
-        block: holds its partial sum.
-    """
-    ours, theirs = CONTEXT.Pipe()
-    partial = SharedSum(block)
-    partial.begun = 0  # the block may have been that of a worker that died
-    process = CONTEXT.Process(
-        target=work,
-        args=(number, spec, block, theirs),
-        name=f"confide-worker-{number}",
-        daemon=True,
-    )
-    process.start()
-    theirs.close()  # else this process would keep the pipe open when the worker is gone
-    return WorkerHandle(number=number, process=process, pipe=ours, sum=partial)
-
-
-def wait_for(
-    workers: Sequence[WorkerHandle], timeout: float
-) -> tuple[list[WorkerHandle], list[WorkerHandle]]:
-    """Wait at most ``timeout`` seconds for a message or a death.
-
-    Returns:
-        The workers that sent something, and those whose process has ended.
-    """
-    by_pipe = {worker.pipe: worker for worker in workers}
-    by_sentinel = {worker.process.sentinel: worker for worker in workers}
-    ready = pipes.wait([*by_pipe, *by_sentinel], timeout)
-    readable = [by_pipe[one] for one in ready if isinstance(one, Connection)]
-    ended = [by_sentinel[one] for one in ready if isinstance(one, int)]
-    return readable, ended
+        Args:
+            count: items begun since it was started; None if that is not known: then all of them,
+                since what is charged may only be too high.
+        """
+        items = list(self.in_hand)
+        return items if count is None else items[: max(0, count - self.done)]
 
 
 def add_up(parts: Iterable[WeightedSum], *, num_values: int) -> WeightedSum:
@@ -173,4 +178,4 @@ def add_up(parts: Iterable[WeightedSum], *, num_values: int) -> WeightedSum:
     return WeightedSum(total, weight)
 
 
-__all__ = ["WeightedSum", "WorkerHandle", "add_up", "start_worker", "wait_for"]
+__all__ = ["Heard", "WeightedSum", "WorkerHandle", "Workforce", "add_up"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from confide.client.records.judged import sampled_token_notes
 from confide.client.training.private.custom_checks import check_encoding
 from confide.config.run import Config
+from confide.config.simulation import POOLED
 from confide.config.strategies.strategy import timing_of
 from confide.errors import ConfigError
 from confide.models.workload import Workload
@@ -59,10 +60,10 @@ def source_on_demand(config: Config, plan: TrainingPlan) -> RecordSource | None:
 def _problems(config: Config, plan: TrainingPlan) -> Iterator[str]:
     """Yield what needs everybody's records at once."""
     simulation = config.simulation
-    if simulation.engine == "process":
+    if simulation.engine in POOLED:
         yield (
-            "simulation.engine=process: its workers share everybody's records, and institutions are"
-            f" opened on demand; choose simulation.engine=vectorised or inline, or {_FIX}."
+            f"simulation.engine={simulation.engine}: its workers share everybody's records, and"
+            f" institutions are opened on demand; choose simulation.engine=vectorised or inline, or {_FIX}."
         )
     if simulation.baselines:
         yield (

@@ -1,44 +1,28 @@
 """The process engine: the same weights as inline, whatever dies."""
 
-import functools
 import gc
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_federation import HEART, Small, Spy
 
 from confide.client.records.encoded import InstitutionData
-from confide.client.training.trainer import Trainer
 from confide.config import simulation
-from confide.config.composing.compose import compose
-from confide.config.run import Config
 from confide.errors import RunFailedError
-from confide.models.compute import make_compute
-from confide.models.networks import trainable_tensors
-from confide.models.workload import build_workload
-from confide.protocol.messages import Evaluation
-from confide.protocol.plan import make_plan
-from confide.server.rounds.outcome import Outcome
-from confide.server.rounds.state import RunState
-from confide.simulations.engines.engine import ENGINES, Engine
-from confide.simulations.engines.inline import InlineEngine
-from confide.simulations.engines.process import ProcessEngine
+from confide.simulations.engines.engine import ENGINES
+from confide.simulations.engines.pool_engine import PoolEngine
+from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
-from confide.simulations.federation import Federation
-from confide.simulations.institutions import Setup
-from confide.simulations.run import build_trainer
 from confide.storage.tensor_files import sha256
-from confide.strategies.build import build_strategy
 from confide.tasks.task import LABELS, Examples
 
 Simulate = Callable[..., dict[str, Any]]
-HEART = ("experiment=heart_disease", "simulation.baselines=[]")
 TWEETS = (
     "experiment=tweets",
     "tuning=lora",
@@ -53,95 +37,17 @@ TWEETS = (
     "simulation.baselines=[]",
     "trainer.num_threads=1",
 )
-NUM_CLIENTS = 12
 
 
 def process(workers: int) -> tuple[str, str]:
     return "simulation.engine=process", f"simulation.workers={workers}"
 
 
-@dataclass
-class Spy:
-    """An observer that does something after each round."""
-
-    after: Callable[[int], None] = lambda server_round: None
-    rounds: list[int] = field(default_factory=list)
-
-    def started(self, clients: Mapping[str, int]) -> None:
-        pass
-
-    def resumed(self, state: RunState) -> None:
-        pass
-
-    def round_done(self, state: RunState) -> None:
-        self.rounds.append(state.server_round)
-        self.after(state.server_round)
-
-    def evaluated(
-        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
-    ) -> None:
-        pass
-
-
-class Small:
-    """Twelve clients with made-up rows, behind either engine."""
-
-    def __init__(self, *overrides: str) -> None:
-        quick = ("server.num_rounds=4", "client.local_steps=20", "server.round_timeout_s=60")
-        self.config: Config = compose([*HEART, *quick, *overrides])
-        self.plan = make_plan(self.config, backbone_sha256=None)
-        config = self.config
-        self.workload = build_workload(
-            config.task,
-            config.backbone,
-            config.tuning,
-            compute=make_compute(config.trainer),
-            seed=0,
-        )
-        generator = torch.Generator().manual_seed(0)
-        rows = functools.partial(self.workload.synthetic, generator=generator)
-        self.data = {
-            f"client-{n:02}": InstitutionData(train=rows(30 + n), validation=rows(8), test=rows(8))
-            for n in range(NUM_CLIENTS)
-        }
-        self.trainer = Trainer(self.workload, private=self.plan.private)
-        self.initial = trainable_tensors(self.workload.model)
-        self.setup = Setup(serves=self.plan, policy=self.config.policy, noise_secret=bytes(32))
-
-    def inline(self) -> InlineEngine:
-        return InlineEngine(
-            self.data,
-            trainer=self.trainer,
-            setup=Setup(serves=self.plan, policy=self.config.policy, noise_secret=bytes(32)),
-        )
-
-    def processes(self, workers: int) -> ProcessEngine:
-        return ProcessEngine(
-            SharedRecords(self.data),
-            make_trainer=functools.partial(build_trainer, self.plan, self.config.trainer),
-            initial=self.initial,
-            setup=self.setup,
-            workers=workers,
-        )
-
-    def run(self, engine: Engine, spy: Spy | None = None) -> Outcome:
-        federation = Federation(
-            data=self.data,
-            trainer=self.trainer,
-            initial=self.initial,
-            secret=bytes(32),
-            engine=engine,
-        )
-        algorithm = build_strategy(self.config.strategy)
-        job = federation.job(algorithm, self.plan, self.config.server)
-        return federation.run(replace(job, observers=[spy] if spy else []))
-
-
 @pytest.fixture
-def closing() -> Iterator[Callable[[ProcessEngine], ProcessEngine]]:
-    engines: list[ProcessEngine] = []
+def closing() -> Iterator[Callable[[PoolEngine], PoolEngine]]:
+    engines: list[PoolEngine] = []
 
-    def register(engine: ProcessEngine) -> ProcessEngine:
+    def register(engine: PoolEngine) -> PoolEngine:
         engines.append(engine)
         return engine
 
@@ -150,7 +56,7 @@ def closing() -> Iterator[Callable[[ProcessEngine], ProcessEngine]]:
         engine.close()
 
 
-Closing = Callable[[ProcessEngine], ProcessEngine]
+Closing = Callable[[PoolEngine], PoolEngine]
 
 
 def test_every_engine_that_a_config_may_name_can_be_built() -> None:
@@ -310,7 +216,7 @@ def test_much_that_goes_both_ways_blocks_nobody(closing: Closing) -> None:
 def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing) -> None:
     small = Small()
     engine = closing(
-        ProcessEngine(
+        process_engine(
             SharedRecords(small.data),
             make_trainer=os._exit,  # type: ignore[arg-type]
             initial=small.initial,
@@ -318,9 +224,7 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing)
             workers=1,
         )
     )
-    with pytest.raises(
-        RunFailedError, match=r"Worker processes end while starting \(exit code 0\)"
-    ):
+    with pytest.raises(RunFailedError, match=r"Workers end while starting \(exit code 0\)"):
         small.run(engine)
 
 

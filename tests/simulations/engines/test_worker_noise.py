@@ -23,15 +23,9 @@ from confide.protocol.messages import unpack_reply
 from confide.protocol.plan import make_plan
 from confide.protocol.tensors import decode, flatten
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
+from confide.simulations.engines.process import WorkerSpec, work
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
-from confide.simulations.engines.worker import (
-    RoundSpec,
-    SharedSum,
-    WorkerSpec,
-    WorkItem,
-    WorkResult,
-    work,
-)
+from confide.simulations.engines.worker import RoundSpec, SharedSum, WorkItem, WorkResult
 from confide.simulations.institutions import Setup
 from confide.simulations.run import build_trainer
 
