@@ -1,7 +1,7 @@
-"""Flower's simulation runtime on Ray: FedAvg of its message API; the client trains as the bare loop.
+"""Flower's simulation runtime on Ray: FedAvg of its message API.
 
-With privacy the client makes its training private anew in each round, as Flower's example with
-Opacus does.
+The client trains as the bare loop does: what it writes there is the user's own in Flower. With
+privacy it makes its training private anew in each round, as Flower's example with Opacus does.
 """
 
 import copy
