@@ -8,6 +8,7 @@ from vectorised import Shape
 
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.state import RunState
+from confide.simulations.engines.engine import ENGINES
 from frameworks.turns import Turns
 
 
@@ -39,5 +40,11 @@ class Waiting:
 
 
 def run(shape: Shape, turns: Turns, *, rounds: int, engine: str) -> None:
-    """Run rounds through an engine."""
+    """Run rounds through an engine.
+
+    Raises:
+        ValueError: there is no such engine.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine}: this release has {', '.join(ENGINES)}")
     vectorised.run(shape, engine, Waiting(turns), rounds=rounds)

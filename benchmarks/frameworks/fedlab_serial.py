@@ -1,5 +1,8 @@
 """FedLab: its standalone pipeline with the serial trainer, as its tutorial of FedAvg has them."""
 
+import frameworks.no_torchvision  # noqa: F401 - before the framework
+
+# isort: split
 import random
 
 from fedlab.contrib.algorithm.basic_client import SGDSerialClientTrainer
@@ -9,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from vectorised import Shape
 
-import frameworks.no_torchvision  # noqa: F401 - before FedLab
 from frameworks.records import LEARNING_RATE, clients_of, model_of
 from frameworks.turns import Turns
 

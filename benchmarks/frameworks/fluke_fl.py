@@ -1,5 +1,8 @@
 """fluke: its federated averaging over clients with its own loader; Opacus' DP-SGD in DPFedAVG."""
 
+import frameworks.no_torchvision  # noqa: F401 - before the framework
+
+# isort: split
 import torch
 from fluke import DDict, FlukeENV
 from fluke.algorithms.dpfedavg import DPFedAVG, DPFedAVGClient, DPFedAVGServer
@@ -12,7 +15,6 @@ from fluke.server import Server
 from fluke.utils import FederationObserver
 from vectorised import Shape
 
-import frameworks.no_torchvision  # noqa: F401 - before fluke
 from frameworks.records import CLIP, LEARNING_RATE, NOISE, clients_of, model_of
 from frameworks.turns import Turns
 
