@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow reader check format proto wheel kit bench utility reference docs docs-serve clean
+.PHONY: help setup run test test-slow reader check format proto wheel kit bench peers utility reference docs docs-serve clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,9 @@ bench: setup  ## Measure start-up, the engines, the price of a private step and 
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/dp_step.py --noise
 	$(BIN)/python benchmarks/dp_step.py --model full --noise
+
+peers:  ## Measure a round beside other frameworks' (10 minutes; the first time an environment of their own is made).
+	$(PYTHON) benchmarks/peers.py
 
 utility: setup  ## Measure what privacy costs in accuracy (15 minutes); writes docs/utility.svg.
 	$(BIN)/python benchmarks/utility.py
