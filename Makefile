@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow reader check format proto wheel kit bench gpu utility reference docs docs-serve clean
+.PHONY: help setup run test test-slow reader check format proto wheel kit bench gpu peers utility reference docs docs-serve clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,9 @@ bench: setup  ## Measure start-up, the engines, virtual time, the price of a pri
 gpu: setup  ## Run the tests that need a GPU and measure training on one (10 minutes); writes build/gpu.md.
 	$(BIN)/python -m pytest -m gpu -rs
 	$(BIN)/python benchmarks/gpu.py --out build/gpu.md
+
+peers:  ## Measure a round beside other frameworks' (10 minutes; the first time an environment of their own is made).
+	$(PYTHON) benchmarks/peers.py
 
 utility: setup  ## Measure what privacy costs in accuracy (15 minutes); writes docs/utility.svg.
 	$(BIN)/python benchmarks/utility.py

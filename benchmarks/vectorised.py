@@ -10,19 +10,22 @@ that the bootstrap over rounds gives (95 %).
 
 import argparse
 import contextlib
+import functools
 import gc
 import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from cases import Cnn
 
 from confide.client.assembly import make_trainer
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
+from confide.client.training.trainer import Trainer
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.privacy import PrivacyConfig
@@ -35,10 +38,9 @@ from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan, make_plan
+from confide.server.rounds.outcome import Observer
 from confide.server.rounds.state import RunState
-from confide.simulations.engines.engine import Engine
-from confide.simulations.engines.inline import InlineEngine
-from confide.simulations.engines.vectorised import VectorisedEngine
+from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
 from confide.strategies.algorithms.fedavg import fedavg
@@ -63,6 +65,9 @@ class Shape:
         sizes: smallest and largest number of training records.
         validation: number of validation records of each.
         batch_size: records of a step.
+        epochs: passes over the records in a round.
+        images: whether records are pictures and the model the CNN of ``cases.py``; of ``widths``
+            only the last, the number of classes, tells something then.
         private: whether under DP-SGD.
         rate: sampling rate of four steps, the same whatever the size; None for batches of one size.
         compute: where the clients are computed.
@@ -74,6 +79,8 @@ class Shape:
     sizes: tuple[int, int] = (32, 32)
     validation: int = 0
     batch_size: int = 8
+    epochs: int = 1
+    images: bool = False
     private: bool = False
     rate: float | None = None
     compute: Compute = field(default_factory=Compute)
@@ -90,7 +97,7 @@ class Shape:
         """Build the model."""
         torch.manual_seed(0)
         task = Tabular(self.task())
-        model = Mlp(self.widths).to(self.compute.device)
+        model = (Cnn() if self.images else Mlp(self.widths)).to(self.compute.device)
         return Workload(task, model, task.encode, task.synthetic, self.compute)
 
     def data(self) -> Mapping[str, InstitutionData]:
@@ -98,9 +105,10 @@ class Shape:
         generator = torch.Generator().manual_seed(0)
 
         def examples(count: int) -> Examples:
-            shape = (count, self.widths[0])
+            shape = (3, 32, 32) if self.images else (self.widths[0],)
             labels = torch.randint(0, self.widths[-1], (count,), generator=generator)
-            return Examples({FEATURES: torch.randn(shape, generator=generator), LABELS: labels})
+            features = torch.randn((count, *shape), generator=generator)
+            return Examples({FEATURES: features, LABELS: labels})
 
         low, high = self.sizes
         step = (high - low) / max(1, self.clients - 1)
@@ -121,6 +129,7 @@ SHAPES: dict[str, Shape] = {
     "mlp-private-unequal": Shape(private=True, clients=150, sizes=(20, 96), rate=0.125),
     "mlp-validated": Shape(validation=8),
     "lr-mnist": Shape(widths=(784, 10), clients=1000, cohort=10, sizes=(60, 60), batch_size=10),
+    "cnn": Shape(widths=(20, 10), images=True, clients=20, sizes=(50, 50), batch_size=10),
 }
 
 
@@ -180,9 +189,6 @@ class Baton:
         """Nothing is compared here."""
 
 
-MakeEngine = Callable[..., Engine]
-
-
 def know_epsilons(plan: TrainingPlan, data: Mapping[str, InstitutionData], *, rounds: int) -> None:
     """Have what rounds cost in privacy worked out beforehand: whoever came first would pay."""
     for size in {len(one.train) for one in data.values()} if plan.private else ():
@@ -193,10 +199,23 @@ def know_epsilons(plan: TrainingPlan, data: Mapping[str, InstitutionData], *, ro
             )
 
 
-def run(shape: Shape, make_engine: MakeEngine, baton: Baton, *, rounds: int) -> None:
-    """Run a federation."""
+def worker_trainer(shape: Shape, plan: TrainingPlan, worker: int) -> Trainer:
+    """Build the model and its trainer in a worker process."""
+    return make_trainer(shape.workload(), plan)
+
+
+def run(shape: Shape, engine: str, observer: Observer, *, rounds: int) -> None:
+    """Run a federation.
+
+    Args:
+        shape: what is trained, and by how many.
+        engine: name of it.
+        observer: is told of each round.
+        rounds: how many.
+    """
     config = Config(task=shape.task(), backbone=MlpConfig(), tuning=TuningConfig(kind="full"))
     config.client.batch_size, config.server.num_rounds = shape.batch_size, rounds
+    config.client.local_epochs = shape.epochs
     if shape.rate is not None:
         config.client.sampling_rate, config.client.local_steps = shape.rate, 4
     if shape.private:
@@ -204,21 +223,34 @@ def run(shape: Shape, make_engine: MakeEngine, baton: Baton, *, rounds: int) -> 
     plan = make_plan(config, backbone_sha256=None)
     trainer, data = make_trainer(shape.workload(), plan), shape.data()
     know_epsilons(plan, data, rounds=rounds)
-    setup = Setup(serves=plan, policy=_POLICY, noise_secret=bytes(32))
-    federation = Federation(
+    initial = trainable_tensors(trainer.workload.model)
+    parts = EngineParts(
         data=data,
         trainer=trainer,
-        initial=trainable_tensors(trainer.workload.model),
-        secret=bytes(32),
-        engine=make_engine(data, trainer=trainer, setup=setup),
+        make_trainer=functools.partial(worker_trainer, shape, plan),
+        initial=initial,
+        setup=Setup(serves=plan, policy=_POLICY, noise_secret=bytes(32)),
+        workers=2,
+        num_threads=1,
     )
-    strategy = fedavg(
-        selection=None if shape.cohort is None else SelectUniform(clients_per_round=shape.cohort)
-    )
-    job = federation.job(strategy, plan, config.server)
+    with contextlib.closing(ENGINES[engine](parts)) as running:
+        federation = Federation(
+            data=running.data, trainer=trainer, initial=initial, secret=bytes(32), engine=running
+        )
+        strategy = fedavg(
+            selection=None
+            if shape.cohort is None
+            else SelectUniform(clients_per_round=shape.cohort)
+        )
+        job = federation.job(strategy, plan, config.server)
+        federation.run(replace(job, observers=[observer]))
+
+
+def in_turn(shape: Shape, engine: str, baton: Baton, *, rounds: int) -> None:
+    """Run a federation that hands its baton over, until all rounds are measured."""
     try:
         with contextlib.suppress(MeasuredError):
-            federation.run(replace(job, observers=[baton]))
+            run(shape, engine, baton, rounds=rounds)
     finally:
         baton.other.set()
 
@@ -264,10 +296,9 @@ def compare(
         Baton(*turns, rounds, clock=clock),
         Baton(*reversed(turns), rounds, clock=clock),
     ]
-    engines: list[MakeEngine] = [InlineEngine, VectorisedEngine]
     threads = [
-        threading.Thread(target=run, args=(shape, engine, baton), kwargs={"rounds": rounds})
-        for engine, baton in zip(engines, batons, strict=True)
+        threading.Thread(target=in_turn, args=(shape, engine, baton), kwargs={"rounds": rounds})
+        for engine, baton in zip(("inline", "vectorised"), batons, strict=True)
     ]
     for thread in threads:
         thread.start()

@@ -63,7 +63,8 @@ def _problems(config: Config, plan: TrainingPlan) -> Iterator[str]:
     if simulation.engine in POOLED:
         yield (
             f"simulation.engine={simulation.engine}: its workers share everybody's records, and"
-            f" institutions are opened on demand; choose simulation.engine=vectorised or inline, or {_FIX}."
+            " institutions are opened on demand; choose simulation.engine=vectorised or inline, or"
+            f" {_FIX}."
         )
     if simulation.baselines:
         yield (
