@@ -89,6 +89,16 @@ class DecodedTensors:
         """Largest absolute value."""
         return _largest(flatten(self.tensors, self.tensors))
 
+    def split(self, prefix: str) -> tuple[Tensors, Tensors]:
+        """Do as :func:`split_prefix`, once for all institutions that are sent the same."""
+        if prefix not in self._split:
+            self._split[prefix] = split_prefix(prefix, self.tensors)
+        return self._split[prefix]
+
+    @cached_property
+    def _split(self) -> dict[str, tuple[Tensors, Tensors]]:
+        return {}
+
 
 def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> DecodedTensors:
     """Unpack a record after checking it against the expected signature.
@@ -215,6 +225,19 @@ def unflatten(flat: Tensor, shapes: Shapes) -> Tensors:
     return tensors
 
 
+def split_prefix(prefix: str, tensors: Tensors) -> tuple[Tensors, Tensors]:
+    """Return tensors whose names have no such prefix, and those that have, without it."""
+    others: Tensors = {}
+    found: Tensors = {}
+    # One pass that keeps the order: tensors are hashed and summed in it
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = tensor
+        else:
+            others[name] = tensor
+    return others, found
+
+
 def check_values(tensors: Mapping[str, Tensor], *, max_value: float) -> None:
     """Refuse NaN, infinity and absolute values above a bound.
 
@@ -272,5 +295,6 @@ __all__ = [
     "flatten",
     "num_bytes",
     "shapes_of",
+    "split_prefix",
     "unflatten",
 ]
