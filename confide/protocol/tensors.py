@@ -216,13 +216,10 @@ def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
 
 def unflatten(flat: Tensor, shapes: Shapes) -> Tensors:
     """Cut a vector into named tensors that share its memory; :func:`flatten` undoes it."""
-    tensors = {}
-    end = 0
-    for name, shape in shapes.items():
-        start = end
-        end = start + math.prod(shape)
-        tensors[name] = flat[start:end].view(shape)
-    return tensors
+    parts = flat.split([math.prod(shape) for shape in shapes.values()])
+    return {
+        name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def split_prefix(prefix: str, tensors: Tensors) -> tuple[Tensors, Tensors]:
