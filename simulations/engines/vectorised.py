@@ -197,8 +197,8 @@ def _add_up(
                 answer = replace(reply, refusal=error.code, evaluations={})
         answers.append((name, answer))
     if rows:
-        own = values if len(rows) == len(values) else values[rows]
-        total.add_rows(own, [replies[index][1].num_examples for index in rows])
+        taken = values if len(rows) == len(values) else values[rows]
+        total.add_rows(taken, [replies[index][1].num_examples for index in rows])
     return answers
 
 
