@@ -55,7 +55,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Tensors
 from confide.storage.tensor_files import sha256
-from confide.strategies.algorithm import split_extra
+from confide.strategies.algorithm import split_received
 from confide.strategies.parts import build_algorithm
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.task import Examples
@@ -107,7 +107,7 @@ class Scored:
             received: tensors of the request.
             kept: what the algorithm kept here; empty for nothing.
         """
-        params, _ = split_extra(received.tensors)
+        params, _ = split_received(received)
         predict_with = build_algorithm(plan.objective).predict_with
         return cls(
             plan=plan,

@@ -26,7 +26,7 @@ from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
-from confide.strategies.algorithm import ClientResult, Memory, join_extra, split_extra
+from confide.strategies.algorithm import Algorithm, ClientResult, Memory, join_extra, split_received
 from confide.strategies.parts import build_algorithm
 
 RowsFn = Callable[[Tensors, LocalSchedule], None]
@@ -90,6 +90,7 @@ class TrainingRounds:
             account.name, data=data, policy=safeguards.policy, account=account
         )
         self._memory: Memory = {}
+        self._sent: tuple[Algorithm, Shapes] | None = None
 
     def begin(
         self, plan: TrainingPlan, request: Request, *, rows_fn: RowsFn | None = None
@@ -112,8 +113,8 @@ class TrainingRounds:
         """
         schedule = self._admission.schedule(plan, request.plan)
         algorithm = build_algorithm(plan.objective)
-        start = self.decode(request, algorithm.request_shapes(self._trainer.shapes))
-        params, extra = split_extra(start.tensors)
+        start = self.decode(request, self._sent_shapes(algorithm))
+        params, extra = split_received(start)
         self._admission.check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
@@ -225,6 +226,12 @@ class TrainingRounds:
         received = self._decoder.decode(request.arrays, shapes)
         self._safeguards.policy.check_values(received.largest)
         return received
+
+    def _sent_shapes(self, algorithm: Algorithm) -> Shapes:
+        """Return the shapes of what a request holds, which are the same in every round."""
+        if self._sent is None or self._sent[0] is not algorithm:
+            self._sent = algorithm, algorithm.request_shapes(self._trainer.shapes)
+        return self._sent[1]
 
     def _still_allowed(self, plan: TrainingPlan, reply: Reply, shapes: Shapes) -> Reply:
         """Hold a durable reply against the policy of today."""

@@ -25,7 +25,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor, nn, zeros_like
 
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Shapes, Tensors
+from confide.protocol.tensors import DecodedTensors, Shapes, Tensors, split_prefix
 from confide.tasks.task import Batch, Examples
 
 # No parameter of a torch module has a slash in its name.
@@ -286,17 +286,9 @@ def split_extra(tensors: Tensors) -> tuple[Tensors, Tensors]:
     return split_prefix(_EXTRA, tensors)
 
 
-def split_prefix(prefix: str, tensors: Tensors) -> tuple[Tensors, Tensors]:
-    """Return tensors whose names have no such prefix, and those that have, without it."""
-    others: Tensors = {}
-    found: Tensors = {}
-    # One pass that keeps the order: tensors are hashed and summed in it
-    for name, tensor in tensors.items():
-        if name.startswith(prefix):
-            found[name.removeprefix(prefix)] = tensor
-        else:
-            others[name] = tensor
-    return others, found
+def split_received(received: DecodedTensors) -> tuple[Tensors, Tensors]:
+    """Undo :func:`join_extra`, once for all who are sent the same; nobody changes what it gives."""
+    return received.split(_EXTRA)
 
 
 __all__ = [
@@ -320,5 +312,6 @@ __all__ = [
     "server_step",
     "split_extra",
     "split_prefix",
+    "split_received",
     "zeros_of",
 ]

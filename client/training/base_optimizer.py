@@ -7,6 +7,7 @@ it: half a second, more than all steps of a small model take, where nothing is c
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from confide.config.client import OptimizerConfig
 def make_optimizer(config: OptimizerConfig, params: list[nn.Parameter]) -> Optimizer:
     """Map a plan's word to an optimizer."""
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if is_bare(config):
+        return _bare_sgd()(params, **settings)
     if config.kind == "sgd":
         return _uncompiled(SGD)(params, momentum=config.momentum, **settings)
     return _uncompiled(Adam if config.kind == "adam" else AdamW)(params, **settings)
@@ -31,7 +34,10 @@ def is_bare(config: OptimizerConfig) -> bool:
 @functools.cache
 def _uncompiled(cls: type[Optimizer]) -> Callable[..., Optimizer]:
     """Return the same optimizer, its methods without the wrappers that load the compiler."""
-    step = torch.no_grad()(inspect.unwrap(cls.step))
+    return _with_step(cls, torch.no_grad()(inspect.unwrap(cls.step)))
+
+
+def _with_step(cls: type[Optimizer], step: Any) -> Callable[..., Optimizer]:
     # Or else a constructor wraps it anew, for torch's profiler: a tenth of a small model's step.
     step.hooked = True
     methods = {
@@ -40,6 +46,20 @@ def _uncompiled(cls: type[Optimizer]) -> Callable[..., Optimizer]:
         "step": step,
     }
     return type(cls.__name__, (cls,), methods)
+
+
+@functools.cache
+def _bare_sgd() -> Callable[..., Optimizer]:
+    """Return SGD with a step that does what torch's comes to, without asking what it could be."""
+
+    @torch.no_grad()
+    def step(optimizer: Optimizer, closure: object = None) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.add_(parameter.grad, alpha=-group["lr"])
+
+    return _with_step(SGD, step)
 
 
 __all__ = ["is_bare", "make_optimizer"]

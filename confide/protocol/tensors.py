@@ -89,6 +89,16 @@ class DecodedTensors:
         """Largest absolute value."""
         return _largest(flatten(self.tensors, self.tensors))
 
+    def split(self, prefix: str) -> tuple[Tensors, Tensors]:
+        """Do as :func:`split_prefix`, once for all institutions that are sent the same."""
+        if prefix not in self._split:
+            self._split[prefix] = split_prefix(prefix, self.tensors)
+        return self._split[prefix]
+
+    @cached_property
+    def _split(self) -> dict[str, tuple[Tensors, Tensors]]:
+        return {}
+
 
 def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> DecodedTensors:
     """Unpack a record after checking it against the expected signature.
@@ -206,13 +216,23 @@ def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
 
 def unflatten(flat: Tensor, shapes: Shapes) -> Tensors:
     """Cut a vector into named tensors that share its memory; :func:`flatten` undoes it."""
-    tensors = {}
-    end = 0
-    for name, shape in shapes.items():
-        start = end
-        end = start + math.prod(shape)
-        tensors[name] = flat[start:end].view(shape)
-    return tensors
+    parts = flat.split([math.prod(shape) for shape in shapes.values()])
+    return {
+        name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+
+
+def split_prefix(prefix: str, tensors: Tensors) -> tuple[Tensors, Tensors]:
+    """Return tensors whose names have no such prefix, and those that have, without it."""
+    others: Tensors = {}
+    found: Tensors = {}
+    # One pass that keeps the order: tensors are hashed and summed in it
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = tensor
+        else:
+            others[name] = tensor
+    return others, found
 
 
 def check_values(tensors: Mapping[str, Tensor], *, max_value: float) -> None:
@@ -272,5 +292,6 @@ __all__ = [
     "flatten",
     "num_bytes",
     "shapes_of",
+    "split_prefix",
     "unflatten",
 ]

@@ -25,6 +25,7 @@ from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.client.training_round import RoundWork
+from confide.client.update_measures import UpdateMeasures
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import ProtocolError
 from confide.models.networks import trainable
@@ -154,8 +155,10 @@ class VectorisedGrid(InlineGrid):
         total: FixedPointMean | None,
     ) -> Iterator[tuple[str, Reply]]:
         result: CohortResult | Exception
+        measures: Sequence[UpdateMeasures | None] = [None] * len(chunk)
         try:
             result = self._program.compute(chunk)
+            measures = result.measures
         # Whatever breaks off is a refusal of whom it concerns, as where it is computed alone: the
         # same rounds by themselves, with the randomness that each has anyway.
         except Exception as error:
@@ -171,7 +174,7 @@ class VectorisedGrid(InlineGrid):
                 work,
                 functools.partial(_result_of, result, index),
                 sends_update=total is None,
-                measures=None if isinstance(result, Exception) else result.measures[index],
+                measures=measures[index],
             )
             replies.append((institution.name, reply))
         if total is not None and isinstance(result, CohortResult):
@@ -226,7 +229,8 @@ def _add_up(
                 answer = replace(reply, refusal=error.code, evaluations={})
         answers.append((name, answer))
     if rows:
-        total.add_rows(values[rows], [replies[index][1].num_examples for index in rows])
+        taken = values if len(rows) == len(values) else values[rows]
+        total.add_rows(taken, [replies[index][1].num_examples for index in rows])
     return answers
 
 

@@ -39,14 +39,15 @@ class CheckedTensors:
     """
 
     def __init__(self, tensors: Tensors) -> None:
-        self._tensors = dict(tensors)
+        self._tensors = tensors
         self.figures: set[tuple[float, int]] = set()
 
     def are(self, tensors: Tensors) -> bool:
         """Tell whether these are the very same tensors."""
         known = self._tensors
-        return known.keys() == tensors.keys() and all(
-            known[name] is tensor for name, tensor in tensors.items()
+        return known is tensors or (
+            known.keys() == tensors.keys()
+            and all(known[name] is tensor for name, tensor in tensors.items())
         )
 
 

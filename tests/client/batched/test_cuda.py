@@ -283,7 +283,8 @@ def test_kernels_that_were_recorded_compute_what_they_did(device: str, tmp_path:
     for number in range(2):
         one = computed(eager, begun(plan, trainer, tmp_path / f"{number}-eager"))
         other = computed(recorded, begun(plan, trainer, tmp_path / f"{number}-recorded"))
-        assert all(map(torch.equal, map(joined, one), map(joined, other)))
+        for eagerly, replayed in zip(one, other, strict=True):
+            assert torch.allclose(joined(eagerly), joined(replayed), rtol=0, atol=1e-6)
     assert recorded._card is not None
     # The pass and the clipped sum; nothing is recorded on a CPU.
     assert recorded._card.num_recorded >= 2 * (device == "cuda")
