@@ -71,7 +71,8 @@ def read_trace(
     try:
         table = read_fn(path)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).partition("\n")[0]
+        told = isinstance(error, OSError) and error.strerror
+        reason = told or str(error).partition("\n")[0].rstrip(".")
         raise ConfigError(f"{setting}={path} cannot be read: {reason}.") from None
     lacking = [name for name in ("client", *columns) if name not in table]
     if lacking or not len(table):
