@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from confide.client.batched.check import CohortCheck
 from confide.client.batched.cuda import Card
 from confide.client.batched.draws import Drawn, batches, samples
-from confide.client.batched.passes import RecordPasses, Table, add_clipped
+from confide.client.batched.passes import RecordPasses, Table
 from confide.client.batched.stack import LinearStack, Pass
 from confide.client.schedule import LocalSchedule
 from confide.client.training.base_optimizer import is_bare, make_optimizer
@@ -341,25 +341,7 @@ class CohortProgram:
             own = slice(start, start + rows)
             found = self._passes.run(tensors, table, drawn.places[:, own])
             is_record = self._put(drawn.is_record[:, own])
-            self._add_clipped(sums, found, is_record, rule=rule, fresh=not start)
-
-    def _add_clipped(
-        self, sums: Tensor, found: Pass, is_record: Tensor, *, rule: ClippingRule, fresh: bool
-    ) -> None:
-        if self._card is None:
-            add_clipped(self._stack, sums, found, is_record, rule=rule, fresh=fresh)
-            return
-
-        def clipped(is_record: Tensor, *parts: Tensor) -> tuple[Tensor]:
-            own = torch.empty_like(sums)
-            add_clipped(self._stack, own, Pass.of(parts), is_record, rule=rule, fresh=True)
-            return (own,)
-
-        (more,) = self._card.run(("clipped", rule), clipped, is_record, *found.parts)
-        if fresh:
-            sums.copy_(more)
-        else:
-            sums += more
+            self._passes.add_clipped(sums, found, is_record, rule=rule, fresh=not start)
 
     def _put(self, tensor: Tensor) -> Tensor:
         return tensor if self._card is None else self._card.put(tensor)

@@ -88,6 +88,42 @@ class RecordPasses:
         parts = self._card.run(("pass", number), through, tensors, rows, *batch.values(), *several)
         return Pass.of(parts)
 
+    def add_clipped(
+        self, sums: Tensor, found: Pass, is_record: Tensor, *, rule: ClippingRule, fresh: bool
+    ) -> None:
+        """Add each institution's sum of clipped gradients to its row.
+
+        Args:
+            sums: float64, shape [m, size].
+            found: of a pass.
+            is_record: which of its records count, bool, shape [m, r].
+            rule: that gradients are clipped by.
+            fresh: whether it is written over what is there.
+        """
+
+        def add(sums: Tensor, is_record: Tensor, found: Pass, *, fresh: bool) -> None:
+            norms = norms_of(found)
+            kept = counts(norms)
+            if not known_all(kept):
+                found = found.only(kept)
+            factors = rule.factors(norms.flatten()).view_as(norms)
+            factors = torch.where(is_record, factors, 0.0)
+            self.stack.write_sums(sums, found, factors, fresh=fresh)
+
+        def clipped(is_record: Tensor, *parts: Tensor) -> tuple[Tensor]:
+            own = torch.empty_like(sums)
+            add(own, is_record, Pass.of(parts), fresh=True)
+            return (own,)
+
+        if self._card is None:
+            add(sums, is_record, found, fresh=fresh)
+            return
+        (more,) = self._card.run(("clipped", rule), clipped, is_record, *found.parts)
+        if fresh:
+            sums.copy_(more)
+        else:
+            sums += more
+
     def settle(self, tensors: Tensor, table: Table, places: Tensor) -> None:
         """Run passes until those that follow are computed as all later ones will be."""
         for _ in range(0 if self._card is None else WARM_UP):
@@ -135,32 +171,4 @@ def norms_of(found: Pass) -> Tensor:
     return squared.sqrt_()
 
 
-def add_clipped(
-    stack: LinearStack,
-    sums: Tensor,
-    found: Pass,
-    is_record: Tensor,
-    *,
-    rule: ClippingRule,
-    fresh: bool,
-) -> None:
-    """Add each institution's sum of clipped gradients to its row.
-
-    Args:
-        stack: the layers.
-        sums: float64, shape [m, size].
-        found: of a pass.
-        is_record: which of its records count, bool, shape [m, r].
-        rule: that gradients are clipped by.
-        fresh: whether it is written over what is there.
-    """
-    norms = norms_of(found)
-    kept = counts(norms)
-    if not known_all(kept):
-        found = found.only(kept)
-    factors = rule.factors(norms.flatten()).view_as(norms)
-    factors = torch.where(is_record, factors, 0.0)
-    stack.write_sums(sums, found, factors, fresh=fresh)
-
-
-__all__ = ["RecordPasses", "Table", "add_clipped", "norms_of"]
+__all__ = ["RecordPasses", "Table", "norms_of"]
