@@ -4,6 +4,8 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar and Smith, Federated Optimization in Hetero
 MLSys 2020 (arXiv 1812.06127), section 5.1 and appendix C.1. Institution k: u_k ~ N(0, alpha), W_k
 and b_k ~ N(u_k, 1), B_k ~ N(0, beta), v_k ~ N(B_k, 1), x ~ N(v_k, diag(j^-1.2)),
 y = argmax softmax(W_k x + b_k). Alpha and beta are standard deviations, as in the authors' program.
+u_k is one number, which adds u_k (sum of x + 1) to the score of every class alike: whatever alpha
+is, labels are the same. Models differ by the N(0, 1) around u_k, and so with alpha 0 too.
 The IID population has one W and b ~ N(0, 1) and x ~ N(0, diag(j^-1.2)).
 """
 

@@ -16,8 +16,9 @@ class SyntheticConfig(GeneratorConfig):
     kind: str = setting("synthetic", CHOSEN, choices=("synthetic",))
     alpha: float = setting(
         1.0,
-        "How much the models of institutions differ: the standard deviation of their means, as in"
-        " the authors' program.",
+        "Standard deviation of the means of institutions' models, as in the authors' program. One"
+        " mean for all classes, as the paper has it, moves every score alike: no label depends on"
+        " alpha.",
         ge=0,
         le=1000,
     )

@@ -66,13 +66,19 @@ def test_names_and_numbers_are_inverse_and_strangers_have_none() -> None:
             source.index(stranger)
 
 
-def test_alpha_and_beta_are_how_far_models_and_records_lie_apart() -> None:
+def test_beta_is_how_far_records_lie_apart() -> None:
     near = source_of(SyntheticConfig(beta=0, **FIXED), 60)
     far = source_of(SyntheticConfig(beta=5, **FIXED), 60)
     # The mean over an institution's columns is B_k, of deviation beta, and noise of 1 / sqrt(60)
     means = [numpy.array([features_of(s, i).mean() for i in range(60)]) for s in (near, far)]
     assert means[0].std() == pytest.approx(60**-0.5, rel=0.4)
     assert means[1].std() == pytest.approx(5, rel=0.4)
+
+
+def test_no_label_depends_on_alpha_as_the_paper_has_it() -> None:
+    none, much = (source_of(SyntheticConfig(alpha=alpha, **FIXED)) for alpha in (0, 10))
+    for index in range(5):
+        assert none.records(index).to_dict() == much.records(index).to_dict()
 
 
 def test_a_column_varies_as_the_paper_says() -> None:

@@ -68,6 +68,12 @@ def partitioned_files(folder: Path) -> Iterator[PartitionedFile]:
                 f"data.path={folder}: expected folders called COLUMN=VALUE and {SUFFIX} files in"
                 f" them; move {Path(*within, odd[0])} elsewhere."
             )
+        links = [name for name in names if (Path(place) / name).is_symlink()]
+        if links:  # os.walk passes over them, and records would be left out unseen
+            raise DataError(
+                f"data.path={folder}: {Path(*within, links[0])} is a link to a folder elsewhere,"
+                " which may lead back here; put what it leads to in its place."
+            )
         values = dict(map(_value, within))
         for name in shown:
             columns = tuple(values) if columns is None else columns

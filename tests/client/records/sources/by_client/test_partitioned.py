@@ -88,6 +88,13 @@ def test_strangers_and_other_layouts_are_named(records: Path) -> None:
         rows(records)
 
 
+def test_a_linked_folder_is_told(records: Path, tmp_path: Path) -> None:
+    write(tmp_path, "elsewhere/part-0.parquet", a=[1.0], label=["no"])
+    (records / "client=8").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="client=8 is a link to a folder elsewhere"):
+        rows(records)
+
+
 def test_folders_without_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "r" / "client=1").mkdir(parents=True)
     with pytest.raises(DataError, match=r"there is no \.parquet file"):
