@@ -167,7 +167,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "metric": plan.task.primary_metric,
             "validation": state.best.value,
         }
-    evaluation = describe(plan.task.outcome.kind, _measured(result))
+    evaluation: dict[str, Any] = {**describe(plan.task.outcome.kind, _measured(result))}
     if evaluation:
         summary["evaluation"] = evaluation
     if outcome.is_sampled and findings.measured is not None:
