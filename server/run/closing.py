@@ -145,8 +145,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             else "no records for test"
         )
         lines = [f"Federated model: {kept}."]
-    # Of institutions that were drawn: records of one are alike, an interval by records too narrow
-    lines += _sampled(summary, shown) or _intervals(summary, shown)
+    lines += _intervals(summary, shown) + _sampled(summary, shown)
     lines += _weakest(summary)
     if "scores" in privacy:
         lines.append("Institutions release scores with noise; ± is its 95 % interval.")
