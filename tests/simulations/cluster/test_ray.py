@@ -59,7 +59,7 @@ def test_two_actors_give_the_inline_model_when_one_is_killed_in_a_round(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_ray")
-@pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "flower"])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "flower"])
 def test_plain_strategies_give_the_inline_model(on_ray: OnRay, strategy: str) -> None:
     small = Small(f"strategy={strategy}")
     assert_same(small.run(on_ray(small, 2)), small.run(small.inline()))
