@@ -36,6 +36,7 @@ from fault_proxy import FaultProxy
 SHARED = {
     "browser": "report",
     "front": "front",
+    "peer_tables": "peers",
     "plain_run": "report",
     "postgresql": "postgresql",
     "private_run": "report",
