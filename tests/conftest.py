@@ -37,6 +37,7 @@ SHARED = {
     "browser": "report",
     "front": "front",
     "own_ray": "ray",
+    "peer_tables": "peers",
     "plain_run": "report",
     "postgresql": "postgresql",
     "private_run": "report",

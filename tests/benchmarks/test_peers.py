@@ -19,7 +19,7 @@ input()
 
 
 @pytest.fixture(scope="module")
-def tables() -> str:
+def peer_tables() -> str:
     """What is printed of two rounds of an engine and the loop, and of somebody who is absent."""
     names = ["loop", "confide vectorised", "FedLab"]
     command = ["-m", "frameworks", "--rounds", "2", "--shapes", "mlp", "--names", *names]
@@ -41,23 +41,25 @@ def row(tables: str, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["loop", "confide vectorised"])
-def test_an_engine_and_the_loop_are_measured_at_the_same_work(tables: str, name: str) -> None:
-    _, _, cpu, _, _, wall, gap = row(tables, name)
+def test_an_engine_and_the_loop_are_measured_at_the_same_work(peer_tables: str, name: str) -> None:
+    _, _, cpu, _, _, wall, gap = row(peer_tables, name)
 
     assert float(cpu) > 0
     assert float(wall) > 0
     assert float(gap) < 1e-6
 
 
-def test_vectorised_is_told_as_a_multiple_of_the_loop_with_its_interval(tables: str) -> None:
-    over_loop = row(tables, "confide vectorised")[3]
+def test_vectorised_is_told_as_a_multiple_of_the_loop_with_its_interval(peer_tables: str) -> None:
+    over_loop = row(peer_tables, "confide vectorised")[3]
     ratio, low, high = (float(it) for it in over_loop.strip(")").replace("(", "to ").split(" to "))
 
     assert low <= ratio <= high < 1
 
 
-def test_who_is_not_installed_has_a_row_that_says_so(tables: str) -> None:
-    assert row(tables, "FedLab")[2].startswith("not measured: ModuleNotFoundError: No module named")
+def test_who_is_not_installed_has_a_row_that_says_so(peer_tables: str) -> None:
+    assert row(peer_tables, "FedLab")[2].startswith(
+        "not measured: ModuleNotFoundError: No module named"
+    )
 
 
 def test_processor_time_of_what_was_started_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_unknown_choice_lists_the_choices() -> None:
         ConfigError,
         match=(
             r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: boosting,"
-            r" custom, default, fedadagrad"
+            r" bulyan, centered_clipping, custom, default, fedadagrad"
         ),
     ):
         compose(["strategy=fedfoo"])

@@ -198,7 +198,7 @@ TASKS: dict[str, TaskKind] = {
 
 def known_metrics() -> Mapping[str, Metric]:
     """Return the metrics of all outcomes and of all kinds of task, by name."""
-    tables = [
+    tables: list[Any] = [  # ChainMap asks for more than a Mapping, and only reads here
         *(kind.metrics for kind in OUTCOMES.values()),
         *(kind.metrics for kind in TASKS.values()),
     ]
