@@ -6,6 +6,7 @@ export, report and model card are built from its entries; see docs/design/0021-t
 
 from collections import ChainMap
 from collections.abc import Mapping
+from typing import Any
 
 from confide.config.models.kind import Network
 from confide.config.outcomes.table import OUTCOMES
