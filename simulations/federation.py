@@ -40,7 +40,7 @@ class Federation:
     data: Mapping[str, InstitutionData]
     trainer: Trainer
     initial: Tensors
-    secret: bytes
+    secret: bytes = field(repr=False)
     engine: Engine
     source: Mapping[str, object] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """Simulated institutions: the real ones, with keys that derive from the simulation's secret."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates
@@ -78,7 +78,7 @@ class Setup:
 
     serves: TrainingPlan
     policy: PolicyConfig
-    noise_secret: bytes
+    noise_secret: bytes = field(repr=False)
     reproducible: bool = False
     by_round: bool = False
     ledgers: LedgerFn | None = None

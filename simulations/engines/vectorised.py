@@ -117,6 +117,9 @@ class VectorisedGrid(InlineGrid):
         while asked := list(islice(requests, min(_SLICE, self._doors.most_open or _SLICE))):
             works: dict[str, RoundWork] = {}
             begun_by: dict[int, Institution] = {}
+            if time.monotonic() >= end:  # no door is opened for nothing
+                late += [name for name, _ in asked]
+                continue
             self._doors.expect([name for name, _ in asked])
             # Held until its round has ended, whoever is opened meanwhile
             opened = {name: opened_or_not(self._doors, name) for name, _ in asked}

@@ -12,15 +12,13 @@ def squared_distances(vectors: Tensor) -> Tensor:
     Args:
         vectors: float32, shape [k, d].
     """
-    products = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
-    # About their mean: vectors that differ little from each other would lose all digits
+    distances = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
+    # From differences and not from products, of which one huge vector would take the digits that
+    # tell the others apart
     for block in vectors.split(BLOCK, dim=1):
         part = block.double()
-        part -= part.mean(dim=0)
-        products += part @ part.T
-    squares = products.diagonal()
-    distances = (squares[:, None] + squares[None, :] - 2 * products).clamp_(min=0)
-    return distances.fill_diagonal_(0)
+        distances += torch.cdist(part, part, compute_mode="donot_use_mm_for_euclid_dist").square_()
+    return distances
 
 
 def norms(vectors: Tensor) -> Tensor:

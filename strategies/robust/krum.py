@@ -56,7 +56,9 @@ def _scores(distances: Tensor, num_hostile: int) -> Tensor:
 
 
 def _krum(num_hostile: int, num_kept: int | None, vectors: Tensor, centre: Tensor) -> Reduced:
-    kept = len(vectors) - num_hostile if num_kept is None else min(num_kept, len(vectors))
+    # Of those who answered, however many were asked: one more would be a hostile one
+    most = len(vectors) - num_hostile
+    kept = most if num_kept is None else min(num_kept, most)
     scores = _scores(squared_distances(vectors), num_hostile)
     chosen = scores.argsort(stable=True)[:kept]
     weights = torch.zeros(len(vectors), dtype=torch.float64)

@@ -51,4 +51,9 @@ def _reduce(num_hostile: int, middle: int | None, vectors: Tensor, centre: Tenso
     return Reduced(torch.cat(values).float(), outside / max(1, d))
 
 
-__all__ = ["median", "trimmed_mean"]
+def middle_values(vectors: Tensor) -> Tensor:
+    """Return the lower of the values in the middle of each number, float32, shape [d]."""
+    return torch.cat([block.median(dim=0).values for block in vectors.split(BLOCK, dim=1)])
+
+
+__all__ = ["median", "middle_values", "trimmed_mean"]

@@ -230,6 +230,45 @@ def test_too_few_updates_are_refused_before_and_after(
         rule.at(start, {})
 
 
+@pytest.mark.parametrize(
+    "kind", ["median", "trimmed_mean", "geometric_median", "centered_clipping"]
+)
+@pytest.mark.parametrize("hostile", [10, 20])
+def test_almost_half_may_send_the_largest_values(kind: str, hostile: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    honest = 1e-3 * torch.randn(hostile + 1, 200, generator=generator)
+    updates = torch.cat([honest, torch.full((hostile, 200), 1024.0)])
+    found = rule_of(kind, num_hostile=hostile).reduce(updates)
+    assert float(found.value.norm()) < 10 * float(honest.norm(dim=1).max())
+
+
+@pytest.mark.parametrize("kind", ["krum", "multi_krum", "bulyan"])
+def test_one_decoy_does_not_blind_distances(kind: str) -> None:
+    generator = torch.Generator().manual_seed(4)
+    honest = 1e-3 * torch.randn(12, 5000, generator=generator)
+    near = 3e-3 * torch.ones(2, 5000)
+    decoy = torch.full((1, 5000), 2.0**20)
+    found = rule_of(kind, num_hostile=3).reduce(torch.cat([honest, near, decoy]))
+    assert float(found.value.abs().max()) < 5e-3
+    assert float(found.aside[-1]) == 1.0
+    assert float(found.aside[12:14].min()) > 0.5
+
+
+def test_multi_krum_keeps_no_hostile_one_where_few_answer() -> None:
+    rule = rule_of("multi_krum", num_hostile=4, num_kept=16)
+    updates = torch.cat([torch.zeros(7, 3), torch.full((4, 3), 1000.0)])
+    assert rule.reduce(updates).value.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_geometric_median_on_an_update_moves_where_it_should() -> None:
+    # The median of each number is the first corner, which is not the point
+    corner = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    found = rule_of("geometric_median").reduce(corner.repeat(1, 1))
+    assert found.value.tolist() == pytest.approx([(3 - 3**0.5) / 6] * 2, abs=1e-4)
+    held = torch.cat([corner[:1].repeat(3, 1), corner[1:]])
+    assert rule_of("geometric_median").reduce(held).value.tolist() == [0.0, 0.0]
+
+
 def test_distances_of_nearly_equal_vectors_keep_their_digits() -> None:
     base = 1000.0 * torch.ones(40_000)
     vectors = torch.stack([base, base + 0.25])
