@@ -157,6 +157,11 @@ class Simulation:
         if self.released:
             self.released.write()
 
+    def concluding(self) -> None:
+        """Count the last scores as released, before anybody is asked for them."""
+        if self.released:
+            self.released.score()
+
     def findings(self, outcome: Outcome) -> Findings:
         """Train the baselines, and score the kept model on all test records together."""
         watch, federation = self.run.watch, self.federation

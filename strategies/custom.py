@@ -12,6 +12,7 @@ from confide.config.strategies.strategy import CustomStrategyConfig
 from confide.errors import ConfigError
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import Aggregator, Bounds, ClientUpdate, FederatedAlgorithm
+from confide.strategies.timings.timing import Buffered, Timed
 
 _STRATEGY, _AGGREGATOR = "strategy", "strategy.aggregator"
 _TRIAL = 0.5
@@ -40,6 +41,12 @@ def custom_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
             f"strategy._target_={config._target_} returns objective={objective}, and the plan,"
             f" which institutions follow, has strategy.objective={config.objective}; set"
             " strategy.objective to the same."
+        )
+    if isinstance(made, Timed) and isinstance(made.timing, Buffered):
+        raise ConfigError(
+            f"strategy._target_={config._target_} returns an asynchronous timing, which has to"
+            " stand in the config, since noise is calibrated by it; choose strategy=fedbuff or"
+            " strategy=fedasync, with parts of your own."
         )
     algorithm: FederatedAlgorithm = made
     return algorithm

@@ -87,6 +87,11 @@ class AttackConfig:
         """Whether training records are changed."""
         return bool(ATTACKS[self.kind].poison)
 
+    @property
+    def forges(self) -> bool:
+        """Whether updates are replaced."""
+        return bool(ATTACKS[self.kind].forge)
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         if len(set(self.clients)) < len(self.clients):

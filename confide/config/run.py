@@ -98,6 +98,8 @@ class Config:
             keep=server.keep,
             patience=server.patience,
         )
+        if timing_of(self.strategy).kind != "rounds":
+            yield from self.simulation.asynchronous_problems(timing_of(self.strategy).kind)
         yield from self.report.label_problems(self.task.labels)
 
     def _kind_problems(self) -> Iterator[str]:

@@ -121,5 +121,25 @@ class SimulationConfig:
         if self.engine == "ray" and not is_installed("ray"):
             yield "engine=ray: Ray is not installed; pip install 'confide[ray]'."
 
+    def asynchronous_problems(self, timing: str) -> Iterator[str]:
+        """Yield what an asynchronous strategy does not go with.
+
+        Args:
+            timing: its kind.
+        """
+        key = f"strategy.timing.kind={timing}"
+        if self.attack.forges:
+            yield (
+                f"simulation.attack.kind={self.attack.kind} replaces updates when everybody's of a"
+                f" round are there, and {key} has no rounds; choose strategy=fedavg, or an attack"
+                " on records such as label_flip."
+            )
+        timed = sorted({fault.kind for fault in self.faults} & {"hangs", "late"})
+        if timed and self.delays.kind == "none":  # of others it is said already
+            yield (
+                f"simulation.faults: {' and '.join(timed)} with {key}: it runs in virtual time, in"
+                " which answers are late and lost by simulation.delays; set these."
+            )
+
 
 __all__ = ["BASELINES", "ENGINES", "POOLED", "FaultConfig", "RayConfig", "SimulationConfig"]

@@ -238,6 +238,9 @@ class _Deployment:
     def committed(self) -> None:
         """Nothing is counted here."""
 
+    def concluding(self) -> None:
+        """Nothing is counted here."""
+
     def findings(self, outcome: Outcome) -> Findings:
         """Average what institutions tell: nobody has their records together."""
         institutions = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from confide.errors import RunFailedError
 from confide.protocol.refusals import NOT_YET
 from confide.server.rounds.arrivals import ArrivalsFn
 from confide.server.rounds.clock import REAL, Clock
@@ -116,7 +117,7 @@ def exchange(
         for message in messages:
             message.metadata.ttl = _ttl(timeout)
     questions = _Questions(messages, list(grid.push_messages(messages)), clock)
-    end = clock.now() + timeout
+    end, really_over = clock.now() + timeout, REAL.now() + timeout
     pause = FIRST_PAUSE_S
     while questions.waiting:
         asked = clock.now()
@@ -135,6 +136,13 @@ def exchange(
             )
             yield from questions.last_errors()
             return
+        if questions.waiting and clock.is_virtual and REAL.now() >= really_over:
+            # Not their loss: results would depend on how fast this machine is
+            raise RunFailedError(
+                f"{len(questions.waiting)} institutions have computed for {timeout:g} s without an"
+                " answer, in which virtual time stands still; raise server.round_timeout_s, or see"
+                " what keeps them."
+            )
         if again is not None:
             questions.ask_again(grid, again, end=end)
 

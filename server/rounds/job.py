@@ -1,6 +1,6 @@
 """What the rounds of one job are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from confide.config.server import ServerConfig
@@ -27,6 +27,7 @@ class Job:
         observers: told of every round.
         commit_fn: makes the state durable, before the first round and after each; a round counts
             once it returns. None keeps nothing.
+        conclude_fn: called before the last models are scored.
         checkpoint: where an earlier process of the same run left off; None for a new run.
         reach: what is known of the grid's nodes, and how their updates arrive.
         without: names of those who withdrew, and are not asked.
@@ -39,6 +40,7 @@ class Job:
     secret: bytes
     observers: Sequence[Observer] = ()
     commit_fn: CommitFn | None = None
+    conclude_fn: Callable[[], None] | None = None
     checkpoint: Checkpoint | None = None
     reach: Reach = field(default_factory=Reach)
     without: frozenset[str] = frozenset()

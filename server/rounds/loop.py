@@ -274,6 +274,8 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     """Validate the last tensors, then score the kept ones on the test records, once."""
     job, last = enrolled.job, state.server_round
     stopped_early = ends_early(job, state)  # before the last tensors are scored
+    if job.conclude_fn is not None:
+        job.conclude_fn()
     # Test records are scored once, and by the model that is kept: nothing is chosen by them, and
     # noisy scores of a second model would be one release more than the plan declares.
     keeps_last = job.settings.keep == "last"

@@ -78,6 +78,9 @@ class Carrier(Protocol):
     def committed(self) -> None:
         """Hear that the last round is durable, before anybody else hears of it."""
 
+    def concluding(self) -> None:
+        """Hear that the last models are about to be scored, before anybody is asked."""
+
     def findings(self, outcome: Outcome) -> Findings:
         """Find out what is known beyond the rounds: scores, baselines, budgets."""
 

@@ -266,6 +266,7 @@ def _job(
         secret=server_secret(run.secret, plan.job),
         observers=[sink, run.progress],
         commit_fn=commit,
+        conclude_fn=carrier.concluding,
         checkpoint=run.checkpoint,
         without=frozenset(run.withdrawn),
     )

@@ -17,6 +17,7 @@ from confide.client.ledger.names import SHARED_KEYS, SUFFIX
 from confide.client.ledger.persistent import PersistentLedger
 from confide.config.privacy import BudgetConfig
 from confide.config.run import Config
+from confide.config.strategies.strategy import timing_of
 from confide.errors import DataError
 from confide.storage.files import folder_name
 
@@ -117,7 +118,8 @@ def ledger_folder(config: Config) -> LedgerFolder | None:
         folder=folder,
         anchors=folder if anchors is None else Path(anchors).expanduser().resolve(),
         budget=config.policy.budget,
-        kept_replies=config.server.checkpoints + 1,
+        # Of an asynchronous step one institution may give several
+        kept_replies=(config.server.checkpoints + 1) * timing_of(config.strategy).answers_a_step,
     )
 
 

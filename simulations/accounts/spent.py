@@ -14,6 +14,8 @@ from confide.server.rounds.outcome import Outcome
 from confide.simulations.accounts.released_rounds import ReleasedRounds
 from confide.simulations.federation import Federation
 
+_SCORED = ("validation", "test")
+
 log = logging.getLogger(__name__)
 
 
@@ -68,19 +70,27 @@ def spent_before(
             lost,
         )
     everybody, count = kept if names is None else names, lost * answers
+    scored = released.scored if released else 0
     return SpentBefore(
-        named={name: _charged(kept.get(name, RoundsSpent()), count) for name in everybody},
-        others=_charged(others, count),
+        named={name: _charged(kept.get(name, RoundsSpent()), count, scored) for name in everybody},
+        others=_charged(others, count, scored),
     )
 
 
-def _charged(spent: RoundsSpent, lost: int) -> RoundsSpent:
-    """Charge an institution for rounds whose answers may have left: nobody knows who was asked."""
+def _charged(spent: RoundsSpent, lost: int, scored: int) -> RoundsSpent:
+    """Charge an institution for what may have left: nobody knows who was asked.
+
+    Args:
+        spent: until the checkpoint.
+        lost: answers after it.
+        scored: times that last scores were asked for.
+    """
     for number in range(lost):  # keys of their own: a round that is asked again counts too
         spent = spent.plus(f"released/{spent.count}/{number}")
         scores = (*spent.scores, ("validation", f"released/{len(spent.scores)}"))
         spent = replace(spent, scores=scores)
-    return spent
+    last = ((split, f"last/{split}/{number}") for number in range(scored) for split in _SCORED)
+    return replace(spent, scores=(*spent.scores, *last))
 
 
 def spent_as_json(spent: Mapping[str, RoundsSpent]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Attack:
     @property
     def forges(self) -> bool:
         """Whether hostile updates are made, and are not only trained."""
-        return bool(ATTACKS[self.config.kind].forge)
+        return self.config.forges
 
     def collect(self, intake: Intake) -> Tally:
         """Ask a round's question, and change the answers of the hostile ones."""

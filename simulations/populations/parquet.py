@@ -32,6 +32,7 @@ from confide.errors import DataError
 from confide.tasks.values import text_column
 
 _ROWS = 65_536
+_MOST_TOLD = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,13 @@ class ParquetSource:
         Raises:
             DataError: if they cannot be read.
         """
-        return self.read_fn(index)
+        try:
+            return self.read_fn(index)
+        except (OSError, pyarrow.ArrowException) as error:  # the file has changed, or is damaged
+            raise DataError(
+                f"The records of {self.names[index]} cannot be read: {_told(error)}; write them"
+                " anew."
+            ) from None
 
 
 def parquet_source(config: DataConfig, task: TaskConfig) -> ParquetSource | None:
@@ -133,6 +140,7 @@ def _of_folder(
 
     def read(index: int) -> Dataset:
         parts = [open_part(file, columns, reading) for file in files[names[index]]]
+        _refuse_unlike(parts, [file.path for file in files[names[index]]])
         found = Opened(
             columns=parts[0].columns,
             batches=(batch for part in parts for batch in part.batches),
@@ -213,8 +221,32 @@ def _joined(opened: Opened, columns: Sequence[str], config: DataConfig, name: st
     return found.records
 
 
+def _refuse_unlike(parts: Sequence[Opened], paths: Sequence[Path]) -> None:
+    """Check that an institution's files have the same columns, of those that are read.
+
+    Raises:
+        DataError: naming the first file that has others.
+    """
+    for part, path in zip(parts, paths, strict=True):
+        if set(part.columns) != set(parts[0].columns):
+            unlike = sorted(set(part.columns) ^ set(parts[0].columns))
+            raise DataError(
+                f"{path} and {paths[0].name} beside it have other columns: {', '.join(unlike)};"
+                " write both with the same ones."
+            )
+
+
 def _num_rows(path: Path) -> int:
-    return int(pyarrow.parquet.read_metadata(path).num_rows)
+    try:
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read as Parquet: {_told(error)}; write it anew."
+        ) from None
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MOST_TOLD]
 
 
 __all__ = ["ParquetSource", "parquet_source"]

@@ -1,11 +1,14 @@
 """A run that is stopped goes on as if it had not been, or says why it does not."""
 
+import io
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from stopped_run import (
     HEART,
     KINDS,
@@ -21,6 +24,8 @@ from stopped_run import (
 
 from confide.errors import ConfigError, DataError, RunFailedError, StorageError, UnreadableError
 from confide.models.backbones import resolve_package_path
+from confide.protocol.messages import Evaluation
+from confide.server.progress.lines import LineProgress
 from confide.server.rounds.checkpoint import CheckpointStore
 from confide.server.rounds.state import RunState
 from confide.server.run_folder import can_resume, resume_command
@@ -134,6 +139,34 @@ def test_a_budget_that_does_not_cover_rounds_run_again_ends_the_run(
     newest(tmp_path / "run").write_bytes(b"")
     with pytest.raises(RunFailedError, match=r"round 6: 0 institutions answered.*rounds_spent"):
         run(*overrides, resume=True)
+
+
+class StopAtTest(LineProgress):
+    """Ends the run when it hears of the last scores."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()), metric="accuracy")
+        self.told: dict[str, float] = {}
+
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
+        if split == "test":
+            self.told = {name: one["accuracy"] for name, one in evaluations.items()}
+            raise Stopped
+
+
+def test_last_scores_that_were_told_are_not_released_again(run: Simulate) -> None:
+    noisy = ("simulation.seed=null", "policy.metrics_privacy=noisy")
+    overrides = (*HEART, *PRIVATE, *noisy)
+    first = StopAtTest()
+    with pytest.raises(Stopped):
+        run(*overrides, progress=first)
+    assert len(first.told) == 4
+    summary = run(*overrides, resume=True)
+    # With other noise they would be a second release, which the plan does not declare
+    assert all("accuracy" not in client for client in summary["clients"].values())
+    assert all(client["epsilon"] <= 3 for client in summary["clients"].values())
 
 
 def test_a_kill_between_a_checkpoint_and_its_count_costs_nothing(

@@ -80,6 +80,9 @@ class Ward:
         self.note(f"extra {server_round}")
         return {"ward": server_round}
 
+    def concluding(self) -> None:
+        """Nothing is counted."""
+
     def committed(self) -> None:
         self.note("committed")
 

@@ -122,6 +122,10 @@ def test_flipped_labels_are_trained_on_by_the_hostile_alone(run: Simulate) -> No
             "num_kept=10 of 10 updates .* lower it",
         ),
         (
+            ("strategy=fedbuff", "simulation.attack.kind=alie"),
+            "attack.kind=alie .* timing.kind=fedbuff has no rounds",
+        ),
+        (
             ("simulation.attack.kind=label_flip", "simulation.baselines=[local]"),
             "attack.kind=label_flip changes records",
         ),

@@ -100,3 +100,24 @@ def test_what_has_to_be_read_together_is_no_source(tmp_path: Path, place: Path) 
 def test_a_generator_is_a_source() -> None:
     config = DataConfig(path="", generator=SyntheticConfig(), num_clients=10**6)
     assert isinstance(record_source(config, TASK), GeneratedSource)
+
+
+@pytest.mark.parametrize("damage", ["cut", "another column", "gone"])
+def test_a_damaged_file_is_its_own_institutions_error(damage: str, tmp_path: Path) -> None:
+    pyarrow.parquet.write_to_dataset(TABLE, tmp_path / "r", partition_cols=["client"])
+    source = source_of(config_of(tmp_path / "r"))
+    [path] = (tmp_path / "r" / "client=c07").iterdir()
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:40])
+    elif damage == "gone":
+        path.unlink()
+    else:
+        other = pyarrow.table({"a": [1.0]})
+        pyarrow.parquet.write_table(other, path.with_name("zz.parquet"))
+        source = source_of(config_of(tmp_path / "r"))
+    with pytest.raises(DataError, match="c07"):
+        source.records(source.index("c07"))
+    if damage != "another column":
+        with pytest.raises(DataError, match="c07"):
+            source.num_records(source.index("c07"))
+    assert len(source.records(source.index("c08"))) == 9

@@ -177,6 +177,10 @@ def test_report_and_comparison_tell_virtual_time(run: Simulate, tmp_path: Path) 
             r"over_selection=2 ask 6, which exceeds data\.num_clients=4",
         ),
         (
+            ("strategy=fedbuff", "simulation.faults=[{kind: hangs}]"),
+            "simulation.faults: hangs with strategy.timing.kind=fedbuff",
+        ),
+        (
             (*DELAYS, "simulation.faults=[{kind: hangs}]"),
             r"simulation\.faults: hangs with delays\.kind=uniform",
         ),
