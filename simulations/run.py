@@ -17,6 +17,7 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
 from confide.config.simulation import POOLED
+from confide.config.strategies.aggregators import num_withstood
 from confide.config.strategies.strategy import timing_of
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -303,6 +304,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         taking_part,
         secret=derive_key(run.secret, "attack"),
         task=plan.task,
+        withstood=num_withstood(getattr(config.strategy, "aggregator", None)),
     )
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(

@@ -218,6 +218,19 @@ class DataConfig:
                 " path=DIALECT+DRIVER://..."
             )
 
+    def label_problems(self, labels: int) -> Iterator[str]:
+        """Yield that a generator makes another number of classes than a task has.
+
+        Args:
+            labels: number of the task's.
+        """
+        made = getattr(self.generator, "num_classes", labels)
+        if labels and made != labels:
+            yield (
+                f"data.generator.num_classes={made}, and the task has {labels} labels; write a task"
+                " of your own with labels 0, 1, ..., or leave num_classes out."
+            )
+
     def _generator_problems(self) -> Iterator[str]:
         """Yield what says otherwise than that records are made, institution by institution."""
         assert self.generator is not None

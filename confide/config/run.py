@@ -30,7 +30,7 @@ from confide.config.strategies.strategy import (
     objective_of,
     timing_of,
 )
-from confide.config.strategies.timings import timing_problems
+from confide.config.strategies.timings import BufferedTimingConfig, timing_problems
 from confide.config.strategies.training import model_problems, objective_problems, record_problems
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
@@ -101,6 +101,7 @@ class Config:
         if timing_of(self.strategy).kind != "rounds":
             yield from self.simulation.asynchronous_problems(timing_of(self.strategy).kind)
         yield from self.report.label_problems(self.task.labels)
+        yield from self.data.label_problems(len(self.task.labels))
 
     def _kind_problems(self) -> Iterator[str]:
         """Yield where task, backbone and tuning do not fit each other."""
@@ -282,6 +283,9 @@ class Config:
                     f" which exceeds {there}; lower one of them or add institutions."
                 )
             there, clients = key, min(chosen, clients)
+        timing = timing_of(self.strategy)
+        if isinstance(timing, BufferedTimingConfig):
+            yield from timing.client_problems(clients, there, rounds=self.server.num_rounds)
         strategy = self.strategy
         if isinstance(strategy, ComposedStrategyConfig):
             yield from robust_problems(strategy.aggregator, strategy.mixing, clients, there)

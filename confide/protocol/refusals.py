@@ -27,6 +27,7 @@ class Refusal(StrEnum):
 
     # Nobody there
     NO_REPLY = "no_reply", "did not answer before the round's deadline"
+    NOT_NEEDED = "not_needed", "answered after the round had the updates that it wanted"
     ERROR_REPLY = "error_reply", "answered with an error; its own log says which"
     WORKER_LOST = "worker_lost", "was computed by a process that ended; memory may have run out"
     TRAINER_UNAVAILABLE = "trainer_unavailable", "could not reach its own trainer; restart it"

@@ -49,7 +49,8 @@ def in_virtual_time(run: RunFiles) -> Picture | None:
     axes.set(xlabel="virtual seconds", ylabel=run.metric)
     caption = (
         "When the simulated clients would have reached what, by the delays of the config: mean over"
-        " institutions, weighted by their validation records."
+        " the institutions that answered in each step, of which there may be few, weighted by their"
+        " validation records."
     )
     if run.summary.get("virtual", {}).get("staleness_max") is not None:
         caption += " Each answer scores the model that its client was given, which may be older."

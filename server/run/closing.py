@@ -123,6 +123,22 @@ def _sampled(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [f"Mean over {where}: {'; '.join(told)}."] if told else []
 
 
+def _hostile(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line on a simulated attack; none where there was none."""
+    attack = summary.get("attack")
+    if not attack:
+        return []
+    names = attack["clients"]
+    shown = ", ".join(names[:_TOLD]) + ", ..." * (len(names) > _TOLD)
+    line = f"Hostile in this simulation ({attack['kind']}): {shown}."
+    if "success" in attack:
+        line += (
+            f" The trigger led {attack['success']:.0%} of {attack['records']} test records to its"
+            f" target, {attack['without_trigger']:.0%} went there without it."
+        )
+    return [line]
+
+
 def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Return lines on the scores, the cost in privacy, and the folder of a run."""
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
@@ -152,6 +168,11 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     pooled = summary["baselines"].get("pooled", {}).get(metric)
     if pooled is not None:
         lines.append(f"Pooled, all records in one place: {metric} {pooled:.3f}.")
+    lines += _hostile(summary)
+    if "virtual" in summary:
+        lines.append(
+            f"{summary['rounds']} rounds took {summary['virtual']['seconds']:.4g} virtual s."
+        )
     if privacy["unit"] != "none":
         lines.append(
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a"

@@ -6,6 +6,7 @@ are.
 """
 
 import importlib
+import logging
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +25,10 @@ from confide.protocol.tensors import Tensors, encode, flatten, unflatten
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.participants import Answer, accept
 from confide.server.rounds.tally import Tally
-from confide.simulations.attacks.records import target_class, trigger_value, with_trigger
 from confide.simulations.attacks.updates import Known
 from confide.tasks.task import Examples
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,8 @@ class Attack:
         """
         if self.config.kind != "backdoor":
             return {}
+        from confide.simulations.attacks.records import target_class, trigger_value, with_trigger
+
         target = target_class(self.config, self.task)
         tests = Examples.concat([one.test for one in data.values() if len(one.test)])
         others = tests.select((tests.labels != target).nonzero().flatten())
@@ -135,7 +139,12 @@ class Attack:
 
 
 def make_attack(
-    config: AttackConfig, names: Collection[str], *, secret: bytes, task: TaskConfig
+    config: AttackConfig,
+    names: Collection[str],
+    *,
+    secret: bytes,
+    task: TaskConfig,
+    withstood: int = 0,
 ) -> Attack | None:
     """Draw the hostile institutions; None where nobody is.
 
@@ -144,6 +153,7 @@ def make_attack(
         names: of all institutions.
         secret: of the simulation.
         task: of the run.
+        withstood: how many the rule is set to withstand; 0 for a rule that is not robust.
 
     Raises:
         ConfigError: if an institution is named that is not there, or all would be hostile.
@@ -162,10 +172,20 @@ def make_attack(
             f"simulation.attack.num_clients={count}: with {len(names)} institutions nobody honest"
             " is left; lower it."
         )
+    if 0 < withstood < count:
+        log.warning(
+            "simulation.attack.num_clients=%d: the rule is set to withstand %d"
+            " (strategy.aggregator.num_hostile).",
+            count,
+            withstood,
+        )
     chooser = random.Random(seed_from(secret, "attack"))
     hostile = config.clients or chooser.sample(sorted(names), config.num_clients)
     attack = Attack(config=config, hostile=frozenset(hostile), secret=secret, task=task)
     if config.kind == "backdoor":
+        # Here: only who attacks so waits for Pillow
+        from confide.simulations.attacks.records import target_class
+
         target_class(config, task)  # its mistakes need no records
     return attack
 

@@ -5,10 +5,10 @@ would have sent, of shape [m, d]; each function returns what they send, shape [m
 """
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 _FLIPPED, _NOISE, _TURNED = 4.0, 10.0, 0.5
@@ -56,7 +56,7 @@ def a_little_is_enough(known: Known) -> Tensor:
         needed = math.floor(n / 2 + 1) - m
         # Of few institutions none is needed, and then a deviation is as far as it says
         share = (n - m - needed) / (n - m)
-        z = float(norm.ppf(min(max(share, 0.5), 0.9999)))
+        z = NormalDist().inv_cdf(min(max(share, 0.5), 0.9999))
     sent = known.honest.mean(dim=0) - z * _deviation(known.honest)
     return sent.expand_as(known.own)
 

@@ -12,8 +12,9 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from confide.config.simulation import RayConfig
 from confide.errors import ConfigError
@@ -27,6 +28,9 @@ _LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_worker_niceness": "0",  # Ray's 15 would let anything else on the machine go first
 }
+_TRIES = 2
+log = logging.getLogger(__name__)
+
 _LONGEST_FOLDER = 30
 """Characters; a path of a socket may have some hundred, of which Ray takes seventy."""
 
@@ -56,16 +60,7 @@ def joined(config: RayConfig, *, cpus: float) -> Iterator[None]:
                 _knock(config.address)
                 where = {"address": config.address}
             with _untouched():
-                try:
-                    ray.init(
-                        **where,
-                        include_dashboard=None if config.address else False,
-                        configure_logging=False,
-                        log_to_driver=False,
-                        logging_level=logging.ERROR,
-                    )
-                except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-                    raise ConfigError(_refused(config, error)) from None
+                _join(config, where)
             stack.callback(ray.shutdown)
         elif config.address not in (None, ray.get_runtime_context().gcs_address):
             raise ConfigError(
@@ -73,6 +68,34 @@ def joined(config: RayConfig, *, cpus: float) -> Iterator[None]:
                 f" {ray.get_runtime_context().gcs_address}; call ray.shutdown() first."
             )
         yield
+
+
+def _join(config: RayConfig, where: Mapping[str, Any]) -> None:
+    """Join a cluster, or start one; twice where one's own is not there in time.
+
+    Raises:
+        ConfigError: if it does not answer, or does not start.
+    """
+    import ray
+
+    tries = 1 if config.address else _TRIES
+    for left in reversed(range(tries)):
+        try:
+            ray.init(
+                **where,
+                include_dashboard=None if config.address else False,
+                configure_logging=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            if not left:
+                raise ConfigError(_refused(config, error)) from None
+            # A busy machine: Ray waits half a minute for its own parts, and no longer
+            log.warning("Ray has not started (%s); once more.", str(error).partition("\n")[0])
+            ray.shutdown()
+        else:
+            return
 
 
 def _refused(config: RayConfig, error: Exception) -> str:

@@ -125,6 +125,7 @@ def _source(arguments: argparse.Namespace) -> "Source | None":
     """Draft a task from the records that a command line names."""
     from confide.client.records.drafting.draft import Named
     from confide.client.records.drafting.reading import draft_source
+    from confide.client.records.sources.by_client.folders import layout_of
     from confide.client.records.sources.reading_options import reading_of
     from confide.config.data import DataConfig
     from confide.security.redaction import holds_password, redact
@@ -145,7 +146,7 @@ def _source(arguments: argparse.Namespace) -> "Source | None":
     place = Path(records).expanduser()
     folder: Path = arguments.folder
     files = draft.folders or None
-    if draft.folders is None and is_path and place.is_dir():
+    if draft.folders is None and is_path and place.is_dir() and layout_of(place) is None:
         files = sum(not path.name.startswith(".") for path in place.iterdir())
     return Source(
         path=_relative(place, folder) if is_path else records,

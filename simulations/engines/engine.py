@@ -7,7 +7,7 @@ one function and one line in :data:`ENGINES`, under a name that ``simulation.eng
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -69,8 +69,8 @@ class EngineParts:
     setup: Setup
     workers: int | None
     num_threads: int | None
-    ray: RayConfig
-    folders: Mapping[str, Path]
+    ray: RayConfig = field(default_factory=RayConfig)
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 def _inline(parts: EngineParts) -> Engine:

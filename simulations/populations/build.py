@@ -115,6 +115,14 @@ def records_on_demand(
     config = run.config.data
     roster = SourceRoster(source, run.withdrawn)
     log.info("%d institutions; records are made, and doors opened, when one is asked.", len(roster))
+    selection = getattr(run.config.strategy, "selection", None)
+    if selection is not None and selection.kind == "all":
+        log.warning(
+            "Every round opens all %d institutions, which takes long; choose"
+            " strategy/selection=uniform strategy.selection.clients_per_round=100, or"
+            " simulation.on_demand=false, which opens everybody once.",
+            len(roster),
+        )
     # The same whoever withdraws, so that they can be compared
     some = random.Random(0).sample(
         range(source.num_institutions), min(_LOOKED_AT, source.num_institutions)

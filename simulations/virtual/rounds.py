@@ -55,8 +55,10 @@ class VirtualRounds:
             dropped = replace(intake, under_way=_Dropped())
             self.collect_fn(replace(dropped, question=_to(question, late)))
         is_closed = intake.wanted is not None and len(tally.accepted) >= intake.wanted
-        if not is_closed:
-            tally.refused |= dict.fromkeys(unheard, str(Refusal.NO_REPLY))
+        if is_closed:
+            unheard += [name for _, name in heard[taken:]]
+        code = Refusal.NOT_NEEDED if is_closed else Refusal.NO_REPLY
+        tally.refused |= dict.fromkeys(unheard, str(code))
         ends = heard[:taken] if is_closed else dues
         self.clock.advance_to(max((due.at for due, _ in ends), default=began))
         return tally

@@ -12,6 +12,7 @@ import confide.conf
 from confide.config.composing.compose import compose
 from confide.config.fields import setting
 from confide.config.models.perceptrons import LogisticConfig
+from confide.config.strategies.aggregators import ROBUST
 from confide.config.strategies.objectives import GradientAdamConfig
 from confide.config.strategies.strategy import (
     ALGORITHMS,
@@ -36,6 +37,8 @@ from confide.strategies.build import build_strategy
 from confide.strategies.composed import Strategy
 from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.parts import build_algorithm
+from confide.strategies.robust.mixing import NearestNeighbours
+from confide.strategies.robust.rule import RobustRule
 from confide.strategies.selection import SelectAll, SelectUniform
 from confide.strategies.server_optimizers import Adaptive, Sgd, adagrad, adam, yogi
 from confide.strategies.strategy import (
@@ -142,8 +145,23 @@ def three_rounds(algorithm: FederatedAlgorithm, start: Tensors = START) -> tuple
 
 
 def test_every_yaml_is_built_by_hand_here() -> None:
-    # Boosting's model is trees, with tests of its own.
-    assert sorted([*BUILT, "boosting", "custom", "flower"]) == YAMLS
+    # Boosting's model is trees, and robust rules have tests of their own.
+    robust = [name for name in ROBUST if name in YAMLS]
+    assert len(robust) == len(ROBUST)
+    assert sorted([*BUILT, *robust, "boosting", "custom", "flower"]) == YAMLS
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_a_robust_strategy_has_its_rule(name: str) -> None:
+    settings = [f"strategy={name}", "strategy.aggregator.num_hostile=0"]
+    strategy = from_yaml(*settings, "strategy/mixing=nearest_neighbours")
+    assert isinstance(strategy, Strategy)
+    assert isinstance(strategy.aggregator, RobustRule)
+    assert (strategy.aggregator.kind, strategy.aggregator.num_hostile) == (name, 0)
+    assert isinstance(strategy.aggregator.mixing, NearestNeighbours)
+    kind = "client_momentum" if name == "centered_clipping" else "plain"
+    assert strategy.objective.kind == kind
+    assert strategy_name(asdict(compose([QUICK, *settings]).strategy)).endswith(ROBUST[name].name)
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -174,7 +174,7 @@ def test_every_task_of_conf_has_records_to_try() -> None:
     others = {"text", "recommendation", "stations", "overloads", "tweet_entities", "msra"}
     others |= {"image", "masks", "audio", "digits", "fashion", "conversations", "translation"}
     others |= {"speech_recognition"}
-    others |= {"token_classification"}
+    others |= {"token_classification", "synthetic", "synthetic_logistic", "synthetic_linear"}
     assert names - others == RECORDS_OF.keys()
 
 

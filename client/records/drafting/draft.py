@@ -85,11 +85,13 @@ class Named:
         label: the label.
         identifier: the id of a record.
         text: the text to classify.
+        institution: the institution, where the records' layout says it.
     """
 
     label: str | None = None
     identifier: str | None = None
     text: str | None = None
+    institution: str | None = None
 
 
 def draft_task(records: Dataset, named: Named | None = None) -> Draft:
@@ -166,7 +168,10 @@ class _Drafting:
         self._remarks: dict[str, str] = {}
 
     def draft(self) -> Draft:
-        institution, owner = institution_column(self._columns), owner_column(self._columns)
+        institution = self._named.institution or institution_column(self._columns)
+        owner = owner_column(self._columns)
+        if owner == institution:  # all that an institution has would be one person's
+            owner = None
         if institution == self._label.name:
             institution = None
         identifier = self._named.identifier or self._identifier()

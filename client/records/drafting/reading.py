@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
-from confide.client.records.sources.by_client.folders import layout_of
+from confide.client.records.sources.by_client.folders import institution_in, layout_of
 from confide.client.records.sources.files import is_folder_of_files, is_text_beside
 from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
@@ -58,6 +58,8 @@ def draft_source(
     records = loaded.records
     if FILE_COLUMN in records.column_names:
         records = records.remove_columns([FILE_COLUMN])
+    if place is not None and place.is_dir():
+        named = replace(named or Named(), institution=institution_in(place))
     draft = draft_task(records, named)
     return replace(draft, notes=[*loaded.notes, *draft.notes])
 

@@ -62,6 +62,9 @@ _PERSON_VALUES = (
 )
 
 
+_WRITTEN = re.compile(r"__index_level_\d+__")
+
+
 def role_of(values: Values) -> tuple[Role, str]:
     """Say what a column is, and why it is left out; '' if it is an input."""
     counts = values.counts
@@ -69,6 +72,8 @@ def role_of(values: Values) -> tuple[Role, str]:
         return "constant", "empty" if not counts else "the same value in every record"
     if "${" in values.name or "???" in (values.name, *counts):
         return "mixed", "holds ${ or ???, which cannot be written in a config; call it otherwise"
+    if _WRITTEN.fullmatch(values.name):
+        return "id", "an index that pandas wrote"
     if _OWNER.search(values.name):
         return "id", "names whose a record is: data.group_column, for privacy=group"
     for what, pattern in _PERSON_VALUES:

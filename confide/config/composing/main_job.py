@@ -13,6 +13,7 @@ from confide.errors import ConfigError
 
 MAIN_JOB = "experiment=tweets"
 _GENERATOR = re.compile(r"data[./]generator=(\w+)")
+_DELAYS = re.compile(r"simulation\.delays=(\w+)")
 _NAMES_A_JOB = ("task", "data", "backbone", "experiment")
 # Stands in data.path where records are read by nobody here
 ELSEWHERE = "institutions"
@@ -28,6 +29,7 @@ def with_main_job(overrides: Sequence[str]) -> list[str]:
         ConfigError: if they name none and the current project has experiments of its own.
     """
     overrides = [_GENERATOR.sub(r"data/generator=\1", word) for word in overrides]
+    overrides = [_DELAYS.sub(r"simulation/delays=\1", word) for word in overrides]
     if names_a_job(overrides):
         return [*_made(overrides), *overrides]
     own = own_experiments()

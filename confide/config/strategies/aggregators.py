@@ -268,6 +268,11 @@ def too_many_hostile(kind: str, num_hostile: int, groups: int, there: str) -> st
     )
 
 
+def num_withstood(aggregator: object) -> int:
+    """Return how many hostile institutions a rule is set to withstand; 0 for another rule."""
+    return aggregator.num_hostile if isinstance(aggregator, RobustConfig) else 0
+
+
 def robust_problems(
     aggregator: AggregatorConfig, mixing: MixingConfig, updates: int, there: str
 ) -> Iterator[str]:
@@ -308,6 +313,7 @@ __all__ = [
     "RobustKind",
     "TrimmedMeanConfig",
     "WeightedMeanConfig",
+    "num_withstood",
     "robust_problems",
     "too_many_hostile",
 ]

@@ -46,6 +46,22 @@ class BufferedTimingConfig(TimingConfig):
         le=1_000_000,
     )
 
+    def client_problems(self, clients: int, there: str, *, rounds: int) -> Iterator[str]:
+        """Yield that all institutions together may not give one step's answers.
+
+        Args:
+            clients: how many there are.
+            there: what sets this number, for the sentence.
+            rounds: ``server.num_rounds``.
+        """
+        most = rounds if self.most_answers is None else self.most_answers
+        if self.answers_a_step > clients * most:
+            yield (
+                f"strategy.timing: a step takes {self.answers_a_step} answers, and {there} with at"
+                f" most {most} each give {clients * most}; lower buffer_size, or raise"
+                " most_answers."
+            )
+
 
 @dataclass
 class FedBuffTimingConfig(BufferedTimingConfig):

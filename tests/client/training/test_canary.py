@@ -51,7 +51,7 @@ STAGES: dict[str, tuple[type, str]] = {
     "the policy": (Policy, "check_plan"),
     "reservation": (PersistentLedger, "reserve"),
     "training": (Trainer, "train"),
-    "the way out": (Policy, "check_update"),
+    "the way out": (Policy, "check_measures"),
     "keeping state": (ClientStates, "save"),
     "settlement": (PersistentLedger, "settle"),
 }

@@ -47,7 +47,7 @@ def test_who_is_late_computes_where_that_is_charged(
 
 
 def test_a_round_is_closed_after_the_first_answers_that_it_needs(tmp_path: Path) -> None:
-    # a: 1, b: 3; their mean 2. c, which would come last, is no failure.
+    # a: 1, b: 3; their mean 2. c, which would come last, is told as not needed.
     fakes = [
         Fake("a", 1, halfway_to(2.0)),
         Fake("b", 1, halfway_to(6.0)),
@@ -59,7 +59,11 @@ def test_a_round_is_closed_after_the_first_answers_that_it_needs(tmp_path: Path)
     )
     record = outcome.state.history[0]
     assert end(outcome) == [2.0, 2.0]
-    assert (record.accepted, record.refused, record.virtual_s) == (("a", "b"), {}, 3.0)
+    assert (record.accepted, record.refused, record.virtual_s) == (
+        ("a", "b"),
+        {"c": "not_needed"},
+        3.0,
+    )
 
 
 def test_a_refusal_makes_room_for_the_next_answer(tmp_path: Path) -> None:

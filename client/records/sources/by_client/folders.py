@@ -3,7 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from confide.client.records.sources.by_client.leaf import is_leaf_folder, open_leaf_folder
+from confide.client.records.sources.by_client.leaf import (
+    USER,
+    is_leaf_folder,
+    open_leaf_folder,
+)
 from confide.client.records.sources.by_client.partitioned import is_partitioned, open_partitioned
 from confide.client.records.sources.opened import Opened
 from confide.client.records.sources.reading import Reading
@@ -23,4 +27,12 @@ def layout_of(folder: Path) -> OpenFn | None:
     return next((opens for fits, opens in LAYOUTS if fits(folder)), None)
 
 
-__all__ = ["LAYOUTS", "OpenFn", "layout_of"]
+def institution_in(folder: Path) -> str | None:
+    """Return the column that names institutions in a folder of such a layout; None for another."""
+    if is_partitioned(folder):
+        named = min(path.name for path in folder.iterdir() if "=" in path.name)
+        return named.partition("=")[0]
+    return USER if is_leaf_folder(folder) else None
+
+
+__all__ = ["LAYOUTS", "OpenFn", "institution_in", "layout_of"]

@@ -5,6 +5,7 @@ column that its files lack. Its values stay the text that they are: ``client=007
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from confide.client.records.sources.reading import Reading
 from confide.errors import DataError
 
 SUFFIX = ".parquet"
+_WRITTEN = re.compile(r"__index_level_\d+__")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 # What writers leave beside the files
 _LEFT_BY_WRITERS = ("_SUCCESS", "_metadata", "_common_metadata")
@@ -113,8 +115,10 @@ def open_part(file: PartitionedFile, columns: Sequence[str], reading: Reading) -
             " leave it out of the file."
         )
     added = {name: value for name, value in file.values.items() if name in columns}
+    # pandas writes its index into files whose rows were picked, and not into others
+    own = [name for name in opened.columns if not _WRITTEN.fullmatch(name)]
     return Opened(
-        columns=(*opened.columns, *file.values),
+        columns=(*own, *file.values),
         batches=(_with(batch, added) for batch in opened.batches),
     )
 
