@@ -123,7 +123,7 @@ def test_flipped_labels_are_trained_on_by_the_hostile_alone(run: Simulate) -> No
         ),
         (
             ("strategy=fedbuff", "simulation.attack.kind=alie"),
-            "attack.kind=alie replaces updates .* timing.kind=fedbuff has no rounds",
+            "attack.kind=alie replaces updates .*timing.kind=fedbuff has no rounds",
         ),
         (
             ("simulation.attack.kind=label_flip", "simulation.baselines=[local]"),
