@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import warnings
@@ -19,7 +20,7 @@ from typing import Any
 from confide.config.simulation import RayConfig
 from confide.errors import ConfigError
 
-_ANSWERS_WITHIN_S = 10.0
+_ANSWERS_WITHIN_S = _ENDS_WITHIN_S = 10.0
 # No line of what Ray prints of workers that died, which the pool tells by itself
 _QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 _LOCAL = {
@@ -61,13 +62,30 @@ def joined(config: RayConfig, *, cpus: float) -> Iterator[None]:
                 where = {"address": config.address}
             with _untouched():
                 _join(config, where)
-            stack.callback(ray.shutdown)
+            stack.callback(_leave)
         elif config.address not in (None, ray.get_runtime_context().gcs_address):
             raise ConfigError(
                 f"simulation.ray.address={config.address}: this process has joined the Ray at"
                 f" {ray.get_runtime_context().gcs_address}; call ray.shutdown() first."
             )
         yield
+
+
+def _leave() -> None:
+    """Leave the cluster, and see that what was started for it has ended."""
+    import ray
+
+    node = getattr(ray._private.worker, "_global_node", None)
+    by_kind = {} if node is None else node.all_processes
+    started = [info.process for infos in by_kind.values() for info in infos]
+    ray.shutdown()
+    # Ray sends its helpers away and does not wait for them
+    for process in started:
+        try:
+            process.wait(_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _join(config: RayConfig, where: Mapping[str, Any]) -> None:
