@@ -139,6 +139,29 @@ def _hostile(summary: Mapping[str, Any]) -> list[str]:
     return [line]
 
 
+def _committed(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line on lifetime budgets; none where there are no ledgers, or too many to name."""
+    clients = summary["clients"].items()
+    budgets = {name: client["budget"] for name, client in clients if "budget" in client}
+    if not budgets or "institutions" in summary:
+        return []
+    committed = ", ".join(
+        f"{name} {budget['committed']:.2f} of {budget['epsilon']:g}"
+        for name, budget in budgets.items()
+    )
+    return [f"Lifetime epsilon committed: {committed}."]
+
+
+def _missing(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line for each client and reason, however many rounds it missed."""
+    without: dict[str, list[str]] = {}
+    for server_round, missing in summary["failures"].items():
+        for name, code in missing.items():
+            without.setdefault(f"{name} ({code})", []).append(server_round)
+    gone = [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
+    return gone[:_TOLD] + ([f"{len(gone) - _TOLD} more in summary.json."] if gone[_TOLD:] else [])
+
+
 def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Return lines on the scores, the cost in privacy, and the folder of a run."""
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
@@ -179,23 +202,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             f" {privacy['unit']} and institution; {privacy['guarantee']}."
         )
     lines += [f"Of it: {privacy[name]}." for name in ("edges", "gram") if name in privacy]
-    clients = summary["clients"].items()
-    budgets = {name: client["budget"] for name, client in clients if "budget" in client}
-    if budgets and "institutions" not in summary:
-        committed = ", ".join(
-            f"{name} {budget['committed']:.2f} of {budget['epsilon']:g}"
-            for name, budget in budgets.items()
-        )
-        lines.append(f"Lifetime epsilon committed: {committed}.")
-    failures = summary["failures"]
-    assert isinstance(failures, dict)
-    # One line a client and reason, however many rounds it missed.
-    without: dict[str, list[str]] = {}
-    for server_round, missing in failures.items():
-        for name, code in missing.items():
-            without.setdefault(f"{name} ({code})", []).append(server_round)
-    gone = [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
-    lines += gone[:_TOLD] + ([f"{len(gone) - _TOLD} more in summary.json."] if gone[_TOLD:] else [])
+    lines += _committed(summary) + _missing(summary)
     lines += [
         f"{name} withdrew after round {it['after_round']}; of it stays in the run: {it['stays']}."
         for name, it in summary.get("withdrawn", {}).items()
