@@ -316,10 +316,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
         ray=config.simulation.ray,
-        folders={
-            **(ledgers.folders if ledgers else {}),
-            **({} if build_algorithm(plan.objective).first_kept is None else {_RUN: run.run_dir}),
-        },
+        folders=_written_folders(run, plan, ledgers),
     )
     # Last: it starts processes, which an error from here on would leave behind.
     engine = ENGINES[config.simulation.engine](parts)
@@ -344,6 +341,12 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         before=spent,
         timeline=timeline,
     )
+
+
+def _written_folders(run: Run, plan: TrainingPlan, ledgers: LedgerFolder | None) -> dict[str, Path]:
+    """Return the folders that institutions write to, by the setting that names each."""
+    keeps = build_algorithm(plan.objective).first_kept is not None
+    return {**(ledgers.folders if ledgers else {}), **({_RUN: run.run_dir} if keeps else {})}
 
 
 def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Setup:
