@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confide.client.algorithm_state import ClientStates
+from confide.client.algorithm_state import ClientStates, keeps_state
 from confide.client.app import RequestHandler
 from confide.client.assembly import Assembly, institution_keys
 from confide.client.institution import Institution
@@ -21,7 +21,6 @@ from confide.server.run.carrier import Run
 from confide.server.run_folder import STATES
 from confide.simulations.faults import Faults, FaultyInstitution
 from confide.storage.files import folder_name
-from confide.strategies.parts import build_algorithm
 
 StatesFn = Callable[[str], ClientStates]
 """Name of an institution -> where it keeps tensors between rounds."""
@@ -41,7 +40,7 @@ def check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
     Raises:
         UnreadableError: naming those who have not.
     """
-    if run.checkpoint is None or build_algorithm(plan.objective).first_kept is None:
+    if run.checkpoint is None or not keeps_state(plan):
         return
     state = run.checkpoint.state
     lost = []

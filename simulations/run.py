@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from flwr.serverapp import Grid
 
+from confide.client.algorithm_state import keeps_state
 from confide.client.assembly import make_trainer
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
@@ -55,7 +56,6 @@ from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.records import listed_records
 from confide.simulations.references import reference_scores
 from confide.simulations.virtual.timeline import Timeline, timeline_of
-from confide.strategies.parts import build_algorithm
 
 _RUN = "hydra.run.dir"
 _FEW_SIZES = 64
@@ -345,8 +345,8 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
 
 def _written_folders(run: Run, plan: TrainingPlan, ledgers: LedgerFolder | None) -> dict[str, Path]:
     """Return the folders that institutions write to, by the setting that names each."""
-    keeps = build_algorithm(plan.objective).first_kept is not None
-    return {**(ledgers.folders if ledgers else {}), **({_RUN: run.run_dir} if keeps else {})}
+    kept = {_RUN: run.run_dir} if keeps_state(plan) else {}
+    return {**(ledgers.folders if ledgers else {}), **kept}
 
 
 def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Setup:

@@ -22,11 +22,13 @@ from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
+from confide.config.strategies.codecs import codec_problems
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     ComposedStrategyConfig,
     StrategyConfig,
     UniformSelectionConfig,
+    codecs_of,
     objective_of,
     timing_of,
 )
@@ -81,6 +83,8 @@ class Config:
         private = self.privacy.unit != "none"
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
+            yield f"strategy.{problem}"
+        for problem in codec_problems(objective, self.tuning, *codecs_of(self.strategy)):
             yield f"strategy.{problem}"
         yield from self._tree_problems()
         yield from self._recipe_problems()

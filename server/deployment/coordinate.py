@@ -38,8 +38,9 @@ from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload
+from confide.protocol.codecs.travel import PLAIN, travel_of
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import BYTES_PER_VALUE, num_values, shapes_of
+from confide.protocol.tensors import shapes_of
 from confide.security.ec_keys import read_private_key
 from confide.security.ledger_heads import countersign
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
@@ -284,7 +285,9 @@ def check_payload(workload: Workload, plan: TrainingPlan, most_mib: float) -> No
     """
     model = shapes_of(trainable_tensors(workload.model))
     reply = build_algorithm(plan.objective).reply_shapes(model)
-    size = BYTES_PER_VALUE * max(map(num_values, (model, reply))) / _MIB
+    up, down = travel_of(plan.upload).num_bytes(reply), travel_of(plan.download).num_bytes(model)
+    # The kept model is scored as it is
+    size = max(up, down, PLAIN.num_bytes(model)) / _MIB
     if size > most_mib:
         raise ConfigError(
             f"An update of this model has {size:.0f} MiB, server.max_payload_mb={most_mib:g}:"

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from confide.errors import ConfigError
 from confide.privacy.randomness import seed_from
 from confide.protocol.messages import Reply
-from confide.protocol.tensors import BYTES_PER_VALUE, Tensors, encode, num_values
+from confide.protocol.tensors import Tensors
 from confide.server.rounds.arrivals import Arrivals, ArrivalsFn, Load
 from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.enrolment import too_few
@@ -118,9 +118,9 @@ class Traffic:
         """Begin, or go on with the questions that an earlier process asked."""
         declared = enrolled.clients.num_examples
         traffic = cls(enrolled=enrolled, timing=timing, names=sorted(declared))
-        num_bytes = BYTES_PER_VALUE * num_values(enrolled.shapes)
-        up = BYTES_PER_VALUE * num_values(enrolled.reply_shapes)
-        load = Load(bytes_down=num_bytes, bytes_up=up, num_examples=declared)
+        down = enrolled.download.num_bytes(enrolled.shapes)
+        up = enrolled.upload.num_bytes(enrolled.reply_shapes)
+        load = Load(bytes_down=down, bytes_up=up, num_examples=declared)
         traffic.arrivals = arrivals_fn(traffic._answer, load)
         flight = state.flight or Flight()
         traffic.num_asked |= flight.asked
@@ -142,7 +142,7 @@ class Traffic:
     def _keep(self, number: int, params: Tensors, strategy_state: Tensors) -> None:
         self.versions[number] = params
         request = self.enrolled.job.algorithm.request(params, strategy_state)
-        self.encoded[number] = encode(request)
+        self.encoded[number] = self.enrolled.encode(request, number)
 
     def flight(self, server_round: int) -> Flight:
         """Return what a checkpoint after a step needs to know of the questions."""
@@ -229,6 +229,7 @@ class _Buffer:
             asked.client,
             declared=declared[asked.client],
             shapes=enrolled.reply_shapes,
+            travel=enrolled.upload,
             max_value=enrolled.job.settings.max_update_value,
         )
         staleness = self.state.server_round - asked.version
@@ -266,7 +267,7 @@ def _step(traffic: Traffic, state: RunState) -> RunState | None:
 
         tally.note(asked.client, answer, take)
     assert buffer.under_way is not None
-    num_bytes = BYTES_PER_VALUE * num_values(enrolled.shapes) * len(asked_now)
+    num_bytes = enrolled.download.num_bytes(enrolled.shapes) * len(asked_now)
     sent = Sent(asked=asked_now, started=started, num_bytes=num_bytes)
     after = finish_round(enrolled, state, buffer.under_way, tally, sent)
     # Each answer scored the tensors that its client was given: no model was scored by all of them

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from confide.protocol.codecs.travel import PLAIN, Travel
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Shapes
 from confide.server.rounds.participants import Answer, Question, accept, check_reply
@@ -33,6 +34,7 @@ class Intake:
         question: what is asked; None where messages are on their way.
         wanted: accepted updates after which the round is closed; None: everybody is waited for.
             Only a simulation's virtual clock knows who is first.
+        travel: how updates travel.
     """
 
     server_round: int
@@ -44,6 +46,7 @@ class Intake:
     timeout_s: float
     question: Question | None = None
     wanted: int | None = None
+    travel: Travel = PLAIN
 
     def add(self, name: str, reply: Reply) -> None:
         """Check a reply and add its update.
@@ -56,6 +59,7 @@ class Intake:
             name,
             declared=self.declared[name],
             shapes=self.shapes,
+            travel=self.travel,
             max_value=self.max_value,
         )
         self.under_way.add(update)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from flwr.app import Message
 
 from confide.errors import ProtocolError
+from confide.protocol.codecs.travel import PLAIN, Travel
 from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
 from confide.protocol.refusals import Refusal, with_figures
-from confide.protocol.tensors import Shapes, decode
+from confide.protocol.tensors import Shapes
 from confide.strategies.roster import Roster
 from confide.strategies.strategy import ClientUpdate
 
@@ -226,9 +227,23 @@ def check_reply(reply: Reply, name: str, *, declared: int) -> None:
 
 
 def accept(
-    reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value: float
+    reply: Reply,
+    name: str,
+    *,
+    declared: int,
+    shapes: Shapes,
+    max_value: float,
+    travel: Travel = PLAIN,
 ) -> ClientUpdate:
     """Check a reply to a train request, whole, and take the update out of it.
+
+    Args:
+        reply: the answer.
+        name: of the institution that was asked.
+        declared: number of training records that it declared.
+        shapes: of an update.
+        max_value: bound on what is accepted.
+        travel: how updates travel.
 
     Raises:
         ProtocolError: if it is not what was asked for.
@@ -236,7 +251,7 @@ def accept(
     check_reply(reply, name, declared=declared)
     if reply.arrays is None:
         raise ProtocolError(f"{name} sends no update.", code=Refusal.TENSOR_NAMES)
-    tensors = decode(reply.arrays, shapes, max_value=max_value).tensors
+    tensors = travel.decode(reply.arrays, shapes, max_value=max_value).tensors
     return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import BYTES_PER_VALUE, Tensors, num_values
+from confide.protocol.tensors import BYTES_PER_VALUE, Tensors
 from confide.server.rounds.arrivals import Load
 from confide.server.rounds.collect import CollectFn, Intake
 from confide.server.rounds.participants import Question
@@ -91,7 +91,7 @@ def _load(intake: Intake, question: Question) -> Load:
     down = 0 if arrays is None else sum(math.prod(array.shape) for array in arrays.values())
     return Load(
         bytes_down=BYTES_PER_VALUE * down,
-        bytes_up=BYTES_PER_VALUE * num_values(intake.shapes),
+        bytes_up=intake.travel.num_bytes(intake.shapes),
         num_examples=intake.declared,
     )
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
+from confide.client.algorithm_state import keeps_state
 from confide.config.run import Config
 from confide.config.strategies.strategy import BufferedTimingConfig, timing_of
 from confide.privacy.randomness import derive_key
@@ -14,7 +15,6 @@ from confide.simulations.virtual.clock import VirtualClock
 from confide.simulations.virtual.delays import Delays
 from confide.simulations.virtual.events import EventQueue
 from confide.simulations.virtual.rounds import VirtualRounds
-from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,10 @@ def timeline_of(
             config.simulation.engine,
         )
     history = checkpoint.state.history if checkpoint else ()
-    keeps = build_algorithm(plan.objective).first_kept is not None
     return Timeline(
         delays=Delays(config.simulation.delays, derive_key(secret, "delays")),
         start=(history[-1].virtual_s or 0.0) if history else 0.0,
-        charges=plan.private or keeps,
+        charges=plan.private or keeps_state(plan),
     )
 
 

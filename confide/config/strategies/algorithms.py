@@ -4,7 +4,9 @@ One line is one algorithm: its small config, the dotted path of what builds it, 
 torch is imported.
 """
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import dataclass, fields
+from typing import Any
 
 from confide.config.strategies.objectives import (
     BoostingConfig,
@@ -35,6 +37,14 @@ class PartKind:
     builder: str
     name: str = ""
 
+    def build(self, config: Any) -> Any:
+        """Call the builder with settings, an instance of ``schema``, each by its name."""
+        module, _, name = self.builder.rpartition(".")
+        builder = getattr(importlib.import_module(module), name)
+        settings = {item.name: getattr(config, item.name) for item in fields(config)}
+        del settings["kind"]  # the line was found by it
+        return builder(**settings)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmKind(PartKind):
@@ -63,6 +73,9 @@ class AlgorithmKind(PartKind):
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
         any_version: whether it needs no more of a client than an update of the tensors that it was
             given, so that these may differ from client to client.
+        lossy: whether updates, and the tensors that it starts from, may be rounded on their way:
+            neither sums that have to be exact, nor an account that both sides keep, nor steps that
+            follow from the noise alone.
     """
 
     phrase: str = ""
@@ -82,6 +95,7 @@ class AlgorithmKind(PartKind):
     exact: bool = False
     elementwise: bool = False
     any_version: bool = False
+    lossy: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -91,6 +105,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         name="FedAvg",
         elementwise=True,
         any_version=True,
+        lossy=True,
     ),
     "fedprox": AlgorithmKind(
         schema=FedProxConfig,
@@ -100,6 +115,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         sentence="A proximal term held each institution near the global model.",
         elementwise=True,
         any_version=True,
+        lossy=True,
     ),
     "feddyn": AlgorithmKind(
         schema=FedDynConfig,
@@ -119,6 +135,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         phrase="momentum at the institutions",
         sentence="Each institution sent a running mean of its updates.",
         elementwise=True,
+        lossy=True,
     ),
     "scaffold": AlgorithmKind(
         schema=ScaffoldConfig,
@@ -162,6 +179,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         own_recipe=True,
         choice="client=gradients",
         elementwise=True,
+        lossy=True,
     ),
     "newton": AlgorithmKind(
         schema=NewtonConfig,

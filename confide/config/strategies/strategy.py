@@ -21,6 +21,7 @@ from confide.config.strategies.aggregators import (
     WeightedMeanConfig,
 )
 from confide.config.strategies.algorithms import ALGORITHMS, AlgorithmKind, PartKind
+from confide.config.strategies.codecs import CODECS, CodecConfig, sparse_problem
 from confide.config.strategies.objectives import (
     CHOSEN_BY_GROUP,
     BoostingConfig,
@@ -160,6 +161,8 @@ PARTS: dict[str, Mapping[str, PartKind]] = {
     "aggregator": AGGREGATORS,
     "server_optimizer": SERVER_OPTIMIZERS,
     "timing": TIMINGS,
+    "upload": CODECS,
+    "download": CODECS,
 }
 """Field of a composed strategy -> the table of its kinds."""
 
@@ -182,10 +185,15 @@ class ComposedStrategyConfig(StrategyConfig):
     server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     timing: TimingConfig = field(default_factory=TimingConfig)
+    upload: CodecConfig = field(default_factory=CodecConfig)
+    download: CodecConfig = field(default_factory=CodecConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from self._timing_problems()
+        sparse = sparse_problem(self.aggregator, self.upload)
+        if sparse is not None:
+            yield sparse
         # The server's part of an algorithm sums over clients as its paper does; another weighting
         # would make it another algorithm. A custom rule is its author's to judge.
         algorithm, aggregator = ALGORITHMS.get(self.objective.kind), self.aggregator
@@ -301,6 +309,13 @@ def timing_of(strategy: StrategyConfig) -> TimingConfig:
     return strategy.timing if isinstance(strategy, ComposedStrategyConfig) else TimingConfig()
 
 
+def codecs_of(strategy: StrategyConfig) -> tuple[CodecConfig, CodecConfig]:
+    """Return how updates, and global tensors, travel; as they are unless composed here."""
+    if isinstance(strategy, ComposedStrategyConfig):
+        return strategy.upload, strategy.download
+    return CodecConfig(), CodecConfig()
+
+
 def objective_of(strategy: StrategyConfig) -> ObjectiveConfig:
     """Return what a strategy's clients do; one of Flower's own has plain clients."""
     if isinstance(strategy, ComposedStrategyConfig | CustomStrategyConfig):
@@ -311,6 +326,7 @@ def objective_of(strategy: StrategyConfig) -> ObjectiveConfig:
 __all__ = [
     "AGGREGATORS",
     "ALGORITHMS",
+    "CODECS",
     "PARTS",
     "SELECTIONS",
     "SERVER_OPTIMIZERS",
@@ -321,6 +337,7 @@ __all__ = [
     "AlgorithmKind",
     "BoostingConfig",
     "BufferedTimingConfig",
+    "CodecConfig",
     "ComposedStrategyConfig",
     "CustomAggregatorConfig",
     "CustomStrategyConfig",
@@ -343,6 +360,7 @@ __all__ = [
     "UniformSelectionConfig",
     "WeightedMeanConfig",
     "YogiConfig",
+    "codecs_of",
     "objective_of",
     "timing_of",
 ]
