@@ -93,19 +93,19 @@ CODECS: dict[str, CodecKind] = {
     "int8": CodecKind(
         schema=Int8Config,
         builder=f"{_ROOM}.int8.Int8",
-        name="8-bit integers, rounded at random",
+        name="8-bit integers",
     ),
     "top_k": CodecKind(
         schema=TopKConfig,
         builder=f"{_ROOM}.top_k.TopK",
-        name="their largest numbers, with error feedback",
+        name="sparse vectors",
         remembers=True,
         sparse=True,
     ),
     "low_rank": CodecKind(
         schema=LowRankConfig,
         builder=f"{_ROOM}.low_rank.LowRank",
-        name="products of thin matrices, with error feedback",
+        name="low-rank matrices",
         remembers=True,
     ),
 }
