@@ -46,8 +46,11 @@ def check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
     lost = []
     trained = ((name, record.server_round) for record in state.history for name in record.accepted)
     last = {name: server_round for name, server_round in trained if name not in run.withdrawn}
+    if state.flight is not None:  # a client counts its own questions, and not steps
+        last = dict.fromkeys(last, 1)
     for name, server_round in last.items():
-        version = states(name).version(plan.job, before=state.server_round + 1) or 0
+        end = state.server_round if state.flight is None else state.flight.asked[name]
+        version = states(name).version(plan.job, before=end + 1) or 0
         if version < server_round:  # trained since with tensors that are gone
             lost.append(name)
     if lost:

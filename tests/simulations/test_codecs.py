@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 from small_federation import Small
-from stopped_run import HEART, PRIVATE, Simulate, confide_simulate, kill_when, started, stopped
+from stopped_run import HEART, Simulate, confide_simulate, kill_when, started, stopped
+from stopped_run import PRIVATE as PRIVACY
 
 from confide.config.composing.compose import compose
 from confide.errors import ConfigError
@@ -16,6 +17,7 @@ from confide.server.report.read import read_run
 from confide.server.report.write import write_report_or_warn
 from confide.simulations.engines.inline import InlineGrid
 
+PRIVATE = (*PRIVACY, "client=table", "strategy=fedavg")
 CODED_RUNS = {
     "int8": ("strategy/upload=int8", "strategy/download=int8"),
     "top_k": ("strategy/upload=top_k", "strategy.upload.fraction=0.2", "strategy/download=bf16"),
@@ -25,13 +27,12 @@ RUNS = pytest.mark.parametrize("overrides", CODED_RUNS.values(), ids=CODED_RUNS)
 
 
 @RUNS
-@pytest.mark.parametrize("privacy", [(), PRIVATE], ids=["plain", "private"])
 def test_a_stopped_run_goes_on_to_the_same_weights(
-    run: Simulate, overrides: tuple[str, ...], privacy: tuple[str, ...]
+    run: Simulate, overrides: tuple[str, ...]
 ) -> None:
-    undisturbed = run(*HEART, *privacy, *overrides, name="undisturbed")
-    stopped(run, *HEART, *privacy, *overrides, after=3)
-    resumed = run(*HEART, *privacy, *overrides, resume=True)
+    undisturbed = run(*HEART, *PRIVATE, *overrides, name="undisturbed")
+    stopped(run, *HEART, *PRIVATE, *overrides, after=3)
+    resumed = run(*HEART, *PRIVATE, *overrides, resume=True)
     assert resumed["model_sha256"] == undisturbed["model_sha256"]
     assert resumed["bytes"] == undisturbed["bytes"]
 
@@ -102,7 +103,7 @@ def test_bytes_are_those_that_travel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_order_of_arrival_does_not_matter() -> None:
-    small = Small(*CODED_RUNS["top_k"], "privacy=none", "server.num_rounds=2")
+    small = Small(*CODED_RUNS["int8"], "privacy=none", "server.num_rounds=2")
     forwards = small.run(small.inline()).state.params
     small.data = dict(reversed(small.data.items()))
     backwards = small.run(small.inline()).state.params
@@ -120,7 +121,7 @@ def test_hostile_updates_travel_by_the_codec_too(run: Simulate) -> None:
 
 
 def test_a_client_that_answers_nonsense_is_refused(run: Simulate) -> None:
-    fault = "simulation.faults=[{kind: nan, rounds: [2], client: cleveland}]"
+    fault = "simulation.faults=[{kind: nan, rounds: [2], client: Cleveland}]"
     for name, overrides in CODED_RUNS.items():
         summary = run(*HEART, *overrides, fault, name=name)
         assert sum(len(codes) for codes in summary["failures"].values()) == 1
@@ -156,7 +157,8 @@ def test_pages_tell_what_travelled(run: Simulate, tmp_path: Path) -> None:
     write_report_or_warn(tmp_path / "coded")
     page = (tmp_path / "coded" / "report.html").read_text()
     assert "FedAvg, with updates sent as 8-bit integers, with models sent as 8-bit integers" in page
-    compared = comparison_page([read_run(tmp_path / name) for name in ("plain", "coded")])
+    runs = [read_run(tmp_path / name) for name in ("plain", "coded")]
+    compared = comparison_page(runs, title="codecs", page=tmp_path / "index.html")
     assert "updates, a round" in compared
     assert "models, a round" in compared
 
