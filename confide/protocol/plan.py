@@ -161,6 +161,8 @@ class TrainingPlan:
         for name in ("metrics_epsilon", "metrics_every", "edges_epsilon"):
             if plain["privacy"][name] == plainly[name]:
                 del plain["privacy"][name]
+        if self.client.steps_within_s is None:
+            del plain["client"]["steps_within_s"]
         if self.backbone.row_norm is None:
             del plain["backbone"]["row_norm"]
         for name in ("edges", "releases", "gram"):

@@ -63,6 +63,7 @@ class AlgorithmKind(PartKind):
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
         any_version: whether it needs no more of a client than an update of the tensors that it was
             given, so that these may differ from client to client.
+        any_steps: whether clients may take fewer steps than planned, each its own number.
     """
 
     phrase: str = ""
@@ -82,6 +83,7 @@ class AlgorithmKind(PartKind):
     exact: bool = False
     elementwise: bool = False
     any_version: bool = False
+    any_steps: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -91,6 +93,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         name="FedAvg",
         elementwise=True,
         any_version=True,
+        any_steps=True,
     ),
     "fedprox": AlgorithmKind(
         schema=FedProxConfig,
@@ -100,6 +103,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         sentence="A proximal term held each institution near the global model.",
         elementwise=True,
         any_version=True,
+        any_steps=True,
     ),
     "feddyn": AlgorithmKind(
         schema=FedDynConfig,
@@ -111,6 +115,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its part of the server's correction",
         elementwise=True,
+        any_steps=True,
     ),
     "client_momentum": AlgorithmKind(
         schema=ClientMomentumConfig,
@@ -130,6 +135,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its last part of the server's control variate",
         elementwise=True,
+        any_steps=True,
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,
