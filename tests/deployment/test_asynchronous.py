@@ -98,7 +98,7 @@ def test_a_killed_coordinator_goes_on_with_the_order_that_it_wrote(
         summary, history = deployment.summary(), history_of(deployment)
         assert summary["rounds"] == STEPS
         assert summary["failures"] == {}
-        assert len(summary["resumed"]) >= 1
+        assert len(summary["resumed_after_rounds"]) >= 1
         # The weights are those that the written order gives, each answer counted once
         words = [*deployment.run_overrides, *RUN, "job=trial", "trainer.num_threads=1"]
         assert (
