@@ -86,21 +86,14 @@ def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
     Raises:
         ProtocolError: if it is more than any run needs.
     """
-    local = plan.client
-    rate = local.sampling_rate
-    if rate is None:
-        rate = min(1.0, local.batch_size / num_examples)
-    batch_size = max(1, round(rate * num_examples))
-    steps = local.local_steps
-    if steps is None:
-        steps = math.ceil(local.local_epochs * num_examples / batch_size)
+    rate, batch_size = plan.client.batch_of(num_examples)
     # Spare rounds are planned for like others: the noise is calibrated for them, and a budget is
     # charged for them
     max_rounds = plan.num_rounds + plan.privacy.spare_rounds
     return Workplan(
         num_examples=num_examples,
         batch_size=batch_size,
-        steps=steps,
+        steps=plan.client.planned_steps(num_examples),
         sampling_rate=rate,
         max_rounds=max_rounds,
     )

@@ -24,7 +24,7 @@ from confide.client.update_measures import UpdateMeasures, measure
 from confide.errors import DeniedError, ProtocolError
 from confide.models.compute import threads
 from confide.protocol.codecs.travel import Sent, Travel, travel_of
-from confide.protocol.messages import Evaluation, Reply, Request
+from confide.protocol.messages import STEPS, Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import (
@@ -50,13 +50,14 @@ class RoundWork:
     Attributes:
         request: what was asked.
         plan: the request's plan.
-        schedule: the work that it comes to here.
+        schedule: the work that it comes to here; of all its steps those that are to be taken.
         inputs: the tensors that it starts from.
         data: the institution's records.
         key: what identifies it in the ledger.
         reserved: its secret, and what the run has spent with it.
         validation: scores of the tensors that it starts from, as they may leave.
         codec_state: what the upload's codec kept after the round before.
+        within_s: seconds after which no further step is taken; None for all steps.
     """
 
     request: Request
@@ -68,6 +69,7 @@ class RoundWork:
     reserved: ReservedRound
     validation: Mapping[str, Evaluation]
     codec_state: Tensors = field(default_factory=dict)
+    within_s: float | None = None
 
 
 class TrainingRounds:
@@ -155,6 +157,8 @@ class TrainingRounds:
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             raise already_answered(key.run)
+        # Counted whole: with fewer steps less is spent than was charged
+        taken, within_s = self._allowed(plan, schedule, request.server_round)
         inputs = RoundInputs(
             params=params,
             extra=extra,
@@ -165,14 +169,26 @@ class TrainingRounds:
         return RoundWork(
             request=request,
             plan=plan,
-            schedule=schedule,
+            schedule=taken,
             inputs=inputs,
             data=self._data,
             key=key,
             reserved=reserved,
             validation=validation,
             codec_state=kept.codec,
+            within_s=within_s,
         )
+
+    def _allowed(
+        self, plan: TrainingPlan, schedule: LocalSchedule, server_round: int
+    ) -> tuple[LocalSchedule, float | None]:
+        """Return a round's steps as far as their time is known beforehand, or else their time."""
+        seconds_fn, within_s = self._safeguards.seconds_fn, plan.client.steps_within_s
+        if within_s is None or seconds_fn is None:
+            return schedule, within_s
+        units = schedule.num_examples
+        steps = plan.client.steps_in(units, seconds_fn(server_round, units))
+        return replace(schedule, steps=steps), None
 
     def compute(self, work: RoundWork) -> ClientResult:
         """Compute a round, here and alone."""
@@ -183,6 +199,7 @@ class TrainingRounds:
             plan=work.plan,
             schedule=work.schedule,
             secret=work.reserved.secret,
+            within_s=work.within_s,
         )
 
     def end(
@@ -215,7 +232,7 @@ class TrainingRounds:
             institution=self._name,
             num_examples=work.schedule.num_examples,
             evaluations=work.validation,
-            figures=work.reserved.figures,
+            figures={**work.reserved.figures, **_told_steps(work, result)},
         )
         if plan.private:
             self._account.settle(work.key, reply, sent.arrays)
@@ -279,6 +296,14 @@ class TrainingRounds:
             update = read(reply.arrays, shapes, max_value=LARGEST_FLOAT32)
             self._safeguards.policy.check_update(update.tensors)
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
+
+
+def _told_steps(work: RoundWork, result: ClientResult) -> dict[str, float]:
+    """Return the figure that tells how many steps an update has, where that may be fewer."""
+    if work.plan.client.steps_within_s is None:
+        return {}
+    steps = work.schedule.steps if result.steps is None else result.steps
+    return {STEPS: float(steps)}
 
 
 __all__ = ["RoundWork", "RowsFn", "TrainingRounds"]

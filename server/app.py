@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from confide.errors import ConfigError
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
 from confide.server.rounds import loop
-from confide.server.rounds.buffers import buffered, run_buffers
+from confide.server.rounds.asynchronous.buffers import buffered, run_buffers
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.job import Job

@@ -1,5 +1,6 @@
 """Simulated institutions: the real ones, with keys that derive from the simulation's secret."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.server.run.carrier import Run
 from confide.server.run_folder import STATES
 from confide.simulations.faults import Faults, FaultyInstitution
+from confide.simulations.virtual.delays import DelaysSource
 from confide.storage.files import folder_name
 
 StatesFn = Callable[[str], ClientStates]
@@ -76,6 +78,7 @@ class Setup:
         states: where institutions keep tensors between rounds; None declines algorithms that do.
         brackets: whether epsilon is told as that of a few numbers of rounds, which many numbers of
             records need.
+        delays: how long clients compute; None where that is nobody's business.
     """
 
     serves: TrainingPlan
@@ -87,6 +90,7 @@ class Setup:
     faults: Faults | None = None
     states: StatesFn | None = None
     brackets: bool = False
+    delays: DelaysSource | None = None
 
 
 class InstitutionFactory:
@@ -101,6 +105,7 @@ class InstitutionFactory:
         self._assembly = Assembly(trainer, setup.serves)
         self._setup = setup
         self._policy = Policy(setup.policy)
+        self._delays = setup.delays.open() if setup.delays else None
 
     def open(
         self, name: str, data: InstitutionData, safeguards: Safeguards | None = None
@@ -128,6 +133,7 @@ class InstitutionFactory:
             by_round=setup.by_round,
             states=setup.states(name) if setup.states else None,
             brackets=setup.brackets,
+            seconds_fn=functools.partial(self._delays.work_s, name) if self._delays else None,
         )
 
 

@@ -55,7 +55,8 @@ from confide.simulations.populations.build import records_on_demand, source_on_d
 from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.records import listed_records
 from confide.simulations.references import reference_scores
-from confide.simulations.virtual.timeline import Timeline, timeline_of
+from confide.simulations.virtual.timeline import Timeline, delays_of, timeline_of
+from confide.strategies.parts import build_algorithm
 
 _RUN = "hydra.run.dir"
 _FEW_SIZES = 64
@@ -218,8 +219,10 @@ class Simulation:
         if declared is not None:  # a bound for each institution; the holder of all has more records
             together = declared * len(self.federation.data)
             setup = replace(setup, policy=replace(setup.policy, public_n=together))
+        # Baselines are of no institution's speed
+        client = replace(self.plan.client, steps_within_s=None)
         comparison = Comparison(
-            plan=self.plan,
+            plan=replace(self.plan, client=client),
             settings=self.run.config.server,
             federation=self.federation,
             setup=setup,
@@ -312,7 +315,13 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         trainer=trainer,
         make_trainer=functools.partial(build_trainer, plan, config.trainer),
         initial=initial,
-        setup=replace(setup, ledgers=ledgers, faults=faults, states=states),
+        setup=replace(
+            setup,
+            ledgers=ledgers,
+            faults=faults,
+            states=states,
+            delays=delays_of(config, run.secret) if timeline else None,
+        ),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
         ray=config.simulation.ray,

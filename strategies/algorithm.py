@@ -96,6 +96,8 @@ class ClientRound:
         extra: extra tensors that the server sends.
         kept: what this institution kept after the round before.
         steps: number of local steps K.
+        taken_fn: number of steps that the last training took, where time may have ended it early;
+            None: all K.
         learning_rate: of the local steps.
         place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
         records: training records; None unless the algorithm declares that it reads them.
@@ -112,6 +114,12 @@ class ClientRound:
     records: Records | None = None
     server_round: int = 1
     memory: Memory = field(default_factory=dict)
+    taken_fn: Callable[[], int] | None = None
+
+    @property
+    def steps_taken(self) -> int:
+        """Number of steps that the last training took, at most ``steps``."""
+        return self.steps if self.taken_fn is None else self.taken_fn()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +130,13 @@ class ClientResult:
         update: local minus global, or the algorithm's sums; goes to the coordinator.
         extra: extra tensors that go with it.
         kept: what stays at the institution until its next round.
+        steps: number of local steps in it; None: all that were to be taken.
     """
 
     update: Tensors
     extra: Tensors = field(default_factory=dict)
     kept: Tensors = field(default_factory=dict)
+    steps: int | None = None
 
 
 ClientFn = Callable[[ClientRound, TrainFn], ClientResult]

@@ -24,12 +24,15 @@ class ClientUpdate:
         tensors: local minus global, and any extra tensors beside it.
         num_examples: its declared number of training records, >= 1.
         discount: what its tensors are multiplied by, in (0, 1]; its weight stays.
+        steps: number of local steps in it, as the institution tells it, >= 1; None where all take
+            what was planned.
     """
 
     client: str
     tensors: Tensors
     num_examples: int
     discount: float = 1.0
+    steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

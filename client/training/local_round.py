@@ -1,11 +1,12 @@
 """One institution's round: an algorithm's client part, with the trainer in its hands."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.alternating import trainer_of_round
+from confide.client.training.pace import Pace
 from confide.client.training.self_training import pseudo_labelled
 from confide.client.training.trainer import Trainer
 from confide.config.strategies.strategy import ALGORITHMS
@@ -37,7 +38,7 @@ class RoundInputs:
     memory: Memory = field(default_factory=dict)
 
 
-def local_round(
+def local_round(  # noqa: PLR0913 - what a round consists of
     trainer: Trainer,
     inputs: RoundInputs,
     data: InstitutionData,
@@ -45,6 +46,7 @@ def local_round(
     plan: TrainingPlan,
     schedule: LocalSchedule,
     secret: bytes,
+    within_s: float | None = None,
 ) -> ClientResult:
     """Run the client part of the plan's algorithm.
 
@@ -55,13 +57,14 @@ def local_round(
         plan: names the algorithm.
         schedule: steps, batches, noise.
         secret: 32 bytes that this round's randomness derives from, used for no other round.
+        within_s: seconds after which no further step is taken; None for all steps.
 
     Raises:
         PrivacyError: if the client part trains twice under privacy: one training is accounted for.
     """
     # Labels are what the whole model is sure of, whichever part has its turn
     trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
-    trainer = trainer_of_round(trainer, inputs.server_round)
+    trainer, pace = trainer_of_round(trainer, inputs.server_round), Pace(within_s)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         number = next(trainings)
@@ -79,6 +82,7 @@ def local_round(
             secret=derive_key(secret, "training", number) if number else secret,
             groups=data.groups,
             change_gradient=change_gradient,
+            pace=pace,
         )
 
     # Under privacy records reach a client part only by the clipped, noisy sum of its training.
@@ -93,10 +97,12 @@ def local_round(
         records=trainer.records(inputs.params, data.train) if reads_records else None,
         server_round=inputs.server_round,
         memory=inputs.memory if reads_records else {},
+        taken_fn=lambda: pace.taken,
     )
     # What it sums itself adds up in the order that the trainer's sums do
     with threads(trainer.num_threads):
-        return build_algorithm(plan.objective).client(given, train)
+        result = build_algorithm(plan.objective).client(given, train)
+    return replace(result, steps=pace.taken)
 
 
 __all__ = ["RoundInputs", "local_round"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from confide.client.schedule import LocalSchedule
 from confide.client.training.aligned import AlignedRows
 from confide.client.training.base_optimizer import make_optimizer
+from confide.client.training.pace import Pace
 from confide.client.training.passes import Filler
 from confide.client.training.plain_steps import plain_batches, plain_gradients
 from confide.client.training.private.custom_checks import check_losses
@@ -166,6 +167,7 @@ class Trainer:
         secret: bytes,
         groups: Tensor | None = None,
         change_gradient: GradientFn | None = None,
+        pace: Pace | None = None,
     ) -> Tensors:
         """Take a round's local steps.
 
@@ -177,6 +179,7 @@ class Trainer:
             secret: 32 bytes that this training's randomness derives from, used for no other.
             groups: whose each record is, int64 of shape [n]; needed where the unit is a group.
             change_gradient: called before every optimizer step; None leaves gradients as they are.
+            pace: counts steps, and may end them early; None for all.
 
         Returns:
             What was added to ``start``, on the CPU.
@@ -189,14 +192,15 @@ class Trainer:
             self._model.train()
         views = self._workload.views(seed_from(secret, "views"))
         gradients: Iterator[Tensor | None]
+        pace = pace or Pace()
         if plan.private:
             units = Units(examples, groups, plan=plan, views=views)
             gradients = self._private_gradients(
-                optimizer, units, plan=plan, schedule=schedule, secret=secret
+                optimizer, units, plan=plan, schedule=schedule, secret=secret, pace=pace
             )
         else:
             losses_fn = functools.partial(self._checked_losses, self._model)
-            batches = plain_batches(schedule, len(examples), secret)
+            batches = pace.over(plain_batches(schedule, len(examples), secret))
             gradients = plain_gradients(losses_fn, examples, batches, views, compute=self._compute)
         anchors = list(unflatten(loaded, self._shapes).values())
         # Under privacy records reach a step only by the clipped, noisy sum.
@@ -328,6 +332,7 @@ class Trainer:
         plan: TrainingPlan,
         schedule: LocalSchedule,
         secret: bytes,
+        pace: Pace,
     ) -> Iterator[None]:
         """Sample units and write their noisy mean gradient into the parameters, once a step."""
         if self._dp_sgd is None:
@@ -339,7 +344,7 @@ class Trainer:
         masks = KeyedGenerator(derive_key(secret, "mask"))
         # Before every pass too: with views, and large batches, a step has many
         with expect_hook_warning(), self._dp_sgd.losing(self._checked_losses):
-            for _ in range(schedule.steps):
+            for _ in pace.over(range(schedule.steps)):
                 self._check_fn()
                 units.private_gradient(self._dp_sgd, private, masks, schedule.sampling_rate)
                 yield None

@@ -1,5 +1,6 @@
 """Settings of an institution's side: local training, optimizer, ledger and device."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -45,6 +46,48 @@ class ClientConfig:
     sampling_rate: float | None = setting(
         None, "Share q of the training records in one step; null: batch_size / n.", ge=1e-6, le=1
     )
+    steps_within_s: float | None = setting(
+        None,
+        "Seconds for the local steps of one round, virtual ones in a simulation: who has not taken"
+        " all by then sends what it has, one step at least, and says how many; null: all are taken."
+        " Under privacy all are charged.",
+        gt=0,
+        le=1e9,
+    )
+
+    def batch_of(self, num_examples: int) -> tuple[float, int]:
+        """Return the share of the records in a step, in (0, 1], and how many those are, >= 1.
+
+        Args:
+            num_examples: number of training units, n >= 1.
+        """
+        rate = self.sampling_rate
+        if rate is None:
+            rate = min(1.0, self.batch_size / num_examples)
+        return rate, max(1, round(rate * num_examples))
+
+    def planned_steps(self, num_examples: int) -> int:
+        """Return how many steps a round has, >= 1.
+
+        Args:
+            num_examples: number of training units, n >= 1.
+        """
+        if self.local_steps is not None:
+            return self.local_steps
+        _, batch_size = self.batch_of(num_examples)
+        return math.ceil(self.local_epochs * num_examples / batch_size)
+
+    def steps_in(self, num_examples: int, seconds: float) -> int:
+        """Return how many steps fit into ``steps_within_s``, from 1 to those planned.
+
+        Args:
+            num_examples: number of training units, n >= 1.
+            seconds: that all planned steps take, >= 0.
+        """
+        planned, within = self.planned_steps(num_examples), self.steps_within_s
+        if within is None or seconds <= within:
+            return planned
+        return max(1, math.floor(planned * within / seconds))
 
 
 @dataclass

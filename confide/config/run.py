@@ -305,10 +305,18 @@ class Config:
                 f" server.min_clients={least}; lower the latter."
             )
         over = selection.over_selection if isinstance(selection, UniformSelectionConfig) else 1
-        if over > 1 and self.simulation.delays.kind == "none":
+        # Institutions of a deployment are as fast as they are
+        is_timeless = self.simulation.delays.kind == "none" and self.server.kit is None
+        if over > 1 and is_timeless:
             yield (
                 f"strategy.selection.over_selection={over:g}: without delays all answer at once, so"
                 " nobody is first; set simulation/delays=KIND, or over_selection=1."
+            )
+        within_s = self.client.steps_within_s
+        if within_s is not None and is_timeless:
+            yield (
+                f"client.steps_within_s={within_s:g}: without delays steps take no time; set"
+                " simulation/delays=KIND, or leave it out."
             )
         if self.data.validation == 0 and server.keep == "best":
             yield (

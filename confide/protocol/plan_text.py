@@ -39,6 +39,8 @@ def leave_out_young(plan: dict[str, Any]) -> None:
     for name in ("metrics_epsilon", "metrics_every", "edges_epsilon"):
         if plan["privacy"][name] == plainly[name]:
             del plan["privacy"][name]
+    if plan["client"]["steps_within_s"] is None:
+        del plan["client"]["steps_within_s"]
     if plan["backbone"]["row_norm"] is None:
         del plan["backbone"]["row_norm"]
     for name in ("edges", "releases", "gram"):

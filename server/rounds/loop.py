@@ -208,10 +208,12 @@ def finish_round(
     """
     settings, plan = enrolled.job.settings, enrolled.job.plan
     # Before the aggregation: with too few the round is not done, and a resumed run repeats it.
-    if len(tally.accepted) < settings.min_clients:
+    # Of institutions: a buffer may hold several answers of one
+    answered = len({*tally.accepted})
+    if answered < settings.min_clients:
         too_few(
             f"round {tally.server_round}",
-            got=len(tally.accepted),
+            got=answered,
             least=settings.min_clients,
             missing=tally.refused,
         )

@@ -12,7 +12,7 @@ from confide.server.rounds.arrivals import Arrivals, AskFn, Load
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.exchange import Reach
 from confide.simulations.virtual.clock import VirtualClock
-from confide.simulations.virtual.delays import Delays
+from confide.simulations.virtual.delays import Delays, DelaysSource
 from confide.simulations.virtual.events import EventQueue
 from confide.simulations.virtual.rounds import VirtualRounds
 
@@ -48,6 +48,16 @@ class Timeline:
         return replace(reach, clock=clock, collect_fn=rounds.collect, arrivals_fn=arrivals)
 
 
+def delays_of(config: Config, secret: bytes) -> DelaysSource:
+    """Return what the delays of a run are made of.
+
+    Args:
+        config: of the run.
+        secret: of the simulation.
+    """
+    return DelaysSource(config.simulation.delays, derive_key(secret, "delays"))
+
+
 def timeline_of(
     config: Config, plan: TrainingPlan, secret: bytes, checkpoint: Checkpoint | None
 ) -> Timeline | None:
@@ -72,10 +82,10 @@ def timeline_of(
         )
     history = checkpoint.state.history if checkpoint else ()
     return Timeline(
-        delays=Delays(config.simulation.delays, derive_key(secret, "delays")),
+        delays=delays_of(config, secret).open(),
         start=(history[-1].virtual_s or 0.0) if history else 0.0,
         charges=plan.private or keeps_state(plan),
     )
 
 
-__all__ = ["Timeline", "timeline_of"]
+__all__ = ["Timeline", "delays_of", "timeline_of"]

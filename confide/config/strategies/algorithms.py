@@ -76,6 +76,7 @@ class AlgorithmKind(PartKind):
         lossy: whether updates, and the tensors that it starts from, may be rounded on their way:
             neither sums that have to be exact, nor an account that both sides keep, nor steps that
             follow from the noise alone.
+        any_steps: whether clients may take fewer steps than planned, each its own number.
     """
 
     phrase: str = ""
@@ -96,6 +97,7 @@ class AlgorithmKind(PartKind):
     elementwise: bool = False
     any_version: bool = False
     lossy: bool = False
+    any_steps: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -106,6 +108,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         elementwise=True,
         any_version=True,
         lossy=True,
+        any_steps=True,
     ),
     "fedprox": AlgorithmKind(
         schema=FedProxConfig,
@@ -116,6 +119,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         elementwise=True,
         any_version=True,
         lossy=True,
+        any_steps=True,
     ),
     "feddyn": AlgorithmKind(
         schema=FedDynConfig,
@@ -127,6 +131,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its part of the server's correction",
         elementwise=True,
+        any_steps=True,
     ),
     "client_momentum": AlgorithmKind(
         schema=ClientMomentumConfig,
@@ -147,6 +152,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its last part of the server's control variate",
         elementwise=True,
+        any_steps=True,
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,

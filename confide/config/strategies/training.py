@@ -27,6 +27,12 @@ def objective_problems(
     """
     yield from objective.client_problems(client)
     algorithm = ALGORITHMS[objective.kind]
+    if client.steps_within_s is not None and not algorithm.any_steps:
+        fits = " or ".join(name for name, kind in ALGORITHMS.items() if kind.any_steps)
+        yield (
+            f"client.steps_within_s={client.steps_within_s:g}: objective.kind={objective.kind}"
+            f" takes all its steps; leave it out, or set strategy/objective={fits}."
+        )
     if algorithm.needs_gram and not private:
         yield (
             f"objective.kind={objective.kind} weighs noise against curvature; without privacy"
