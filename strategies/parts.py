@@ -20,6 +20,7 @@ def build_part(kind: PartKind, config: Any) -> Any:
     builder = getattr(importlib.import_module(module), name)
     settings = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     del settings["kind"]  # the line was found by it
+    settings.pop("schedule", None)  # of any server optimizer, and so the strategy's
     return builder(**settings)
 
 

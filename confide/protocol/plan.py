@@ -33,13 +33,18 @@ from confide.config.strategies.strategy import (
     objective_of,
     timing_of,
 )
-from confide.config.strategies.training import model_problems, objective_problems, record_problems
+from confide.config.strategies.training import (
+    feature_problems,
+    model_problems,
+    objective_problems,
+    record_problems,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings, written_settings
 from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ProtocolError
-from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle
+from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle, leave_out_schedule
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.released_gram import ReleasedGram
 from confide.releases.table import RELEASES
@@ -169,6 +174,7 @@ class TrainingPlan:
         if self.releases == "quantiles":
             plain["releases"] = _QUANTILES
         leave_out_idle(plain["task"])
+        leave_out_schedule(plain["client"]["optimizer"])
         plain["tuning"] = written_settings(plain["tuning"])
         if plain["objective"] == _PLAIN:
             plain["objective"] = _KEYED_PLAIN
@@ -254,6 +260,7 @@ class TrainingPlan:
         yield from objective_problems(self.objective, self.client, private=self.private)
         yield from model_problems(self.backbone, self.objective, self.num_rounds)
         yield from record_problems(self.task, self.tuning, self.objective)
+        yield from feature_problems(self.task, self.backbone, self.tuning, self.objective)
         if self.edges is not None:
             is_part = self.private and not self.releases
             budget = self.privacy.epsilon if is_part else None

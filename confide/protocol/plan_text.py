@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from confide.config.client import OptimizerConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
@@ -24,6 +25,10 @@ _ONE_VIEW: dict[str, Any] = {
     name: getattr(ImageClassificationConfig, name) for name in ("views", "flip", "shift", "mixup")
 }
 """What a plan of pictures without a word on their views says."""
+
+
+_CONSTANT: dict[str, Any] = dataclasses.asdict(OptimizerConfig().schedule)
+"""What a plan without a word on the learning rates of its rounds says."""
 
 
 def is_table(kind: object) -> bool:
@@ -48,6 +53,12 @@ def leave_out_idle(task: dict[str, Any]) -> None:
         _leave_out({name: idle[name] for name in young}, column)
 
 
+def leave_out_schedule(optimizer: dict[str, Any]) -> None:
+    """Take the learning rates of rounds out of an optimizer that has one rate for all of them."""
+    if optimizer["schedule"] == _CONSTANT:
+        del optimizer["schedule"]
+
+
 def _leave_out(idle: Mapping[str, Any], settings: dict[str, Any]) -> None:
     """Take out what settings say no more than by default."""
     for name, value in idle.items():
@@ -55,4 +66,4 @@ def _leave_out(idle: Mapping[str, Any], settings: dict[str, Any]) -> None:
             del settings[name]
 
 
-__all__ = ["LINEAR", "is_table", "leave_out_idle"]
+__all__ = ["LINEAR", "is_table", "leave_out_idle", "leave_out_schedule"]

@@ -6,6 +6,12 @@ torch is imported.
 
 from dataclasses import dataclass
 
+from confide.config.strategies.drift import (
+    FedExPConfig,
+    FedNovaConfig,
+    MoonConfig,
+    QFedAvgConfig,
+)
 from confide.config.strategies.objectives import (
     BoostingConfig,
     ClientMomentumConfig,
@@ -59,7 +65,14 @@ class AlgorithmKind(PartKind):
         sends: what leaves an institution in a round, for a report.
         elementwise: whether its client part works number by number and trains once, so that it may
             be called for many institutions at once, whose tensors have one more, first dimension;
-            one that reads the number of steps keeps something too (``first_kept``).
+            one that reads the number of steps keeps something too (``first_kept``), or
+            ``reads_steps``.
+        reads_steps: whether what it sends follows from the number of local steps.
+        step_length: whether its server part says how long the step is, for any model, so that the
+            server optimizer has to be plain.
+        only_mean: whether it sends figures beside the update that a mean alone makes sense of, so
+            that no robust rule fits, which sees both as one vector.
+        compares: whether it compares what goes into the model's last layer.
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
         any_version: whether it needs no more of a client than an update of the tensors that it was
             given, so that these may differ from client to client.
@@ -82,6 +95,10 @@ class AlgorithmKind(PartKind):
     exact: bool = False
     elementwise: bool = False
     any_version: bool = False
+    reads_steps: bool = False
+    step_length: bool = False
+    only_mean: bool = False
+    compares: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -130,6 +147,57 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its last part of the server's control variate",
         elementwise=True,
+    ),
+    "fednova": AlgorithmKind(
+        schema=FedNovaConfig,
+        builder="confide.strategies.algorithms.drift.fednova.fednova",
+        name="FedNova",
+        phrase="normalised updates",
+        sentence="Each institution's update was divided by the local steps that were in it, and"
+        " their mean multiplied by the mean number of steps.",
+        sends="updates of trainable tensors and the number of local steps",
+        choice="strategy=fednova",
+        elementwise=True,
+        reads_steps=True,
+        only_mean=True,
+    ),
+    "fedexp": AlgorithmKind(
+        schema=FedExPConfig,
+        builder="confide.strategies.algorithms.drift.fedexp.fedexp",
+        name="FedExP",
+        phrase="extrapolated steps",
+        sentence="The coordinator's step was the longer the more the institutions' updates pointed"
+        " in different directions.",
+        sends="updates of trainable tensors and their squared norms",
+        choice="strategy=fedexp",
+        elementwise=True,
+        step_length=True,
+        only_mean=True,
+    ),
+    "qfedavg": AlgorithmKind(
+        schema=QFedAvgConfig,
+        builder="confide.strategies.algorithms.drift.qfedavg.qfedavg",
+        name="q-FedAvg",
+        phrase="weights by loss",
+        sentence="An institution counted the more, the larger its loss by the global model was.",
+        reads_records=True,
+        sends="updates of trainable tensors, weighted by the loss of its training records,",
+        choice="strategy=qfedavg",
+        under_privacy="strategy=fedavg",
+        step_length=True,
+        only_mean=True,
+    ),
+    "moon": AlgorithmKind(
+        schema=MoonConfig,
+        builder="confide.strategies.algorithms.drift.moon.moon",
+        name="MOON",
+        phrase="a contrastive loss",
+        sentence="A contrastive loss held each institution's representations near the global"
+        " model's and away from those of its own last model.",
+        reads_records=True,
+        choice="strategy=moon",
+        under_privacy="strategy=fedprox",
+        compares=True,
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,
