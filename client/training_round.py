@@ -15,7 +15,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.release import Releases
 from confide.client.reservation import ReservedRound, RoundAccount, RoundKey
 from confide.client.safeguards import Safeguards
-from confide.client.schedule import LocalSchedule
+from confide.client.schedule import LocalSchedule, plan_of_round
 from confide.client.scores import Scored, Scores
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
@@ -49,7 +49,7 @@ class RoundWork:
 
     Attributes:
         request: what was asked.
-        plan: the request's plan.
+        plan: the request's plan, with the learning rate of the round.
         schedule: the work that it comes to here; of all its steps those that are to be taken.
         inputs: the tensors that it starts from.
         data: the institution's records.
@@ -168,7 +168,7 @@ class TrainingRounds:
         )
         return RoundWork(
             request=request,
-            plan=plan,
+            plan=plan_of_round(plan, request.server_round),
             schedule=taken,
             inputs=inputs,
             data=self._data,

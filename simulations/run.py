@@ -56,7 +56,6 @@ from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.records import listed_records
 from confide.simulations.references import reference_scores
 from confide.simulations.virtual.timeline import Timeline, delays_of, timeline_of
-from confide.strategies.parts import build_algorithm
 
 _RUN = "hydra.run.dir"
 _FEW_SIZES = 64

@@ -18,10 +18,11 @@ it.
 Sign convention: an update is local minus global.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn, zeros_like
 
 from confide.protocol.plan import TrainingPlan
@@ -30,6 +31,9 @@ from confide.tasks.task import Batch, Examples
 
 # No parameter of a torch module has a slash in its name.
 _EXTRA = "extra/"
+FIGURE_UNIT = 1024.0
+"""Unit in which single figures travel beside an update, such as a number of steps: bounds on an
+update's values and its norm are meant for an update, and should not meet a figure."""
 _T = TypeVar("_T")
 
 
@@ -42,12 +46,14 @@ class Step:
         start: the tensors that this training began with, in the same order.
         model: the model in training.
         batch: the batch's columns; None unless the algorithm declares that it reads records.
+        places: which training records these are, int64 of shape [b]; None where ``batch`` is.
     """
 
     params: Sequence[nn.Parameter]
     start: Sequence[Tensor]
     model: nn.Module
     batch: Mapping[str, Tensor] | None = None
+    places: Tensor | None = None
 
 
 GradientFn = Callable[[Step], None]
@@ -79,12 +85,29 @@ class Records:
         model: holds the round's global tensors, and is not training.
         outputs_fn: the model's outputs for a batch.
         losses_fn: (outputs, batch) -> loss of each record, shape [b], of the outputs' precision.
+        features_fn: what goes into the model's last layer for a batch, float32 of shape [b, d].
+        load_fn: puts tensors into the model; the next training puts others there.
+        at_once: most records of a batch.
     """
 
     examples: Examples
     model: nn.Module
     outputs_fn: Callable[[Batch], Tensor]
     losses_fn: Callable[[Tensor, Batch], Tensor]
+    features_fn: Callable[[Batch], Tensor]
+    load_fn: Callable[[Tensors], object]
+    at_once: int
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all records, in order, ``at_once`` at a time."""
+        for places in torch.arange(len(self.examples)).split(self.at_once):
+            yield self.examples.take(places)
+
+
+def squared_norm(tensors: Tensors) -> Tensor:
+    """Return the squared L2 norm of all values together, added up in float64: shape [1]."""
+    flat = torch.cat([value.detach().double().flatten() for value in tensors.values()])
+    return flat.square().sum()[None].float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +122,9 @@ class ClientRound:
         taken_fn: number of steps that the last training took, where time may have ended it early;
             None: all K.
         learning_rate: of the local steps.
+        momentum: of the local optimizer, which starts anew each round.
+        square_fn: squared norm of an update, shape [1]; under privacy less what its noise has on
+            average.
         place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
         records: training records; None unless the algorithm declares that it reads them.
         server_round: number of the round, from 1.
@@ -111,6 +137,8 @@ class ClientRound:
     steps: int
     learning_rate: float
     place_fn: Callable[[Tensors], list[Tensor]]
+    momentum: float = 0.0
+    square_fn: Callable[[Tensors], Tensor] = squared_norm
     records: Records | None = None
     server_round: int = 1
     memory: Memory = field(default_factory=dict)
@@ -302,6 +330,7 @@ def split_received(received: DecodedTensors) -> tuple[Tensors, Tensors]:
 
 
 __all__ = [
+    "FIGURE_UNIT",
     "Algorithm",
     "ClientFn",
     "ClientResult",
@@ -323,5 +352,6 @@ __all__ = [
     "split_extra",
     "split_prefix",
     "split_received",
+    "squared_norm",
     "zeros_of",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from confide.config.strategies.schedules import ScheduleConfig
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.protocol.tensors import Shapes, Tensors, shapes_of
 from confide.strategies.aggregators import ExactSum
@@ -50,6 +51,7 @@ class Strategy:
         server_optimizer: how that changes the global tensors.
         objective: the algorithm, as the plan names it.
         timing: when a step is taken.
+        schedule: how long the server optimizer's step is from round to round.
     """
 
     selection: Selection
@@ -57,6 +59,7 @@ class Strategy:
     server_optimizer: ServerOptimizer
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     timing: Timing = field(default_factory=Rounds)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     @property
     def wanted(self) -> int | None:
@@ -159,7 +162,7 @@ class _ComposedRound:
             params, after = self.strategy.server_optimizer.apply(
                 start.params, update, optimizer_state
             )
-            return ServerResult(params=params, optimizer_state=after)
+            return ServerResult(params=self._scheduled(params), optimizer_state=after)
 
         given = ServerRound(
             params=start.params,
@@ -176,6 +179,14 @@ class _ComposedRound:
         kept = self.accumulator.state if isinstance(self.accumulator, Keeping) else {}
         state = result.optimizer_state | prefixed(_ALGORITHM, result.state)
         return result.params, state | prefixed(_AGGREGATOR, kept)
+
+    def _scheduled(self, params: Tensors) -> Tensors:
+        """Go the round's share of a step, which is as long as the optimizer's learning rate."""
+        start = self.start
+        rate = self.strategy.schedule.rate(start.server_round, start.num_rounds)
+        if rate == 1.0:  # the step itself, to the last bit
+            return params
+        return {name: value + rate * (params[name] - value) for name, value in start.params.items()}
 
 
 __all__ = ["Strategy"]

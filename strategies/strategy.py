@@ -134,6 +134,7 @@ class RoundStart:
         cohort: declared numbers of training records of the clients asked.
         max_value: bound on the absolute values that are accepted.
         server_round: number of the round, from 1.
+        num_rounds: rounds of the run; 1 where nobody says.
         plan: what institutions were asked to do; None where nobody needs to know.
         released: what they released before the run, where the algorithm rests on it.
         secret: of the run; random choices of a rule derive from it.
@@ -144,6 +145,7 @@ class RoundStart:
     cohort: Sequence[int]
     max_value: float
     server_round: int
+    num_rounds: int = 1
     plan: TrainingPlan | None = None
     released: Tensors = field(default_factory=dict)
     secret: bytes = field(default=b"", repr=False)

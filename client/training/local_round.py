@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass, field, replace
 
 from confide.client.records.encoded import InstitutionData
-from confide.client.schedule import LocalSchedule
+from confide.client.schedule import LocalSchedule, noise_square
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.pace import Pace
 from confide.client.training.self_training import pseudo_labelled
@@ -14,8 +14,14 @@ from confide.errors import PrivacyError
 from confide.models.compute import threads
 from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors
-from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Memory
+from confide.protocol.tensors import Tensors, num_values
+from confide.strategies.algorithm import (
+    ClientResult,
+    ClientRound,
+    GradientFn,
+    Memory,
+    squared_norm,
+)
 from confide.strategies.parts import build_algorithm
 
 
@@ -87,12 +93,15 @@ def local_round(  # noqa: PLR0913 - what a round consists of
 
     # Under privacy records reach a client part only by the clipped, noisy sum of its training.
     reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
+    noise = noise_square(plan, schedule, values=num_values(trainer.shapes))
     given = ClientRound(
         params=inputs.params,
         extra=inputs.extra,
         kept=inputs.kept,
         steps=schedule.steps,
         learning_rate=plan.client.optimizer.learning_rate,
+        momentum=plan.client.optimizer.momentum,
+        square_fn=lambda update: squared_norm(update) - noise,
         place_fn=trainer.place,
         records=trainer.records(inputs.params, data.train) if reads_records else None,
         server_round=inputs.server_round,

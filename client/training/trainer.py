@@ -29,7 +29,7 @@ from confide.client.training.scoring import Scorer
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
-from confide.models.networks import refuse_batch_norm, trainable
+from confide.models.networks import inputs_of_last, refuse_batch_norm, trainable
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerator, derive_key, seed_from
 from confide.protocol.plan import TrainingPlan
@@ -207,8 +207,14 @@ class Trainer:
         reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
         for indices in gradients:
             if change_gradient is not None:
-                batch = examples.take(indices) if reads_records and indices is not None else None
-                step = Step(params=self._params, start=anchors, model=self._model, batch=batch)
+                places = indices if reads_records else None
+                step = Step(
+                    params=self._params,
+                    start=anchors,
+                    model=self._model,
+                    batch=None if places is None else examples.take(places),
+                    places=places,
+                )
                 change_gradient(step)
             optimizer.step()
             if not plan.private:  # else they are the private optimizer's to forget
@@ -299,6 +305,11 @@ class Trainer:
             model=self._model,
             outputs_fn=self._checked_outputs,
             losses_fn=self._task.loss,
+            features_fn=lambda batch: inputs_of_last(
+                self._model, functools.partial(self._checked_outputs, batch)
+            ),
+            load_fn=self._load,
+            at_once=self._compute.physical_batch_size,
         )
 
     def _checked_outputs(self, batch: Batch) -> Tensor:

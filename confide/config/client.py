@@ -1,10 +1,12 @@
 """Settings of an institution's side: local training, optimizer, ledger and device."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
+from confide.config.strategies.schedules import ScheduleConfig
 
 
 @dataclass
@@ -17,6 +19,7 @@ class OptimizerConfig:
     learning_rate: float = setting(0.1, "Client learning rate.", gt=0, le=1e4)
     momentum: float = setting(0.0, "Momentum of SGD.", ge=0, lt=1)
     weight_decay: float = setting(0.0, "L2 penalty (sgd, adam) or decoupled decay (adamw).", ge=0)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass
@@ -136,3 +139,19 @@ class TrainerConfig:
         "Folder in which features of a frozen backbone are cached, by content hash; null: no"
         " cache.",
     )
+
+
+def gradient_weights(steps: int, momentum: float) -> Iterator[float]:
+    """Yield the weight of each step's gradient in an update by SGD, the last step's first.
+
+    Args:
+        steps: of the round, >= 1.
+        momentum: in [0, 1); it starts anew with the round.
+
+    >>> list(gradient_weights(3, 0.5))
+    [1.0, 1.5, 1.75]
+    """
+    weight = 0.0
+    for _ in range(steps):
+        weight = momentum * weight + 1.0
+        yield weight

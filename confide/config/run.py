@@ -33,7 +33,12 @@ from confide.config.strategies.strategy import (
     timing_of,
 )
 from confide.config.strategies.timings import BufferedTimingConfig, timing_problems
-from confide.config.strategies.training import model_problems, objective_problems, record_problems
+from confide.config.strategies.training import (
+    feature_problems,
+    model_problems,
+    objective_problems,
+    record_problems,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
@@ -88,6 +93,7 @@ class Config:
             yield f"strategy.{problem}"
         yield from self._tree_problems()
         yield from self._recipe_problems()
+        yield from self._schedule_problems()
         yield from self._count_problems()
         if self.privacy.unit == "group" and self.data.group_column is None:
             yield (
@@ -139,7 +145,9 @@ class Config:
                 f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
                 f" tuning={' or '.join(backbone.tunings)}."
             )
-        yield from record_problems(self.task, self.tuning, objective_of(self.strategy))
+        objective = objective_of(self.strategy)
+        yield from record_problems(self.task, self.tuning, objective)
+        yield from feature_problems(self.task, self.backbone, self.tuning, objective)
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""
@@ -223,6 +231,16 @@ class Config:
                 f"server.patience={self.server.patience}: {key} means the models of the last rounds"
                 " it has planned; set server.patience=null."
             )
+
+    def _schedule_problems(self) -> Iterator[str]:
+        """Yield learning rates that would warm up for as long as the run lasts."""
+        rates = {"client.optimizer": self.client.optimizer.schedule}
+        if isinstance(self.strategy, ComposedStrategyConfig):
+            rates["strategy.server_optimizer"] = self.strategy.server_optimizer.schedule
+        for name, schedule in rates.items():
+            problem = schedule.problem(self.server.num_rounds)
+            if problem is not None:
+                yield f"{name}.schedule.{problem}"
 
     @property
     def baselines(self) -> Sequence[str]:

@@ -37,7 +37,12 @@ from confide.config.strategies.strategy import (
     objective_of,
     timing_of,
 )
-from confide.config.strategies.training import model_problems, objective_problems, record_problems
+from confide.config.strategies.training import (
+    feature_problems,
+    model_problems,
+    objective_problems,
+    record_problems,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings, written_settings
@@ -263,6 +268,7 @@ class TrainingPlan:
         yield from model_problems(self.backbone, self.objective, self.num_rounds)
         yield from record_problems(self.task, self.tuning, self.objective)
         yield from codec_problems(self.objective, self.tuning, self.upload, self.download)
+        yield from feature_problems(self.task, self.backbone, self.tuning, self.objective)
         if self.edges is not None:
             is_part = self.private and not self.releases
             budget = self.privacy.epsilon if is_part else None

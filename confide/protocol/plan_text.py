@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from confide.config.client import OptimizerConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
@@ -27,6 +28,10 @@ _ONE_VIEW: dict[str, Any] = {
 """What a plan of pictures without a word on their views says."""
 
 
+_CONSTANT: dict[str, Any] = dataclasses.asdict(OptimizerConfig().schedule)
+"""What a plan without a word on the learning rates of its rounds says."""
+
+
 def is_table(kind: object) -> bool:
     """Say whether tasks of a kind have numeric columns, a kind of somebody's own included."""
     entry = TASKS.get(kind) if isinstance(kind, str) else None
@@ -41,6 +46,9 @@ def leave_out_young(plan: dict[str, Any]) -> None:
             del plan["privacy"][name]
     if plan["client"]["steps_within_s"] is None:
         del plan["client"]["steps_within_s"]
+    # One rate for all rounds needs no schedule
+    if plan["client"]["optimizer"]["schedule"] == _CONSTANT:
+        del plan["client"]["optimizer"]["schedule"]
     if plan["backbone"]["row_norm"] is None:
         del plan["backbone"]["row_norm"]
     for name in ("edges", "releases", "gram"):

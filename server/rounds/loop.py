@@ -191,6 +191,7 @@ def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> R
         cohort=[enrolled.clients.num_examples[name] for name in cohort],
         max_value=enrolled.job.settings.max_update_value,
         server_round=state.server_round + 1,
+        num_rounds=enrolled.job.settings.num_rounds,
         plan=enrolled.job.plan,
         released=enrolled.job.released,
         secret=enrolled.job.secret,

@@ -18,8 +18,9 @@ from itertools import islice
 import torch
 from flwr.clientapp import ClientApp
 
-from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.cohort import CohortProgram
 from confide.client.batched.cuda import card_of
+from confide.client.batched.result import CohortResult
 from confide.client.batched.stack import LinearStack, stack_of
 from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData

@@ -8,6 +8,12 @@ import importlib
 from dataclasses import dataclass, fields
 from typing import Any
 
+from confide.config.strategies.drift import (
+    FedExPConfig,
+    FedNovaConfig,
+    MoonConfig,
+    QFedAvgConfig,
+)
 from confide.config.strategies.objectives import (
     BoostingConfig,
     ClientMomentumConfig,
@@ -43,6 +49,7 @@ class PartKind:
         builder = getattr(importlib.import_module(module), name)
         settings = {item.name: getattr(config, item.name) for item in fields(config)}
         del settings["kind"]  # the line was found by it
+        settings.pop("schedule", None)  # of any server optimizer, and so the strategy's
         return builder(**settings)
 
 
@@ -69,7 +76,14 @@ class AlgorithmKind(PartKind):
         sends: what leaves an institution in a round, for a report.
         elementwise: whether its client part works number by number and trains once, so that it may
             be called for many institutions at once, whose tensors have one more, first dimension;
-            one that reads the number of steps keeps something too (``first_kept``).
+            one that reads the number of steps keeps something too (``first_kept``), or
+            ``reads_steps``.
+        reads_steps: whether what it sends follows from the number of local steps.
+        step_length: whether its server part says how long the step is, for any model, so that the
+            server optimizer has to be plain.
+        only_mean: whether it sends figures beside the update that a mean alone makes sense of, so
+            that no robust rule fits, which sees both as one vector.
+        compares: whether it compares what goes into the model's last layer.
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
         any_version: whether it needs no more of a client than an update of the tensors that it was
             given, so that these may differ from client to client.
@@ -98,6 +112,10 @@ class AlgorithmKind(PartKind):
     any_version: bool = False
     lossy: bool = False
     any_steps: bool = False
+    reads_steps: bool = False
+    step_length: bool = False
+    only_mean: bool = False
+    compares: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -153,6 +171,58 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         remains="its last part of the server's control variate",
         elementwise=True,
         any_steps=True,
+    ),
+    "fednova": AlgorithmKind(
+        schema=FedNovaConfig,
+        builder="confide.strategies.algorithms.drift.fednova.fednova",
+        name="FedNova",
+        phrase="normalised updates",
+        sentence="Each institution's update was divided by the local steps that were in it, and"
+        " their mean multiplied by the mean number of steps.",
+        sends="updates of trainable tensors and the number of local steps",
+        choice="strategy=fednova",
+        elementwise=True,
+        any_steps=True,
+        reads_steps=True,
+        only_mean=True,
+    ),
+    "fedexp": AlgorithmKind(
+        schema=FedExPConfig,
+        builder="confide.strategies.algorithms.drift.fedexp.fedexp",
+        name="FedExP",
+        phrase="extrapolated steps",
+        sentence="The coordinator's step was the longer the more the institutions' updates pointed"
+        " in different directions.",
+        sends="updates of trainable tensors and their squared norms",
+        choice="strategy=fedexp",
+        elementwise=True,
+        step_length=True,
+        only_mean=True,
+    ),
+    "qfedavg": AlgorithmKind(
+        schema=QFedAvgConfig,
+        builder="confide.strategies.algorithms.drift.qfedavg.qfedavg",
+        name="q-FedAvg",
+        phrase="weights by loss",
+        sentence="An institution counted the more, the larger its loss by the global model was.",
+        reads_records=True,
+        sends="updates of trainable tensors, weighted by the loss of its training records,",
+        choice="strategy=qfedavg",
+        under_privacy="strategy=fedavg",
+        step_length=True,
+        only_mean=True,
+    ),
+    "moon": AlgorithmKind(
+        schema=MoonConfig,
+        builder="confide.strategies.algorithms.drift.moon.moon",
+        name="MOON",
+        phrase="a contrastive loss",
+        sentence="A contrastive loss held each institution's representations near the global"
+        " model's and away from those of its own last model.",
+        reads_records=True,
+        choice="strategy=moon",
+        under_privacy="strategy=fedprox",
+        compares=True,
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,

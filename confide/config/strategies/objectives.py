@@ -176,6 +176,9 @@ def _one_step_problems(
         "optimizer.momentum": (optimizer.momentum, 0.0),
         "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
     }
+    found |= {
+        f"optimizer.{name}": pair for name, pair in optimizer.schedule.beside_constant.items()
+    }
     wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
     if wrong:
         said = ", ".join(f"{name}={value}" for name, (value, _) in wrong.items())

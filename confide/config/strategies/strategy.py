@@ -34,6 +34,7 @@ from confide.config.strategies.objectives import (
     ScaffoldConfig,
     part_name,
 )
+from confide.config.strategies.schedules import ScheduleConfig
 from confide.config.strategies.timings import (
     BufferedTimingConfig,
     FedAsyncTimingConfig,
@@ -79,6 +80,7 @@ class ServerOptimizerConfig:
     """A server optimizer."""
 
     kind: str = setting("???", CHOSEN_BY_GROUP.format(group="server_optimizer"))
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass
@@ -213,7 +215,13 @@ class ComposedStrategyConfig(StrategyConfig):
                 f" aggregator.kind={aggregator.kind} is none; set strategy/mixing=none, or choose a"
                 " rule such as strategy/aggregator=trimmed_mean."
             )
-        if algorithm is not None and algorithm.own_step:
+        if algorithm is not None and algorithm.only_mean and isinstance(aggregator, RobustConfig):
+            yield (
+                f"aggregator.kind={aggregator.kind}: a robust rule sees an update and the figures"
+                f" that objective.kind={self.objective.kind} sends beside it as one vector; set"
+                " strategy/aggregator=weighted_mean, or strategy/objective=plain."
+            )
+        if algorithm is not None and (algorithm.own_step or algorithm.step_length):
             yield from self._step_problems()
         if algorithm is not None and algorithm.exact:
             yield from self._exact_problems()
@@ -262,13 +270,15 @@ class ComposedStrategyConfig(StrategyConfig):
     def _step_problems(self) -> Iterator[str]:
         """Yield what the coordinator's optimizer would change of an algorithm's own steps."""
         optimizer, plain = self.server_optimizer, SgdConfig()
-        names = ("learning_rate", "momentum") if isinstance(optimizer, SgdConfig) else ("kind",)
-        wrong = [name for name in names if getattr(optimizer, name) != getattr(plain, name)]
+        names = ["learning_rate", "momentum"] if isinstance(optimizer, SgdConfig) else ["kind"]
+        found = {name: (getattr(optimizer, name), getattr(plain, name)) for name in names}
+        found |= optimizer.schedule.beside_constant
+        wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
         if wrong:
             said = ", ".join(
-                f"server_optimizer.{name}={getattr(optimizer, name)}" for name in wrong
+                f"server_optimizer.{name}={value}" for name, (value, _) in wrong.items()
             )
-            rights = ", ".join(f"{name}={getattr(plain, name)}" for name in wrong)
+            rights = ", ".join(f"{name}={right}" for name, (_, right) in wrong.items())
             kind = self.objective.kind
             own = " (its momentum is objective.momentum)" * hasattr(self.objective, "momentum")
             yield (

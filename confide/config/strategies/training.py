@@ -83,6 +83,27 @@ def record_problems(
         )
 
 
+def feature_problems(
+    task: TaskConfig, backbone: BackboneConfig, tuning: TuningConfig, objective: ObjectiveConfig
+) -> Iterator[str]:
+    """Yield why an algorithm that compares representations finds none that training changes."""
+    kind, algorithm = BACKBONES.get(backbone.kind), ALGORITHMS.get(objective.kind)
+    if kind is None or algorithm is None or not algorithm.compares:  # reported as out of range
+        return
+    wrong = None
+    if not kind.has_features:
+        wrong = f"backbone.kind={backbone.kind} has none"
+    elif tuning.kind == "head":
+        wrong = "tuning.kind=head leaves it as it is"
+    elif task.kind == "token_classification":
+        wrong = f"task.kind={task.kind} has one for each token"
+    if wrong is not None:
+        yield (
+            f"objective.kind={objective.kind} compares what goes into the last layer, one vector a"
+            f" record, and {wrong}; choose strategy=fedprox, or a model such as backbone=mlp."
+        )
+
+
 def model_problems(
     backbone: BackboneConfig, objective: ObjectiveConfig, num_rounds: int
 ) -> Iterator[str]:
@@ -117,4 +138,4 @@ def model_problems(
         )
 
 
-__all__ = ["model_problems", "objective_problems", "record_problems"]
+__all__ = ["feature_problems", "model_problems", "objective_problems", "record_problems"]
