@@ -31,7 +31,12 @@ from confide.config.strategies.strategy import (
     timing_of,
 )
 from confide.config.strategies.timings import BufferedTimingConfig, timing_problems
-from confide.config.strategies.training import model_problems, objective_problems, record_problems
+from confide.config.strategies.training import (
+    model_problems,
+    objective_problems,
+    record_problems,
+    tuning_problems,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
@@ -135,7 +140,9 @@ class Config:
                 f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
                 f" tuning={' or '.join(backbone.tunings)}."
             )
-        yield from record_problems(self.task, self.tuning, objective_of(self.strategy))
+        objective = objective_of(self.strategy)
+        yield from record_problems(self.task, self.tuning, objective)
+        yield from tuning_problems(self.tuning, objective)
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""

@@ -10,7 +10,9 @@ from confide.config.strategies.objectives import (
     BoostingConfig,
     ClientMomentumConfig,
     FedDynConfig,
+    FedExLoraConfig,
     FedProxConfig,
+    FloraConfig,
     GradientAdamConfig,
     GradientSumConfig,
     NewtonConfig,
@@ -61,6 +63,9 @@ class AlgorithmKind(PartKind):
             be called for many institutions at once, whose tensors have one more, first dimension;
             one that reads the number of steps keeps something too (``first_kept``).
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
+        tuning: the only kind of tuning that it is for; empty for any.
+        each_update: whether it averages something of each update beside it, as no rule but the
+            weighted mean does.
         any_version: whether it needs no more of a client than an update of the tensors that it was
             given, so that these may differ from client to client.
     """
@@ -82,6 +87,8 @@ class AlgorithmKind(PartKind):
     exact: bool = False
     elementwise: bool = False
     any_version: bool = False
+    tuning: str = ""
+    each_update: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -130,6 +137,34 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its last part of the server's control variate",
         elementwise=True,
+    ),
+    "fedex_lora": AlgorithmKind(
+        schema=FedExLoraConfig,
+        builder="confide.strategies.algorithms.exact_lora.fedex_lora",
+        name="FedEx-LoRA",
+        phrase="adapters whose products are averaged",
+        sentence="Adapters were averaged, and what their mean leaves out of the mean of their"
+        " products was added to the weights that they belong to.",
+        tuning="lora_exact",
+        each_update=True,
+        own_step=True,
+        any_model=True,
+        own_recipe=True,
+        choice="strategy=fedex_lora",
+    ),
+    "flora": AlgorithmKind(
+        schema=FloraConfig,
+        builder="confide.strategies.algorithms.exact_lora.flora",
+        name="FLoRA",
+        phrase="adapters that are multiplied out",
+        sentence="After each round the mean of the adapters' products was added to the weights that"
+        " they belong to, and adapters started anew.",
+        tuning="lora_exact",
+        each_update=True,
+        own_step=True,
+        any_model=True,
+        own_recipe=True,
+        choice="strategy=flora",
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,

@@ -205,6 +205,16 @@ class ComposedStrategyConfig(StrategyConfig):
                 f" aggregator.kind={aggregator.kind} is none; set strategy/mixing=none, or choose a"
                 " rule such as strategy/aggregator=trimmed_mean."
             )
+        if (
+            algorithm is not None
+            and algorithm.each_update
+            and aggregator.kind != WeightedMeanConfig().kind
+        ):
+            yield (
+                f"aggregator.kind={aggregator.kind}: objective.kind={self.objective.kind} averages"
+                " products of each institution's adapters, by the weights of a mean; set"
+                " strategy/aggregator=weighted_mean, or another strategy."
+            )
         if algorithm is not None and algorithm.own_step:
             yield from self._step_problems()
         if algorithm is not None and algorithm.exact:

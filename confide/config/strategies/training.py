@@ -62,6 +62,11 @@ def record_problems(
             f" tensors, and tuning={tuning.kind} trains a part of them in each; choose"
             " strategy=fedavg or fedprox, or tuning=lora."
         )
+    if algorithm is not None and algorithm.tuning not in ("", tuning.kind):
+        yield (
+            f"objective.kind={objective.kind} is defined for tuning={algorithm.tuning}, and"
+            f" tuning.kind={tuning.kind}; set tuning={algorithm.tuning}, or strategy=fedavg."
+        )
     if task.self_training is None:
         return
     key = f"task.self_training={task.self_training:g}"
@@ -74,6 +79,16 @@ def record_problems(
         yield (
             f"{key}: records of task.kind={task.kind} are made of a source's rows, labels and all;"
             " leave it out."
+        )
+
+
+def tuning_problems(tuning: TuningConfig, objective: ObjectiveConfig) -> Iterator[str]:
+    """Yield why a kind of tuning is nothing without an algorithm, which a run does not name."""
+    own = [name for name, kind in ALGORITHMS.items() if kind.tuning == tuning.kind]
+    if own and objective.kind not in own:
+        yield (
+            f"tuning={tuning.kind} sends what objective.kind={objective.kind} never changes; set"
+            f" strategy={' or '.join(own)}, or tuning=lora."
         )
 
 
@@ -111,4 +126,4 @@ def model_problems(
         )
 
 
-__all__ = ["model_problems", "objective_problems", "record_problems"]
+__all__ = ["model_problems", "objective_problems", "record_problems", "tuning_problems"]

@@ -1,5 +1,6 @@
 """Settings of low-rank adapters."""
 
+import math
 from dataclasses import dataclass, replace
 
 from confide.config.fields import setting
@@ -31,6 +32,11 @@ class LoraConfig(TuningConfig):
         # What plans have always said means the family's own names, of which these are BERT's
         if self.target_modules == OF_BERT:
             self.target_modules = None
+
+    @property
+    def scale(self) -> float:
+        """What the product of an adapter's halves counts, > 0."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 @dataclass
@@ -69,4 +75,17 @@ class AlternatingLoraConfig(LoraConfig):
     )
 
 
-__all__ = ["OF_BERT", "AlternatingLoraConfig", "FfaLoraConfig", "LoraConfig"]
+@dataclass
+class ExactLoraConfig(LoraConfig):
+    """Low-rank adapters, the weights that they belong to, and the head.
+
+    What the mean of adapters leaves out is added to those weights by the coordinator: strategies
+    fedex_lora and flora. They are trained by nobody, and travel to institutions alone.
+    """
+
+    kind: str = setting(
+        "lora_exact", "Chosen by its group: tuning=lora_exact.", choices=("lora_exact",)
+    )
+
+
+__all__ = ["OF_BERT", "AlternatingLoraConfig", "ExactLoraConfig", "FfaLoraConfig", "LoraConfig"]

@@ -11,6 +11,7 @@ from confide.config.tunings.bottleneck import BottleneckConfig
 from confide.config.tunings.lora import (
     OF_BERT,
     AlternatingLoraConfig,
+    ExactLoraConfig,
     FfaLoraConfig,
     LoraConfig,
 )
@@ -91,6 +92,18 @@ TUNINGS: dict[str, TuningKind] = {
         folder="adapter",
         # B first: it starts at zero, so that A has no gradient before
         turns=(".lora_A.", ".lora_B."),
+    ),
+    "lora_exact": TuningKind(
+        schema=ExactLoraConfig,
+        tune="confide.models.tuning.lora.add_exact_lora",
+        described=(
+            "rank-{tuning.rank} adapters, averaged exactly by the weights that they belong to, and"
+            " a head on the backbone {backbone}"
+        ),
+        learning_rates=(0.1, 0.5),
+        forms=("merged", "onnx", "int8"),  # the backbone's own weights are no longer what it adapts
+        # In every round: local steps never change them
+        turns=(".base_layer.weight",),
     ),
     "bottleneck": TuningKind(
         schema=BottleneckConfig,
