@@ -151,6 +151,7 @@ class TrainingRounds:
             kept=kept,
             server_round=request.server_round,
             memory=self._memory,
+            institution=self._name,
         )
         return RoundWork(
             request=request,

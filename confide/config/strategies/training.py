@@ -55,12 +55,14 @@ def record_problems(
             " backbone computes once a picture, before any view of it; set task.views=1, or"
             " tuning=lora."
         )
+    yield from tuning.problems()
     kind, algorithm = TUNINGS.get(tuning.kind), ALGORITHMS.get(objective.kind)
-    if kind is not None and kind.turns and algorithm is not None and algorithm.remains:
+    is_part = kind is not None and bool(kind.turns or getattr(tuning, "ranks", None))
+    if is_part and algorithm is not None and algorithm.remains:
         yield (
             f"objective.kind={objective.kind} keeps something of each round for all trained"
             f" tensors, and tuning={tuning.kind} trains a part of them in each; choose"
-            " strategy=fedavg or fedprox, or tuning=lora."
+            " strategy=fedavg or fedprox, or tuning=lora without tuning.ranks."
         )
     if algorithm is not None and algorithm.tuning not in ("", tuning.kind):
         yield (

@@ -172,9 +172,11 @@ def written_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a tuning as plans have always written them."""
     if values["kind"] in _FIRST_KINDS:
         return {**values, **_OF_LORA}
+    # A setting that is younger than plans with adapters: where it says nothing, it is not there
+    written = {key: value for key, value in values.items() if key != "ranks" or value}
     if values["kind"] != "lora":
-        return dict(values)
-    written = {**values, "target_modules": values["target_modules"] or OF_BERT}
+        return written
+    written["target_modules"] = values["target_modules"] or OF_BERT
     if not values["rank_stabilised"]:
         del written["rank_stabilised"]
     return written
