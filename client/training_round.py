@@ -165,6 +165,7 @@ class TrainingRounds:
             kept=kept.algorithm,
             server_round=request.server_round,
             memory=self._memory,
+            institution=self._name,
         )
         return RoundWork(
             request=request,

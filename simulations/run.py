@@ -20,6 +20,7 @@ from confide.config.run import Config
 from confide.config.simulation import POOLED
 from confide.config.strategies.aggregators import num_withstood
 from confide.config.strategies.strategy import timing_of
+from confide.config.tunings.named import check_named
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
@@ -308,6 +309,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         task=plan.task,
         withstood=num_withstood(getattr(config.strategy, "aggregator", None)),
     )
+    check_named(plan.tuning, records.data)
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(
         data=taking_part if attack is None else attack.poisoned(taking_part),

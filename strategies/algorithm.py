@@ -256,6 +256,10 @@ def _no_shapes(shapes: Shapes) -> Shapes:
     return {}
 
 
+def _all_shapes(shapes: Shapes) -> Shapes:
+    return shapes
+
+
 def _never(state: Tensors) -> bool:
     return False
 
@@ -277,6 +281,11 @@ class Algorithm:
             institution scores; None for the global ones.
         finished_fn: from the server part's state, whether there is nothing left to do, so that the
             run ends before its last round.
+        update_shapes: of an update, from the model's: tensors that no client changes need not be
+            in it.
+        averaged_fn: from what one client sends, what is averaged beside it by the same weights.
+            It need not be linear, so every update has to come by itself; its names are none of the
+            client's extra tensors'.
         sum_shapes: from the model's shapes, those of the sums that clients send in place of an
             update; None where they send an update. A sum's values are multiples of 2^-24, at most
             1 in size.
@@ -292,6 +301,8 @@ class Algorithm:
     returned_shapes: Callable[[Shapes], Shapes] = _no_shapes
     predict_with: Callable[[Tensors, Tensors], Tensors] | None = None
     finished_fn: Callable[[Tensors], bool] = _never
+    update_shapes: Callable[[Shapes], Shapes] = _all_shapes
+    averaged_fn: Callable[[Tensors], Tensors] | None = None
     sum_shapes: Callable[[Shapes], Shapes] | None = None
 
     def request_shapes(self, shapes: Shapes) -> Shapes:
@@ -300,7 +311,7 @@ class Algorithm:
 
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client sends back, from the model's."""
-        sent = shapes if self.sum_shapes is None else self.sum_shapes(shapes)
+        sent = (self.sum_shapes or self.update_shapes)(shapes)
         return sent | prefixed(_EXTRA, self.returned_shapes(shapes))
 
 

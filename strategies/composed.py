@@ -8,7 +8,7 @@ from torch import Tensor
 from confide.config.strategies.schedules import ScheduleConfig
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.protocol.tensors import Shapes, Tensors, shapes_of
-from confide.strategies.aggregators import ExactSum
+from confide.strategies.aggregators import ExactSum, WeightedMean
 from confide.strategies.algorithm import (
     Algorithm,
     Participation,
@@ -19,6 +19,7 @@ from confide.strategies.algorithm import (
     split_extra,
     split_prefix,
 )
+from confide.strategies.mean_beside import MeanBeside
 from confide.strategies.parts import build_algorithm
 from confide.strategies.strategy import (
     Accumulator,
@@ -78,8 +79,14 @@ class Strategy:
 
     @property
     def _aggregator(self) -> Aggregator:
-        """The rule; sums over records are added up whatever an institution weighs."""
-        return self.aggregator if self.algorithm.sum_shapes is None else ExactSum()
+        """The rule, or what the algorithm needs in its place."""
+        algorithm, rule = self.algorithm, self.aggregator
+        if algorithm.sum_shapes is not None:
+            return ExactSum()
+        # Beside any other rule there is nothing to average, as the config was checked
+        if algorithm.averaged_fn is not None and isinstance(rule, WeightedMean):
+            return MeanBeside(rule=rule, averaged_fn=algorithm.averaged_fn)
+        return rule
 
     def init(self, params: Tensors) -> Tensors:
         """Return the first state of the server optimizer, the algorithm and the rule."""

@@ -7,6 +7,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, noise_square
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.pace import Pace
+from confide.client.training.ranks import holding, masks_of, padded
 from confide.client.training.self_training import pseudo_labelled
 from confide.client.training.trainer import Trainer
 from confide.config.strategies.strategy import ALGORITHMS
@@ -35,6 +36,7 @@ class RoundInputs:
         kept: what the institution kept after the round before.
         server_round: number of the round, from 1.
         memory: of the institution's client part; saves work, and decides nothing.
+        institution: its name, by which a plan may have it train a part of the tensors.
     """
 
     params: Tensors
@@ -42,6 +44,7 @@ class RoundInputs:
     kept: Tensors = field(default_factory=dict)
     server_round: int = 1
     memory: Memory = field(default_factory=dict)
+    institution: str = ""
 
 
 def local_round(  # noqa: PLR0913 - what a round consists of
@@ -71,6 +74,7 @@ def local_round(  # noqa: PLR0913 - what a round consists of
     # Labels are what the whole model is sure of, whichever part has its turn
     trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
     trainer, pace = trainer_of_round(trainer, inputs.server_round), Pace(within_s)
+    masks = masks_of(plan.tuning, inputs.institution, trainer.shapes)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         number = next(trainings)
@@ -79,7 +83,7 @@ def local_round(  # noqa: PLR0913 - what a round consists of
                 f"objective.kind={plan.objective.kind} trains more than once a round, and privacy"
                 " accounts for one training; set privacy=none, or another algorithm."
             )
-        return trainer.train(
+        update = trainer.train(
             start,
             examples,
             plan=plan,
@@ -87,9 +91,10 @@ def local_round(  # noqa: PLR0913 - what a round consists of
             # The first keeps the round's own secret; another's batches must differ.
             secret=derive_key(secret, "training", number) if number else secret,
             groups=data.groups,
-            change_gradient=change_gradient,
             pace=pace,
+            change_gradient=holding(trainer, masks, change_gradient),
         )
+        return padded(update, masks)
 
     # Under privacy records reach a client part only by the clipped, noisy sum of its training.
     reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private

@@ -38,6 +38,7 @@ from confide.config.strategies.training import (
     model_problems,
     objective_problems,
     record_problems,
+    tuning_problems,
 )
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
@@ -148,6 +149,8 @@ class Config:
         objective = objective_of(self.strategy)
         yield from record_problems(self.task, self.tuning, objective)
         yield from feature_problems(self.task, self.backbone, self.tuning, objective)
+        yield from tuning_problems(self.tuning, objective)
+        yield from tuning_problems(self.tuning, objective)
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""

@@ -23,6 +23,7 @@ from flwr.serverapp import Grid
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
 from confide.config.run import Config
+from confide.config.tunings.named import check_named
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.deployment.logs import OneLine, log_to_stderr
 from confide.errors import (
@@ -196,6 +197,7 @@ class _Deployment:
     @contextlib.contextmanager
     def connect(self) -> Iterator[tuple[Grid, Reach]]:
         """Submit a run and take it; what an earlier process submitted is ended first."""
+        check_named(self.run.config.tuning, self.kit.institutions)
         control = SuperLinkControl(self.superlink, self.kit.inner.ca)
         names = control.register(self.kit.institutions)
         mark = self.run.run_dir / CHECKPOINTS / "flower_run.txt"

@@ -18,7 +18,9 @@ from confide.config.strategies.objectives import (
     BoostingConfig,
     ClientMomentumConfig,
     FedDynConfig,
+    FedExLoraConfig,
     FedProxConfig,
+    FloraConfig,
     GradientAdamConfig,
     GradientSumConfig,
     NewtonConfig,
@@ -85,6 +87,9 @@ class AlgorithmKind(PartKind):
             that no robust rule fits, which sees both as one vector.
         compares: whether it compares what goes into the model's last layer.
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
+        tuning: the only kind of tuning that it is for; empty for any.
+        each_update: whether it averages something of each update beside it, as no rule but the
+            weighted mean does.
         any_version: whether it needs no more of a client than an update of the tensors that it was
             given, so that these may differ from client to client.
         lossy: whether updates, and the tensors that it starts from, may be rounded on their way:
@@ -116,6 +121,8 @@ class AlgorithmKind(PartKind):
     step_length: bool = False
     only_mean: bool = False
     compares: bool = False
+    tuning: str = ""
+    each_update: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -223,6 +230,34 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         choice="strategy=moon",
         under_privacy="strategy=fedprox",
         compares=True,
+    ),
+    "fedex_lora": AlgorithmKind(
+        schema=FedExLoraConfig,
+        builder="confide.strategies.algorithms.exact_lora.fedex_lora",
+        name="FedEx-LoRA",
+        phrase="adapters whose products are averaged",
+        sentence="Adapters were averaged, and what their mean leaves out of the mean of their"
+        " products was added to the weights that they belong to.",
+        tuning="lora_exact",
+        each_update=True,
+        own_step=True,
+        any_model=True,
+        own_recipe=True,
+        choice="strategy=fedex_lora",
+    ),
+    "flora": AlgorithmKind(
+        schema=FloraConfig,
+        builder="confide.strategies.algorithms.exact_lora.flora",
+        name="FLoRA",
+        phrase="adapters that are multiplied out",
+        sentence="After each round the mean of the adapters' products was added to the weights that"
+        " they belong to, and adapters started anew.",
+        tuning="lora_exact",
+        each_update=True,
+        own_step=True,
+        any_model=True,
+        own_recipe=True,
+        choice="strategy=flora",
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,

@@ -246,12 +246,28 @@ class BoostingConfig(ObjectiveConfig):
             )
 
 
+@dataclass
+class FedExLoraConfig(ObjectiveConfig):
+    """FedEx-LoRA: what the mean of adapters leaves out is added to the weights they belong to."""
+
+    kind: str = part_name("fedex_lora", "objective")
+
+
+@dataclass
+class FloraConfig(ObjectiveConfig):
+    """FLoRA: adapters are multiplied out into the weights, and start anew in every round."""
+
+    kind: str = part_name("flora", "objective")
+
+
 __all__ = [
     "CHOSEN_BY_GROUP",
     "BoostingConfig",
     "ClientMomentumConfig",
     "FedDynConfig",
+    "FedExLoraConfig",
     "FedProxConfig",
+    "FloraConfig",
     "GradientSumConfig",
     "NewtonConfig",
     "ObjectiveConfig",

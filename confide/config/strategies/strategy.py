@@ -221,6 +221,16 @@ class ComposedStrategyConfig(StrategyConfig):
                 f" that objective.kind={self.objective.kind} sends beside it as one vector; set"
                 " strategy/aggregator=weighted_mean, or strategy/objective=plain."
             )
+        if (
+            algorithm is not None
+            and algorithm.each_update
+            and aggregator.kind != WeightedMeanConfig().kind
+        ):
+            yield (
+                f"aggregator.kind={aggregator.kind}: objective.kind={self.objective.kind} averages"
+                " products of each institution's adapters, by the weights of a mean; set"
+                " strategy/aggregator=weighted_mean, or another strategy."
+            )
         if algorithm is not None and (algorithm.own_step or algorithm.step_length):
             yield from self._step_problems()
         if algorithm is not None and algorithm.exact:

@@ -61,12 +61,19 @@ def record_problems(
             " backbone computes once a picture, before any view of it; set task.views=1, or"
             " tuning=lora."
         )
+    yield from tuning.problems()
     kind, algorithm = TUNINGS.get(tuning.kind), ALGORITHMS.get(objective.kind)
-    if kind is not None and kind.turns and algorithm is not None and algorithm.remains:
+    is_part = kind is not None and bool(kind.turns or getattr(tuning, "ranks", None))
+    if is_part and algorithm is not None and algorithm.remains:
         yield (
             f"objective.kind={objective.kind} keeps something of each round for all trained"
             f" tensors, and tuning={tuning.kind} trains a part of them in each; choose"
-            " strategy=fedavg or fedprox, or tuning=lora."
+            " strategy=fedavg or fedprox, or tuning=lora without tuning.ranks."
+        )
+    if algorithm is not None and algorithm.tuning not in ("", tuning.kind):
+        yield (
+            f"objective.kind={objective.kind} is defined for tuning={algorithm.tuning}, and"
+            f" tuning.kind={tuning.kind}; set tuning={algorithm.tuning}, or strategy=fedavg."
         )
     if task.self_training is None:
         return
@@ -104,6 +111,16 @@ def feature_problems(
         )
 
 
+def tuning_problems(tuning: TuningConfig, objective: ObjectiveConfig) -> Iterator[str]:
+    """Yield why a kind of tuning is nothing without an algorithm, which a run does not name."""
+    own = [name for name, kind in ALGORITHMS.items() if kind.tuning == tuning.kind]
+    if own and objective.kind not in own:
+        yield (
+            f"tuning={tuning.kind} sends what objective.kind={objective.kind} never changes; set"
+            f" strategy={' or '.join(own)}, or tuning=lora."
+        )
+
+
 def model_problems(
     backbone: BackboneConfig, objective: ObjectiveConfig, num_rounds: int
 ) -> Iterator[str]:
@@ -138,4 +155,10 @@ def model_problems(
         )
 
 
-__all__ = ["feature_problems", "model_problems", "objective_problems", "record_problems"]
+__all__ = [
+    "feature_problems",
+    "model_problems",
+    "objective_problems",
+    "record_problems",
+    "tuning_problems",
+]
