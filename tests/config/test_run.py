@@ -72,6 +72,8 @@ NEEDS = {
     ("backbone", "vision"): ["task=digits", "backbone.name=/somewhere"],
     ("strategy", "gradient_sum"): ["client=private_table"],
     ("strategy", "newton"): ["privacy=none"],
+    ("strategy", "qfedavg"): ["privacy=none"],
+    ("strategy", "moon"): [*RECORDS, "backbone=mlp", "tuning=full"],
     ("strategy", "gradient_adam"): ["client=gradients"],
     ("strategy", "private_newton"): ["client=private_newton", *TABLE],
     ("client", "private_newton"): TABLE,
