@@ -75,6 +75,8 @@ NEEDS = {
     ("strategy", "fedex_lora"): ["tuning=lora_exact"],
     ("strategy", "flora"): ["tuning=lora_exact"],
     ("tuning", "lora_exact"): ["strategy=fedex_lora"],
+    ("strategy", "qfedavg"): ["privacy=none"],
+    ("strategy", "moon"): [*RECORDS, "backbone=mlp", "tuning=full"],
     ("strategy", "gradient_adam"): ["client=gradients"],
     ("strategy", "private_newton"): ["client=private_newton", *TABLE],
     ("client", "private_newton"): TABLE,
