@@ -57,7 +57,13 @@ RECORDS: Mapping[str, tuple[str, ...]] = {
         "data.num_clients=60",
         "data.partitioner=iid",
     ),
-    "tweets": ("experiment=tweets", "client=poisson", "data.num_clients=20"),
+    "tweets": (
+        "experiment=tweets",
+        "client=poisson",
+        "client.optimizer.learning_rate=1",
+        "strategy.aggregator.weighting=num_examples",
+        "data.num_clients=20",
+    ),
 }
 """Name -> overrides."""
 _COHORT = ("strategy/selection=uniform", "strategy.selection.clients_per_round=20")
