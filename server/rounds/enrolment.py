@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from confide.errors import RunFailedError
 from confide.protocol.messages import Reply, Request, pack_request
-from confide.protocol.refusals import Refusal
+from confide.protocol.refusals import SILENCES, Refusal
 from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Reach, exchange
 from confide.server.rounds.participants import Answer, Clients, read_answer, why_absent
 
@@ -147,11 +147,22 @@ def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> N
         who += f" and {len(told) - _TOLD} more"
     raise RunFailedError(
         f"{when}: {got} institutions {'take part' if when == 'enrol' else 'answered'},"
-        f" server.min_clients={least} are needed. Missing: {who}. Their own logs say why; change"
-        " what they decline, or lower server.min_clients to go on without them.",
+        f" server.min_clients={least} are needed. Missing: {who}. {_cure(missing)}, or lower"
+        " server.min_clients to go on without them.",
         when=when,
         missing=missing,
     )
+
+
+def _cure(missing: Mapping[str, str]) -> str:
+    """Say what may bring those back who are missing: name -> code."""
+    if missing and all(code in SILENCES for code in missing.values()):
+        # Nobody declined: a deadline that nobody can meet is not theirs
+        return (
+            "None of them declined, they were not heard in time; raise server.round_timeout_s, or"
+            " simulation.delays.deadline_s in virtual time"
+        )
+    return "Their own logs say why; change what they decline"
 
 
 def _wait_for_nodes(

@@ -76,10 +76,14 @@ def _problems(config: Config, plan: TrainingPlan) -> Iterator[str]:
             f"simulation.attack.kind={simulation.attack.kind}: the hostile are drawn from"
             f" everybody, and institutions are opened on demand; leave it out, or {_FIX}."
         )
-    if timing_of(config.strategy).kind != "rounds":
+    aggregator = getattr(config.strategy, "aggregator", None)
+    weighting = getattr(aggregator, "weighting", "uniform")
+    if timing_of(config.strategy).kind != "rounds" and weighting != "uniform":
         yield (
-            f"strategy.timing.kind={timing_of(config.strategy).kind}: whom to ask is drawn from"
-            f" everybody, and institutions are opened on demand; choose strategy=fedavg, or {_FIX}."
+            f"strategy.aggregator.weighting={weighting}: with"
+            f" strategy.timing.kind={timing_of(config.strategy).kind} the largest weight has to be"
+            " known beforehand, and institutions are opened on demand; set it to uniform, or"
+            f" {_FIX}."
         )
     if config.client.ledger is not None:
         yield (

@@ -138,8 +138,8 @@ def test_who_is_not_needed_is_charged_all_the_same(tmp_path: Path) -> None:
         "strategy.selection.clients_per_round=2",
         "strategy.selection.over_selection=1.5",
     )
-    with hospitals(tmp_path, *over) as deployment:
-        begin(deployment)
+    with hospitals(tmp_path) as deployment:
+        begin(deployment, *over)
         assert deployment.wait_for_server(240) == 0
         history = history_of(deployment)
         assert all(len(record.accepted) == 2 for record in history)

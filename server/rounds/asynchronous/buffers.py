@@ -246,7 +246,9 @@ def _step(traffic: Traffic, state: RunState) -> RunState | None:
         # Answers of one instant are taken before anybody is asked anew: without delays a step of
         # everybody's answers is a round
         if not traffic.arrivals.has_come:
-            buffer.asked += traffic.top_up(state.server_round, without=buffer.closed_to)
+            asked, declined = traffic.top_up(state.server_round, without=buffer.closed_to)
+            buffer.asked += asked
+            buffer.tally.refused |= declined
         if not traffic.waiting:
             _tell_exhausted(traffic, state, buffer.tally)
             return None

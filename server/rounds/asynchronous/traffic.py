@@ -31,7 +31,7 @@ class Traffic:
     Attributes:
         enrolled: the job and who takes part.
         timing: how many compute at a time.
-        names: of all clients, sorted.
+        names: of all clients in ascending order; not listed where there is a roster.
         arrivals: where answers come from.
         num_asked: client -> number of questions so far.
         waiting: client -> its question, in the order of asking.
@@ -52,7 +52,7 @@ class Traffic:
     def take_up(cls, enrolled: Enrolled, timing: Buffered, state: RunState) -> "Traffic":
         """Begin, or go on with the questions that an earlier process asked."""
         declared = enrolled.clients.num_examples
-        traffic = cls(enrolled=enrolled, timing=timing, names=sorted(declared))
+        traffic = cls(enrolled=enrolled, timing=timing, names=enrolled.clients.everybody)
         traffic.arrivals = traffic._arrivals()
         flight = state.flight or Flight()
         traffic.num_asked |= flight.asked
@@ -109,24 +109,34 @@ class Traffic:
             begun=begun,
         )
 
-    def top_up(self, version: int, *, without: Collection[str] = ()) -> list[str]:
-        """Ask until as many compute as may; return whom.
+    def top_up(
+        self, version: int, *, without: Collection[str] = ()
+    ) -> tuple[list[str], dict[str, str]]:
+        """Ask until as many compute as may.
 
         Args:
             version: steps taken.
             without: clients that are not asked now.
+
+        Returns:
+            Whom it asked; and name -> code of those who do not take part, where clients are asked
+            for their consent when they are first drawn.
         """
-        asked: list[str] = []
+        asked, declined = list[str](), dict[str, str]()
         while len(self.waiting) < self.most_at_a_time:
             client = self._free(without)
             if client is None:
                 break
             number = self.num_asked.get(client, 0) + 1
             self.num_asked[client] = number
+            refused = self.enrolled.admit([client])
+            if refused:
+                declined |= refused
+                continue
             now = self.enrolled.job.reach.clock.now()
             self._ask(Asked(client=client, number=number, version=version, at=now))
             asked.append(client)
-        return asked
+        return asked, declined
 
     def _ask(self, asked: Asked) -> None:
         self.waiting[asked.client] = asked

@@ -51,6 +51,35 @@ def test_weights_are_those_of_the_listed_run(
         assert {**line, "labels": None} == {**listed["clients"][name], "labels": None}
 
 
+@pytest.mark.parametrize("timing", ["fedbuff", "fedasync"])
+def test_asynchronous_answers_are_those_of_the_listed_run(
+    run: Simulate, tmp_path: Path, timing: str
+) -> None:
+    words = (
+        "experiment=synthetic_logistic",
+        f"strategy={timing}",
+        "strategy.timing.concurrency=6",
+        "simulation/delays=lognormal",
+        "data.num_clients=30",
+        "data.generator.num_records=150",
+        "server.num_rounds=4",
+        *PRIVATE,
+    )
+    listed, asked = run(*words, *LISTED, name="listed"), run(*words, ON_DEMAND, name="asked")
+    assert asked["model_sha256"] == listed["model_sha256"]
+    assert asked["virtual"] == listed["virtual"]
+    assert cohorts(tmp_path / "asked") == cohorts(tmp_path / "listed")
+    stopped(run, *words, ON_DEMAND, after=2, name="run")
+    resumed = run(*words, ON_DEMAND, name="run", resume=True)
+    assert resumed["model_sha256"] == listed["model_sha256"]
+
+
+def test_asynchronous_weights_have_to_be_known(run: Simulate) -> None:
+    words = ("experiment=synthetic_logistic", "strategy=fedbuff", "data.num_clients=30")
+    with pytest.raises(ConfigError, match=r"weighting=num_examples: with .*=fedbuff the largest"):
+        run(*words, "strategy.aggregator.weighting=num_examples", ON_DEMAND)
+
+
 def test_parquet_by_institution_is_read_one_at_a_time_to_the_same_weights(
     run: Simulate, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from fake_institutions import Fake, drifters, end, halfway_to
 from virtual_runs import strategy, taking, virtual_run
 
+from confide.errors import RunFailedError
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import sha256
 from confide.strategies.selections.uniform import SelectUniform
@@ -76,6 +77,12 @@ def test_a_refusal_makes_room_for_the_next_answer(tmp_path: Path) -> None:
     record = outcome.state.history[0]
     assert (record.accepted, record.refused) == (("b", "c"), {"a": "privacy"})
     assert record.virtual_s == 10.0
+
+
+def test_a_deadline_that_nobody_meets_is_told_as_one(tmp_path: Path) -> None:
+    delays = taking(tmp_path, TIMES, deadline_s=0.5)
+    with pytest.raises(RunFailedError, match=r"a \(no_reply\).*simulation\.delays\.deadline_s"):
+        virtual_run(drifters(), strategy(), delays, num_rounds=1)
 
 
 def test_lost_answers_are_noticed_when_they_would_have_come(tmp_path: Path) -> None:
