@@ -71,8 +71,14 @@ class Door:
         self._trainer, self._num_units = trainer, num_units
         # Plain SGD at a rate that shows the noisy sums: what an optimizer or an algorithm makes of
         # them is post-processing.
-        plain = {"objective": ObjectiveConfig(), "upload": CodecConfig(), "download": CodecConfig()}
-        self._plan = replace(plan, job="audit", seed=None, **plain)
+        self._plan = replace(
+            plan,
+            job="audit",
+            objective=ObjectiveConfig(),
+            seed=None,
+            upload=CodecConfig(),
+            download=CodecConfig(),
+        )
         self.claim = self._ask(trainer)
         schedule = self.claim.schedule
         expected = schedule.sampling_rate * num_units
