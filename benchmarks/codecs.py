@@ -1,6 +1,6 @@
 """Accuracy against bytes: python benchmarks/codecs.py [FOLDER] writes codecs.csv and codecs.svg.
 
-Two ways to train: adapters (LoRA) and a head on the first layer of MiniLM, on 4,000 tweets, and
+Two ways to train: adapters (LoRA) and a head on the first layer of MiniLM, on 2,400 tweets, and
 all of a small convolutional network, on 5,000 digits; four institutions each, without privacy. A
 codec changes how updates travel, and for one line how models do. What was run before is taken from
 FOLDER/codecs.csv, so that a broken run goes on.
@@ -42,23 +42,23 @@ WAYS: dict[str, tuple[str, ...]] = {
         "experiment=digits",
         "data.test=0.4",
         "client=default",
-        "client.local_steps=10",
+        "client.local_steps=5",
         "client.batch_size=32",
         "client.optimizer.learning_rate=0.1",
-        "server.num_rounds=15",
+        "server.num_rounds=12",
     ),
     "LoRA": (
         "experiment=tweets",
         "client=default",
         "tuning=lora",
         "backbone.num_hidden_layers=1",
-        "task.max_tokens=32",
-        "data.max_records=4000",
+        "task.max_tokens=24",
+        "data.max_records=2400",
         "data.test=0.5",
-        "client.local_steps=5",
+        "client.local_steps=4",
         "client.batch_size=16",
         "client.optimizer.learning_rate=0.5",
-        "server.num_rounds=10",
+        "server.num_rounds=8",
     ),
 }
 SEEDS = {"full tuning": (0, 1, 2), "LoRA": (0, 1, 2)}
