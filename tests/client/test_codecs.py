@@ -9,6 +9,13 @@ from builders import POLICY, build_institution, build_ledger, build_plan, build_
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.institution import Institution
+from confide.client.service.codec import (
+    WireLimits,
+    read_reply,
+    read_request,
+    reply_parts,
+    request_parts,
+)
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.codecs import (
@@ -24,7 +31,7 @@ from confide.models.networks import trainable_tensors
 from confide.protocol.codecs.travel import CODED, travel_of
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, encode, flatten, shapes_of
+from confide.protocol.tensors import Tensors, encode, flatten, read_values, shapes_of
 
 COLUMNS = [f"c{n}" for n in range(20)]
 PLAN = build_plan(
@@ -132,6 +139,24 @@ def test_a_durable_reply_is_the_words_that_were_sent(codec: CodecConfig, tmp_pat
 
     first = words_of(train(opened(), 1, plan))
     assert words_of(train(opened(), 1, plan)) == first
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda it: it.kind)
+def test_the_trainer_service_carries_words_to_the_bit(codec: CodecConfig, tmp_path: Path) -> None:
+    """Bytes that would be no number, were they read as one, too."""
+    plan = replace(PLAN, upload=codec)
+    reply = train(institution(tmp_path, plan), 1, plan)
+    assert read_reply(reply_parts(reply), WireLimits()) == reply
+    odd = torch.tensor([0x7FC00001, -1, 0x7F800001, 1], dtype=torch.int32).view(torch.float32)
+    request = Request(plan=plan.to_json(), arrays=encode({CODED: odd}))
+    carried = read_request(request_parts(request), WireLimits()).arrays
+    assert carried is not None
+    assert read_values(carried, {CODED: (4,)}).view(torch.int32).tolist() == [
+        0x7FC00001,
+        -1,
+        0x7F800001,
+        1,
+    ]
 
 
 def test_another_error_is_another_mechanism(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Matrices of an update as products of two thin ones; what they miss goes with the next update.
 
-PowerSGD (Vogels et al., NeurIPS 2019, arXiv 1905.13727, algorithms 1 and 2): one step of power
+PowerSGD (Vogels et al., NeurIPS 2019, arXiv 1905.13727, algorithms 1 and 2): steps of power
 iteration from the last message's Q, M = update + error, P = orthonormal(M Q), Q = M^T P, and P Q^T
-travels as P and Q. There all workers share P and Q by all-reduce; here each institution sends its
-own, since the coordinator hears each once a round. A tensor of more dimensions is a matrix of its
-first one by all others. Vectors, and matrices that would not get smaller, travel as they are.
+travels as P and Q. There all workers share P and Q by all-reduce, which a step costs once more, so
+that it is one; here each institution sends its own, and steps cost no bytes: there are four. A
+tensor of more dimensions is a matrix of its first one by all others. Vectors, and matrices that
+would not get smaller, travel as they are.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from confide.protocol.codecs.codec import Bytes
 from confide.protocol.tensors import Shapes, Tensors, num_values
 
 _ERROR, _BASIS = "error", "basis/"
+_STEPS = 4
 
 
 class _Part(NamedTuple):
@@ -68,10 +70,12 @@ class LowRank:
                 written.append(own)
                 continue
             matrix = own.view(part.rows, part.columns).double()
-            left = torch.linalg.qr(matrix @ state[_BASIS + part.name].double()).Q
-            right = (matrix.T @ left).float()
-            written += [left.float().flatten(), right.flatten()]
-            kept[_BASIS + part.name] = right
+            right = state[_BASIS + part.name].double()
+            for _ in range(_STEPS):
+                left = torch.linalg.qr(matrix @ right).Q
+                right = matrix.T @ left
+            written += [left.float().flatten(), right.float().flatten()]
+            kept[_BASIS + part.name] = right.float()
         data = torch.cat(written).numpy().astype("<f4").view(np.uint8)
         return data, {_ERROR: wanted - self.read(data, shapes), **kept}
 
