@@ -48,8 +48,8 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
     runs = [read_run(job.run_dir) for job in jobs if job.summary is not None]
     if not runs:
         raise ConfigError(f"{folder}: no job of this sweep ended with a model.")
-    path = page or folder / REPORT
-    write_comparison(runs, path, title=f"Sweep of {len(jobs)} jobs", failed=lost)
+    path, asked = page or folder / REPORT, {job.run_dir: job.values for job in jobs}
+    write_comparison(runs, path, title=f"Sweep of {len(jobs)} jobs", failed=lost, asked=asked)
     return path
 
 

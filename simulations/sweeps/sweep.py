@@ -51,6 +51,11 @@ class SweptRun:
             return "declined"
         return str(self.summary["status"])
 
+    @property
+    def values(self) -> dict[str, str]:
+        """What the sweep set otherwise than in other jobs: setting -> value."""
+        return {_key(word): word.partition("=")[2] for word in self.overrides}
+
 
 def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
     """Read the jobs of a sweep, in the order of their numbers.
