@@ -129,3 +129,34 @@ def test_runs_of_two_metrics_are_not_compared(tmp_path: Path, plain_run: Path) -
 
     with pytest.raises(ConfigError, match="several primary metrics"):
         write_comparison([one, other], tmp_path / "page.html", title="t")
+
+
+def test_what_a_sweep_varied_stands_for_the_many_settings_that_follow(plain_run: Path) -> None:
+    one = read_run(plain_run)
+    strategy = {**one.config["strategy"], **{f"own_{number}": number for number in range(8)}}
+    other = dataclasses.replace(
+        one, folder=plain_run / "other", config={**one.config, "strategy": strategy}
+    )
+    asked = {one.folder: {"strategy": "fedadam"}, other.folder: {"strategy": "a_rule_of_one's_own"}}
+
+    page = comparison_page([one, other], title="t", page=Path("page.html"), asked=asked)
+
+    assert "a_rule_of_one&#39;s_own" in page
+    assert "strategy.own_7" in page  # among all settings
+    without = comparison_page([one, other], title="t", page=Path("page.html"))
+    assert "own&#39;s" not in without
+
+
+def test_columns_of_unlike_tables_take_one_line(plain_run: Path) -> None:
+    one = read_run(plain_run)
+    columns = {f"column_{number}": {"kind": "numeric"} for number in range(20)}
+    task = {**one.config["task"], "columns": columns}
+    other = dataclasses.replace(
+        one, folder=plain_run / "other", config={**one.config, "task": task}
+    )
+
+    page = comparison_page([one, other], title="t", page=Path("page.html"))
+
+    assert "task.columns" in page
+    assert "20 values" in page
+    assert "column_7" not in page

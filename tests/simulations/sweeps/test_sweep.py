@@ -349,7 +349,9 @@ def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, launcher: str)
 
 @pytest.mark.slow
 def test_a_pattern_ends_in_one_page_with_the_reasons(tmp_path: Path) -> None:
-    done = simulate(*HEART, "privacy=none,record", PRIVATE_N[-1], f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    done = simulate(
+        *HEART, "privacy=none,record", PRIVATE_N[-1], f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    )
     assert done.returncode == 0
     runs = sweep_runs(tmp_path / "sweep")
     assert [run.status for run in runs] == ["completed", "completed", "refused", "completed"]
