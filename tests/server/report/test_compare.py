@@ -16,6 +16,7 @@ from confide.server.report.compare import (
 from confide.server.report.read import read_run
 from confide.server.report.write import write_comparison
 from confide.simulations.commands.report import main
+from confide.simulations.sweeps.page import is_sweep
 
 
 def test_a_strategys_name_stands_for_its_settings(plain_run: Path) -> None:
@@ -119,6 +120,28 @@ def test_mistakes_are_named(tmp_path: Path, plain_run: Path) -> None:
             main([*others, str(tmp_path / "gone")])
     with pytest.raises(ConfigError, match="leave it out"):
         main([str(plain_run), "--output", "x.html"])
+
+
+def test_an_unfinished_run_is_no_sweep(tmp_path: Path, plain_run: Path) -> None:
+    copy = Path(shutil.copytree(plain_run, tmp_path / "run"))
+    (copy / ".hydra").mkdir(exist_ok=True)
+    (copy / ".hydra" / "overrides.yaml").write_text("[]")
+    (copy / "summary.json").unlink()
+    with pytest.raises(ConfigError, match=r"run holds a run that has not ended; wait for it"):
+        main([str(copy)])
+    assert not is_sweep(copy)
+    assert is_sweep(tmp_path)
+
+
+def test_another_comparison_is_not_written_over(
+    tmp_path: Path, plain_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(plain_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "comparison.html").write_text("of last week")
+    assert main([str(plain_run), str(other)]) == 0
+    assert (tmp_path / "comparison.html").read_text() == "of last week"
+    assert "compared" in (tmp_path / "comparison-2.html").read_text()
 
 
 def test_runs_of_two_metrics_are_not_compared(tmp_path: Path, plain_run: Path) -> None:
