@@ -48,6 +48,7 @@ from confide.simulations.accounts.spent import (
 from confide.simulations.attacks.attack import Attack, make_attack
 from confide.simulations.baselines.baselines import Baselines, Comparison, score_pooled
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
+from confide.simulations.cluster.launch import check_address
 from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.faults import make_faults
 from confide.simulations.federation import Federation
@@ -270,6 +271,10 @@ class Simulation:
 def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     """Load and partition records, open the institutions, and start the engine."""
     config, ledgers = run.config, ledger_folder(run.config)
+    # Before records are read, which may take minutes: what is wrong elsewhere is told at once
+    timeline = timeline_of(config, plan, run.secret, run.checkpoint)
+    if config.simulation.engine == "ray":
+        check_address(config.simulation.ray)
     source = source_on_demand(config, plan)
     if source is not None:
         records, fingerprints = records_on_demand(run, plan, workload, source)
@@ -295,7 +300,6 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         released,
         answers=timing_of(config.strategy).answers_a_step,
     )
-    timeline = timeline_of(config, plan, run.secret, run.checkpoint)
     faults = make_faults(
         config.simulation.faults,
         records.data,

@@ -1,6 +1,6 @@
 """Settings of attacks in a simulation, and their table. No torch is imported."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confide.config.fields import setting
@@ -96,6 +96,39 @@ class AttackConfig:
         """Yield what contradicts itself."""
         if len(set(self.clients)) < len(self.clients):
             yield f"clients={self.clients} names somebody twice; name each once."
+
+    def client_problems(self, clients: int, there: str) -> Iterator[str]:
+        """Yield that nobody honest would be left.
+
+        Args:
+            clients: how many there are.
+            there: what sets this number, for the sentence.
+        """
+        count = len(self.clients) or self.num_clients
+        if self.is_on and count >= clients:
+            yield (
+                f"simulation.attack.num_clients={count}: with {there} nobody honest is left;"
+                " lower it."
+            )
+
+    def label_problems(
+        self, labels: Sequence[str], outcome: str, *, has_classes: bool
+    ) -> Iterator[str]:
+        """Yield that the task has not the classes that records are changed to.
+
+        Args:
+            labels: of the task.
+            outcome: its kind.
+            has_classes: whether records have labels.
+        """
+        if self.poisons and not has_classes:
+            yield (
+                f"simulation.attack.kind={self.kind} changes labels, and"
+                f" task.outcome.kind={outcome} has no classes; choose an attack on updates, such as"
+                " simulation.attack.kind=sign_flip."
+            )
+        elif self.kind == "backdoor" and self.target is not None and self.target not in labels:
+            yield f"simulation.attack.target={self.target}: expected one of {', '.join(labels)}."
 
 
 __all__ = ["ATTACKS", "AttackConfig", "AttackKind"]

@@ -15,6 +15,7 @@ from confide.config.data import DataConfig
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.report import ReportConfig
@@ -116,6 +117,10 @@ class Config:
         if timing_of(self.strategy).kind != "rounds":
             yield from self.simulation.asynchronous_problems(timing_of(self.strategy).kind)
         yield from self.report.label_problems(self.task.labels)
+        outcome = self.task.outcome.kind
+        yield from self.simulation.attack.label_problems(
+            self.task.labels, outcome, has_classes=outcome == DEFAULT_OUTCOME
+        )
         yield from self.data.label_problems(len(self.task.labels))
 
     def _kind_problems(self) -> Iterator[str]:
@@ -299,6 +304,7 @@ class Config:
         )
         if least > clients:
             yield f"server.min_clients={least} exceeds {there}; lower it or add institutions."
+        yield from self.simulation.attack.client_problems(clients, there)
         # One of Flower's own strategies selects by itself.
         selection = getattr(self.strategy, "selection", None)
         if isinstance(selection, SelectionConfig):

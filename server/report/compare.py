@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -34,12 +35,19 @@ from confide.server.run_folder import REPORT, decides, flat
 
 _IN_TABLE = 6
 """Largest number of differing settings that are columns of the table of results."""
+_OF_A_SORT = 8
+"""Largest number of differing settings of one sort that have a line each."""
 _IN_LABEL = 3
 """Largest number of differing settings that are part of a figure's labels."""
 
 
 def comparison_page(
-    runs: Sequence[RunFiles], *, title: str, page: Path, failed: Sequence[tuple[str, str]] = ()
+    runs: Sequence[RunFiles],
+    *,
+    title: str,
+    page: Path,
+    failed: Sequence[tuple[str, str]] = (),
+    asked: Mapping[Path, Mapping[str, str]] = MappingProxyType({}),
 ) -> str:
     """Render a page that compares runs.
 
@@ -48,17 +56,19 @@ def comparison_page(
         title: title of the page.
         page: path that the page will have; links to reports are relative to it.
         failed: name and reason of each job that left no model.
+        asked: folder of a sweep's job -> setting -> value, as the sweep varied it; these stand for
+            the settings that follow from them, where those are many.
     """
     names, settings = names_of(runs), differing(runs)
     is_wide = len(settings) > _IN_TABLE
-    columns = {} if is_wide else settings
+    columns = _asked(runs, asked) if is_wide else settings
     labels = list(names)
-    if 1 <= len(settings) <= _IN_LABEL:
+    if 1 <= len(columns) <= _IN_LABEL:
         labels = [
-            f"{name}: {', '.join(written(values[place]) for values in settings.values())}"
+            f"{name}: {', '.join(written(values[place]) for values in columns.values())}"
             for place, name in enumerate(names)
         ]
-    values = [(key, *map(written, values)) for key, values in settings.items()]
+    values = [(key, *map(written, values)) for key, values in _together(settings).items()]
     # On other records a difference may come from the records alone, so none is called the best
     comparable = same_records(runs)
     chosen = best(runs) if comparable else None
@@ -68,9 +78,9 @@ def comparison_page(
         metric=runs[0].metric,
         table=_results(runs, names, columns, chosen=chosen, page=page),
         settings=ReportTable.of_texts(["setting", *names], values) if is_wide else None,
-        chosen=None if chosen is None else names[chosen],
+        chosen=None if chosen is None else (labels if is_wide else names)[chosen],
         pictures=drawn(
-            parallel(runs, columns, chosen),
+            parallel(runs, {} if is_wide else columns, chosen),
             scores(runs, labels),
             convergence(runs, labels, chosen),
             in_virtual_time(runs, labels, chosen),
@@ -79,6 +89,33 @@ def comparison_page(
         failed=ReportTable.of_texts(["job", "reason"], failed, text=(0, 1)) if failed else None,
         comparable=comparable,
     )
+
+
+def _asked(
+    runs: Sequence[RunFiles], asked: Mapping[Path, Mapping[str, str]]
+) -> dict[str, Sequence[Any]]:
+    """Return the settings that a sweep varied, each with its value in every run; {} for none."""
+    given = [asked.get(run.folder, {}) for run in runs]
+    keys = list(dict.fromkeys(key for one in given for key in one))
+    return {key: [one.get(key) for one in given] for key in keys} if len(keys) <= _IN_TABLE else {}
+
+
+def _together(settings: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Put settings of one sort that are many, such as the columns of unlike tables, in one line."""
+    sorts: dict[str, list[str]] = {}
+    for key in settings:
+        sorts.setdefault(".".join(key.split(".")[:2]), []).append(key)
+    shown: dict[str, Sequence[Any]] = {}
+    for sort, keys in sorts.items():
+        if len(keys) <= _OF_A_SORT or sort.startswith("strategy."):
+            shown |= {key: settings[key] for key in keys}
+            continue
+        counts = [
+            sum(value is not None for value in run)
+            for run in zip(*(settings[key] for key in keys), strict=True)
+        ]
+        shown[sort] = [f"{count} values" for count in counts]
+    return shown
 
 
 def names_of(runs: Sequence[RunFiles]) -> list[str]:

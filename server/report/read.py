@@ -14,7 +14,7 @@ from confide.config.tasks.table import known_metrics
 from confide.errors import ConfigError, UnreadableError
 from confide.metrics.metric import noise_name
 from confide.server.run.many import LOCAL, LOCAL_OWN, NAME
-from confide.server.run_folder import COMMAND, CONFIG, SUMMARY
+from confide.server.run_folder import COMMAND, CONFIG, SUMMARY, can_resume, resume_command
 
 COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
 
@@ -160,6 +160,11 @@ def read_run(folder: Path) -> RunFiles:
         summary = json.loads((folder / SUMMARY).read_text())
         config = yaml.safe_load((folder / CONFIG).read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (folder / CONFIG).is_file():
+            way = f", or go on with it by `{resume_command(folder)}`" if can_resume(folder) else ""
+            raise ConfigError(
+                f"{folder} holds a run that has not ended; wait for it{way}."
+            ) from None
         raise ConfigError(
             f"{folder} holds no run that has ended ({Path(str(error.filename)).name} is missing);"
             " name a folder as `confide simulate` prints it, or of a sweep."

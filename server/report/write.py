@@ -6,8 +6,9 @@ waiting for Matplotlib.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from confide.errors import ConfideError, ConfigError, UnreadableError
 from confide.server.report.read import RunFiles, read_run
@@ -88,7 +89,12 @@ def write_statistics(folder: Path) -> Path:
 
 
 def write_comparison(
-    runs: Sequence[RunFiles], page: Path, *, title: str, failed: Sequence[tuple[str, str]] = ()
+    runs: Sequence[RunFiles],
+    page: Path,
+    *,
+    title: str,
+    failed: Sequence[tuple[str, str]] = (),
+    asked: Mapping[Path, Mapping[str, str]] = MappingProxyType({}),
 ) -> None:
     """Write a page that compares runs.
 
@@ -97,6 +103,7 @@ def write_comparison(
         page: the file.
         title: of the page.
         failed: what and why of jobs that left nothing at all.
+        asked: folder of a sweep's job -> setting -> value, as the sweep varied it.
 
     Raises:
         ConfigError: if they cannot be compared.
@@ -107,7 +114,7 @@ def write_comparison(
     done = [run for run in runs if run.summary["status"] == "completed"]
     ended = [run for run in runs if run.summary["status"] != "completed"]
     # A run that failed has no metrics to compare, but should not be missing from the page
-    without = [(run.folder.name, str(run.summary.get("error", "ended early"))) for run in ended]
+    without = [(_called(run, asked), str(run.summary.get("error", "ended early"))) for run in ended]
     if not done:
         raise ConfigError("None of these runs has a model; there is nothing to compare.")
     metrics = {run.metric for run in done}
@@ -116,7 +123,13 @@ def write_comparison(
             f"These runs have several primary metrics ({', '.join(sorted(metrics))}); compare those"
             " of one."
         )
-    write_text(page, comparison_page(done, title=title, page=page, failed=[*without, *failed]))
+    lost = [*without, *failed]
+    write_text(page, comparison_page(done, title=title, page=page, failed=lost, asked=asked))
+
+
+def _called(run: RunFiles, asked: Mapping[Path, Mapping[str, str]]) -> str:
+    words = [f"{key}={value}" for key, value in asked.get(run.folder, {}).items()]
+    return ": ".join(filter(None, [run.folder.name, " ".join(words)]))
 
 
 __all__ = ["write_comparison", "write_report", "write_report_or_warn", "write_statistics"]

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import warnings
@@ -124,6 +125,17 @@ def _refused(config: RayConfig, error: Exception) -> str:
         f"simulation.ray.address={config.address}: {said} Start confide on a machine of the"
         " cluster, with the same versions of Python and Ray as there."
     )
+
+
+def check_address(config: RayConfig) -> None:
+    """Find out whether anybody answers at an address, before anything else takes time.
+
+    Raises:
+        ConfigError: if not.
+    """
+    known = sys.modules.get("ray")  # not imported here: its environment comes first
+    if config.address is not None and not (known and known.is_initialized()):
+        _knock(config.address)
 
 
 def _knock(address: str) -> None:

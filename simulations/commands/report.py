@@ -1,6 +1,7 @@
 """``confide report``: writes the report of a run again, or compares several runs."""
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(gone)
     output: Path | None = arguments.output
     if len(folders) > 1:
-        _compare(folders, output or Path(COMPARISON))
+        _compare(folders, output or _new_page())
     elif not (folders[0] / STATISTICS).is_file() and is_sweep(folders[0]):
         print(write_sweep_page(folders[0], output))
     elif output is not None:
@@ -63,9 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         type=Path,
-        help=f"page of several runs (default: {COMPARISON}) or of a sweep (default: its folder)",
+        help=(
+            f"page of several runs (default: {COMPARISON}, with a number if it is there) or of a"
+            " sweep (default: its folder)"
+        ),
     )
     return parser
+
+
+def _new_page() -> Path:
+    """Return the path of a page that is not there yet: another comparison is not written over."""
+    first = Path(COMPARISON)
+    later = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([first], later) if not path.exists())
 
 
 def _again(folder: Path) -> Path:

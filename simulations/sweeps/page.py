@@ -8,18 +8,16 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from confide.errors import ConfideError, ConfigError
-from confide.server.run_folder import REPORT, SUMMARY
-from confide.simulations.sweeps.sweep import refused_jobs, sweep_runs
+from confide.server.run_folder import COMMAND, REPORT, SUMMARY
+from confide.simulations.sweeps.sweep import OVERRIDES, refused_jobs, sweep_runs
 
 log = logging.getLogger(__name__)
 
 
 def is_sweep(folder: Path) -> bool:
     """Say whether a folder holds the jobs of a sweep and is not itself a run."""
-    return (
-        not (folder / SUMMARY).exists()
-        and next(folder.glob("**/.hydra/overrides.yaml"), None) is not None
-    )
+    is_run = any((folder / name).exists() for name in (SUMMARY, COMMAND, OVERRIDES))
+    return not is_run and next(folder.glob(f"**/{OVERRIDES}"), None) is not None
 
 
 def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
@@ -48,8 +46,8 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
     runs = [read_run(job.run_dir) for job in jobs if job.summary is not None]
     if not runs:
         raise ConfigError(f"{folder}: no job of this sweep ended with a model.")
-    path = page or folder / REPORT
-    write_comparison(runs, path, title=f"Sweep of {len(jobs)} jobs", failed=lost)
+    path, asked = page or folder / REPORT, {job.run_dir: job.values for job in jobs}
+    write_comparison(runs, path, title=f"Sweep of {len(jobs)} jobs", failed=lost, asked=asked)
     return path
 
 

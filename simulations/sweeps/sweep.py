@@ -19,7 +19,8 @@ from confide.tables import Table
 _RECORD_GROUPS = ("data", "experiment", "task")
 """Groups of settings that decide which records validate; simulation.seed does too."""
 _REFUSED = "refused.json"
-_OVERRIDES = ".hydra/overrides.yaml"
+OVERRIDES = ".hydra/overrides.yaml"
+"""What Hydra leaves in the folder of each run, a job of a sweep or not."""
 _LONGEST_NUMBER = 8
 
 
@@ -51,6 +52,11 @@ class SweptRun:
             return "declined"
         return str(self.summary["status"])
 
+    @property
+    def values(self) -> dict[str, str]:
+        """What the sweep set otherwise than in other jobs: setting -> value."""
+        return {_key(word): word.partition("=")[2] for word in self.overrides}
+
 
 def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
     """Read the jobs of a sweep, in the order of their numbers.
@@ -64,7 +70,7 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
         parts = re.split(r"(\d+)", str(path))
         return [int(part) if part.isdigit() else part for part in parts]
 
-    found = {path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)}
+    found = {path.parent.parent for path in sweep_dir.rglob(OVERRIDES)}
     folders = sorted(found, key=natural)
     words = [_overrides(folder) for folder in folders]
     refused = [set(one.overrides) for one in refused_jobs(sweep_dir)]
@@ -104,7 +110,7 @@ def _overrides(run_dir: Path) -> list[str]:
     """Return what a job was started with: RUN's own record, or Hydra's if it got no further."""
     # Hydra's is written by whoever comes, even if the run that is there is not theirs
     own = run_dir / COMMAND
-    read = yaml.safe_load((own if own.exists() else run_dir / _OVERRIDES).read_text())
+    read = yaml.safe_load((own if own.exists() else run_dir / OVERRIDES).read_text())
     listed = read["overrides"] if own.exists() else read
     return [str(word) for word in listed or []]
 
@@ -210,6 +216,7 @@ def _short(value: str) -> str:
 
 
 __all__ = [
+    "OVERRIDES",
     "SweptRun",
     "best_run",
     "refused_jobs",

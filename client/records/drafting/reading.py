@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
-from confide.client.records.sources.by_client.folders import institution_in, layout_of
+from confide.client.records.sources.by_client.folders import institution_in, layout_of, no_inputs
 from confide.client.records.sources.files import is_folder_of_files, is_text_beside
 from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
@@ -52,6 +52,8 @@ def draft_source(
 
             return draft_pictures(place)
     names = shared_columns(source, query=query, reading=reading)
+    if place is not None and place.is_dir():
+        names = [name for name in names if name not in no_inputs(place)]
     loaded = load_records(
         source, names, in_memory_mb=DataConfig.in_memory_mb, query=query, reading=reading
     )

@@ -16,6 +16,7 @@ from confide.server.report.compare import (
 from confide.server.report.read import read_run
 from confide.server.report.write import write_comparison
 from confide.simulations.commands.report import main
+from confide.simulations.sweeps.page import is_sweep
 
 
 def test_a_strategys_name_stands_for_its_settings(plain_run: Path) -> None:
@@ -121,6 +122,28 @@ def test_mistakes_are_named(tmp_path: Path, plain_run: Path) -> None:
         main([str(plain_run), "--output", "x.html"])
 
 
+def test_an_unfinished_run_is_no_sweep(tmp_path: Path, plain_run: Path) -> None:
+    copy = Path(shutil.copytree(plain_run, tmp_path / "run"))
+    (copy / ".hydra").mkdir(exist_ok=True)
+    (copy / ".hydra" / "overrides.yaml").write_text("[]")
+    (copy / "summary.json").unlink()
+    with pytest.raises(ConfigError, match=r"run holds a run that has not ended; wait for it"):
+        main([str(copy)])
+    assert not is_sweep(copy)
+    assert is_sweep(tmp_path)
+
+
+def test_another_comparison_is_not_written_over(
+    tmp_path: Path, plain_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(plain_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "comparison.html").write_text("of last week")
+    assert main([str(plain_run), str(other)]) == 0
+    assert (tmp_path / "comparison.html").read_text() == "of last week"
+    assert "compared" in (tmp_path / "comparison-2.html").read_text()
+
+
 def test_runs_of_two_metrics_are_not_compared(tmp_path: Path, plain_run: Path) -> None:
     one = read_run(plain_run)
     other = dataclasses.replace(
@@ -129,3 +152,34 @@ def test_runs_of_two_metrics_are_not_compared(tmp_path: Path, plain_run: Path) -
 
     with pytest.raises(ConfigError, match="several primary metrics"):
         write_comparison([one, other], tmp_path / "page.html", title="t")
+
+
+def test_what_a_sweep_varied_stands_for_the_many_settings_that_follow(plain_run: Path) -> None:
+    one = read_run(plain_run)
+    strategy = {**one.config["strategy"], **{f"own_{number}": number for number in range(8)}}
+    other = dataclasses.replace(
+        one, folder=plain_run / "other", config={**one.config, "strategy": strategy}
+    )
+    asked = {one.folder: {"strategy": "fedadam"}, other.folder: {"strategy": "a_rule_of_one's_own"}}
+
+    page = comparison_page([one, other], title="t", page=Path("page.html"), asked=asked)
+
+    assert "a_rule_of_one&#39;s_own" in page
+    assert "strategy.own_7" in page  # among all settings
+    without = comparison_page([one, other], title="t", page=Path("page.html"))
+    assert "own&#39;s" not in without
+
+
+def test_columns_of_unlike_tables_take_one_line(plain_run: Path) -> None:
+    one = read_run(plain_run)
+    columns = {f"column_{number}": {"kind": "numeric"} for number in range(20)}
+    task = {**one.config["task"], "columns": columns}
+    other = dataclasses.replace(
+        one, folder=plain_run / "other", config={**one.config, "task": task}
+    )
+
+    page = comparison_page([one, other], title="t", page=Path("page.html"))
+
+    assert "task.columns" in page
+    assert "20 values" in page
+    assert "column_7" not in page

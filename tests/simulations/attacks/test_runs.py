@@ -149,3 +149,20 @@ def test_attacks_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         run(*PLAIN, "simulation.attack.kind=gaussian", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ("simulation.attack.num_clients=10", "data.num_clients=10"),
+            r"attack\.num_clients=10: with",
+        ),
+        (("simulation.attack.kind=backdoor", "simulation.attack.target=maybe"), "expected one of"),
+    ],
+)
+def test_what_needs_no_records_is_refused_at_composition(
+    overrides: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compose([*PLAIN, "simulation.attack.kind=gaussian", *overrides])

@@ -13,9 +13,16 @@ import yaml
 from rich.console import Console
 
 from confide.config.composing.compose import check_jobs
+from confide.config.composing.sweeps import RefusedJob
 from confide.errors import ConfigError
 from confide.simulations.sweeps.command import is_sweep, plan_sweep
-from confide.simulations.sweeps.sweep import best_run, sweep_runs, sweep_table
+from confide.simulations.sweeps.sweep import (
+    best_run,
+    refused_jobs,
+    sweep_runs,
+    sweep_table,
+    write_refused,
+)
 
 COMPLETED = {
     "status": "completed",
@@ -228,6 +235,72 @@ def test_a_command_that_only_shows_something_is_no_sweep() -> None:
     assert not is_sweep(["strategy=fedavg"])
 
 
+# --- patterns, of whose values some do not fit
+
+PRIVATE_N = (*HEART, "privacy=record", "strategy=glob(n*)")  # newton and norm_bounded
+
+
+def test_of_a_pattern_the_values_that_fit_are_run_and_the_others_are_told() -> None:
+    sweep = plan_sweep(PRIVATE_N)
+    assert sweep.patterns == {"strategy=glob(n*)": "strategy=norm_bounded"}
+    assert (sweep.jobs, list(sweep.keys)) == (1, ["strategy"])
+    [refused] = sweep.refused
+    assert sweep.changed(refused.overrides) == ["strategy=newton"]
+    assert "newton" in " ".join(refused.problems)
+
+
+def test_a_value_that_fits_in_some_jobs_is_kept() -> None:
+    sweep = plan_sweep([*HEART, "privacy=none,record", "strategy=glob(n*)"])
+    assert sweep.patterns == {"strategy=glob(n*)": "strategy=newton,norm_bounded"}
+    assert sweep.jobs == 4
+    assert [sweep.changed(one.overrides) for one in sweep.refused] == [
+        ["privacy=record", "strategy=newton"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        # Whoever names a value means it
+        (("privacy=record", "strategy=newton,norm_bounded"), r"objective\.kind=newton"),
+        (("strategy=glob(boost*)",), r"objective\.kind=boosting"),
+    ],
+)
+def test_what_was_named_or_fits_nowhere_is_refused(words: Sequence[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_sweep([*HEART, *words])
+
+
+def test_a_mistake_in_every_job_is_told_alone() -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_sweep([*PRIVATE_N, "client.local_steps=0"])
+    [problem] = caught.value.problems
+    assert "client.local_steps=0" in problem
+
+
+def test_refused_jobs_have_a_line_and_go_with_the_next_sweep(tmp_path: Path) -> None:
+    job(tmp_path / "0", ["strategy=fedavg"], COMPLETED)
+    job(tmp_path / "1", ["strategy=fedadam"], None)
+    refused = [
+        RefusedJob(overrides=[f"strategy={name}"], problems=["It does not fit."])
+        for name in ("newton", "fedadam")
+    ]
+    write_refused(tmp_path, refused)
+    assert refused_jobs(tmp_path) == refused
+    assert [run.status for run in sweep_runs(tmp_path)] == ["completed", "refused"]
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(sweep_table(sweep_runs(tmp_path), tmp_path))
+    rows = [line.split("│")[1:4] for line in capture.get().splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["0", "fedavg", "completed"],
+        ["1", "fedadam", "refused"],
+        ["-", "newton", "refused"],
+    ]
+    write_refused(tmp_path, [])
+    assert refused_jobs(tmp_path) == []
+
+
 # --- how jobs run
 
 
@@ -272,6 +345,20 @@ def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, launcher: str)
         in done.stdout
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_pattern_ends_in_one_page_with_the_reasons(tmp_path: Path) -> None:
+    done = simulate(
+        *HEART, "privacy=none,record", PRIVATE_N[-1], f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    )
+    assert done.returncode == 0
+    runs = sweep_runs(tmp_path / "sweep")
+    assert [run.status for run in runs] == ["completed", "completed", "refused", "completed"]
+    assert "privacy=record strategy=newton refused: " in done.stdout
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert "norm_bounded" in page
+    assert "privacy=record strategy=newton" in page
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Clients that are drawn among those who are there in virtual time."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_institutions import SECRET, drifters
@@ -8,11 +10,12 @@ from virtual_runs import strategy, virtual_run
 
 from confide.config.delays.delays import AvailabilityConfig
 from confide.config.delays.uniform import UniformDelaysConfig
-from confide.errors import RunFailedError
+from confide.errors import ConfigError, RunFailedError
 from confide.simulations.virtual.delays import Delays
 from confide.simulations.virtual.presence import Presence
 from confide.strategies.selections.available import SelectAvailable
 
+Simulate = Callable[..., dict[str, Any]]
 pytestmark = pytest.mark.usefixtures("identity")
 
 
@@ -68,3 +71,24 @@ def test_a_client_that_is_away_is_looked_up_without_beginning_again() -> None:
     backwards = [other.back_at("a", at) for at in reversed(times)]
     assert forwards == backwards[::-1]
     assert sum(back > at for back, at in zip(forwards, times, strict=True)) > 2000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("simulation/delays=trace", "simulation.delays.path=gone.csv"),
+            r"simulation\.delays\.path=gone\.csv cannot be read",
+        ),
+        (
+            ("simulation.engine=ray", "simulation.ray.address=127.0.0.1:9"),
+            r"simulation\.ray\.address=127\.0\.0\.1:9: no Ray answers there",
+        ),
+    ],
+)
+def test_mistakes_elsewhere_are_told_before_records_are_read(
+    run: Simulate, words: tuple[str, ...], said: str
+) -> None:
+    unread = ("data.path=/nowhere/records.csv", "data.public=true", "simulation.baselines=[]")
+    with pytest.raises(ConfigError, match=said):
+        run("experiment=heart_disease", *unread, *words)

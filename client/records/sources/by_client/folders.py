@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from confide.client.records.sources.by_client.leaf import (
+    SPLIT,
     USER,
     is_leaf_folder,
+    is_split,
     open_leaf_folder,
 )
 from confide.client.records.sources.by_client.partitioned import is_partitioned, open_partitioned
@@ -35,4 +37,9 @@ def institution_in(folder: Path) -> str | None:
     return USER if is_leaf_folder(folder) else None
 
 
-__all__ = ["LAYOUTS", "OpenFn", "institution_in", "layout_of"]
+def no_inputs(folder: Path) -> tuple[str, ...]:
+    """Return columns that say where a record lay, and nothing of whom it is about."""
+    return (SPLIT,) if is_split(folder) else ()
+
+
+__all__ = ["LAYOUTS", "OpenFn", "institution_in", "layout_of", "no_inputs"]

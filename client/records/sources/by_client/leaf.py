@@ -54,6 +54,11 @@ def is_leaf_folder(folder: Path) -> bool:
     return first is not None and first.is_file() and is_leaf_file(first)
 
 
+def is_split(folder: Path) -> bool:
+    """Say whether LEAF's files lie in folders of its own split, which become a column."""
+    return is_leaf_folder(folder) and any(path.is_dir() for path in _shown(folder))
+
+
 def open_leaf(path: Path, columns: Sequence[str], reading: Reading) -> Opened:
     """Open one of LEAF's files.
 

@@ -50,8 +50,12 @@ def is_partitioned(folder: Path) -> bool:
     return found
 
 
-def partitioned_files(folder: Path) -> Iterator[PartitionedFile]:
+def partitioned_files(folder: Path, hidden: list[Path] | None = None) -> Iterator[PartitionedFile]:
     """Yield the files of a partitioned folder, in the order of their paths.
+
+    Args:
+        folder: the folder.
+        hidden: filled with folders and Parquet files that are left out for their first letter.
 
     Raises:
         DataError: if a folder's name says nothing, a file is of another kind, or files lie at
@@ -59,6 +63,9 @@ def partitioned_files(folder: Path) -> Iterator[PartitionedFile]:
     """
     columns: tuple[str, ...] | None = None
     for place, names, files in os.walk(folder, onerror=_refuse):
+        if hidden is not None:
+            unseen = [*names, *(name for name in files if name.lower().endswith(SUFFIX))]
+            hidden += [Path(place) / name for name in unseen if name.startswith(".")]
         # In place, which os.walk reads
         names[:] = sorted(name for name in names if not name.startswith("."))
         within = Path(place).relative_to(folder).parts
@@ -94,11 +101,20 @@ def open_partitioned(folder: Path, columns: Sequence[str], reading: Reading) -> 
     Raises:
         DataError: if it holds no files, or these have different columns.
     """
-    files = list(partitioned_files(folder))
+    hidden: list[Path] = []
+    files = list(partitioned_files(folder, hidden))
     if not files:
         raise DataError(f"data.path={folder}: there is no {SUFFIX} file in its folders.")
     first = open_part(files[0], (), reading).columns
-    return Opened(columns=first, batches=_batches(files, first, columns, reading, folder))
+    notes = []
+    if hidden:
+        shown = sorted(str(path.relative_to(folder)) for path in hidden)
+        notes.append(
+            f"{len(hidden)} hidden files and folders are left out, such as {shown[0]}; rename what"
+            " is to be read."
+        )
+    batches = _batches(files, first, columns, reading, folder, notes)
+    return Opened(columns=first, batches=batches, notes=notes)
 
 
 def open_part(file: PartitionedFile, columns: Sequence[str], reading: Reading) -> Opened:
@@ -129,8 +145,10 @@ def _batches(
     columns: Sequence[str],
     reading: Reading,
     folder: Path,
+    notes: list[str],
 ) -> Iterator[pyarrow.Table]:
     kept = [name for name in expected if name in columns]
+    told = set(expected) if len(kept) == len(expected) else None  # else not all are asked for
     for file in files:
         opened = open_part(file, columns, reading)
         lacking = [name for name in kept if name not in opened.columns]
@@ -139,6 +157,13 @@ def _batches(
                 f"data.path={folder}: {file.path.relative_to(folder)} has no column"
                 f" {', '.join(lacking)}, which {files[0].path.relative_to(folder)} has; write both"
                 " with the same columns."
+            )
+        new = [name for name in opened.columns if told is not None and name not in told]
+        if told is not None and new:
+            told.update(new)
+            notes.append(
+                f"Columns that {files[0].path.relative_to(folder)} lacks are left out:"
+                f" {', '.join(new)}, in {file.path.relative_to(folder)} for one."
             )
         for batch in opened.batches:
             yield batch.select(kept)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from confide.client.records.drafting.reading import draft_source
 from confide.client.records.sources.sources import load_records, shared_columns
 from confide.errors import DataError
 
@@ -145,3 +146,16 @@ def test_other_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "d" / "readme.md").write_text("hello")
     with pytest.raises(DataError, match=r"move readme\.md elsewhere"):
         rows(tmp_path / "d", "user")
+
+
+def test_in_which_folder_a_record_lay_is_no_input(tmp_path: Path) -> None:
+    points = [[index / 7, (index * 5 % 13) / 3] for index in range(60)]
+    labels = [float(index * 7 % 5 > 2) for index in range(60)]
+    user = {"x": points, "y": labels}
+    whole = {"users": ["f_1"], "num_samples": [60], "user_data": {"f_1": user}}
+    for split in ("train", "test"):
+        write(tmp_path / split / "a.json", whole)
+    draft = draft_source(str(tmp_path))
+    assert set(draft.task.columns) == {"x0", "x1"}
+    assert "split" not in draft.left_out
+    assert any("with a column split" in note for note in draft.notes)

@@ -105,3 +105,20 @@ def test_a_damaged_file_is_named(records: Path) -> None:
     (records / "client=007" / "part-1.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(DataError, match=r"part-1\.parquet: cannot be read"):
         rows(records)
+
+
+def test_what_is_left_out_is_told(records: Path) -> None:
+    assert not load_records(str(records), COLUMNS, in_memory_mb=64).notes
+    write(records, "client=007/.part-9.parquet", a=[9.0], label=["no"])
+    (records / "client=007" / ".part-0.parquet.crc").touch()  # of writers, and no records
+    write(records, "client=St.%20Anne/part-1.parquet", a=[5.0], label=["no"], b=[1])
+    found = load_records(str(records), COLUMNS, in_memory_mb=64)
+    assert len(found.records) == 5
+    assert list(found.notes) == [
+        "1 hidden files and folders are left out, such as client=007/.part-9.parquet; rename what"
+        " is to be read.",
+        "Columns that client=007/part-0.parquet lacks are left out: b, in"
+        " client=St.%20Anne/part-1.parquet for one.",
+    ]
+    # Whoever asks for some columns does not miss others
+    assert len(load_records(str(records), COLUMNS[:2], in_memory_mb=64).notes) == 1
