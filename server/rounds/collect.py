@@ -13,6 +13,7 @@ from torch import Tensor
 
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Shapes
+from confide.server.rounds.clock import REAL, Clock
 from confide.server.rounds.participants import Answer, Question, accept, check_reply
 from confide.server.rounds.tally import Tally
 from confide.strategies.strategy import Round
@@ -33,6 +34,7 @@ class Intake:
         question: what is asked; None where messages are on their way.
         wanted: accepted updates after which the round is closed; None: everybody is waited for.
             Only a simulation's virtual clock knows who is first.
+        clock: of the run.
     """
 
     server_round: int
@@ -44,6 +46,7 @@ class Intake:
     timeout_s: float
     question: Question | None = None
     wanted: int | None = None
+    clock: Clock = REAL
 
     def add(self, name: str, reply: Reply) -> None:
         """Check a reply and add its update.
