@@ -200,6 +200,8 @@ def as_read(reply: Reply) -> Reply:
     Raises:
         ProtocolError: as :func:`unpack_reply`.
     """
+    if not (reply.evaluations or reply.figures or reply.tallies):
+        return reply
     is_plain = not reply.tallies and all(
         split in SPLITS and _is_plain(evaluation) for split, evaluation in reply.evaluations.items()
     )
@@ -225,7 +227,8 @@ def _is_plain(evaluation: Evaluation) -> bool:
 @functools.lru_cache(maxsize=256)
 def _ranges(names: tuple[str, ...]) -> Sequence[tuple[type, float, float]] | None:
     """Return type and range of each metric; None if one is a custom task's, or noise."""
-    known, found = known_metrics(), []
+    known = known_metrics()
+    found: list[tuple[type, float, float]] = []
     for name in names:
         if name == "num_examples":
             found.append((int, 1.0, float(_LARGEST_COUNT)))

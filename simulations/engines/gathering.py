@@ -73,7 +73,8 @@ class Gathering:
         self._intake, self._question = intake, question
         rule = intake.under_way.rule
         self._total = None if rule is None else _start(rule)
-        self._taken: dict[str, Tensors] = {}
+        # Of those who are checked; None where the update is in the sum
+        self._taken: dict[str, Tensors | None] = {}
 
     def tally(self, answers: Iterator[tuple[str, Answer]]) -> Tally:
         """Take answers, some of them as :meth:`ended` returned them, to the end of the round."""
@@ -90,10 +91,11 @@ class Gathering:
         return tally
 
     def _take(self, name: str, reply: Reply) -> None:
-        update = self._taken.pop(name, None)
-        if update is None:
+        if name not in self._taken:
             self._intake.add_unless_summed(name, reply)
-        else:  # checked already
+            return
+        update = self._taken.pop(name)  # checked already
+        if update is not None:
             own = ClientUpdate(client=name, tensors=update, num_examples=reply.num_examples)
             self._intake.under_way.add(own)
 
@@ -167,10 +169,10 @@ class Gathering:
                     answer = replace(reply, refusal=error.code, evaluations={})
             answers.append((name, answer))
         if self._total is None:
-            self._taken |= {
-                replies[index][0]: unflatten(values[index], intake.shapes) for index in rows
-            }
+            for index in rows:
+                self._taken[replies[index][0]] = unflatten(values[index], intake.shapes)
         elif rows:
+            self._taken |= dict.fromkeys(replies[index][0] for index in rows)
             taken = values if len(rows) == len(values) else values[rows]
             self._total.add_rows(taken, [replies[index][1].num_examples for index in rows])
         return answers
