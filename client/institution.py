@@ -157,7 +157,7 @@ class Institution:
             work = self.begin(request)
             if isinstance(work, Reply):
                 return work
-            return self.end(work, functools.partial(self._rounds.compute, work))
+            return self.end(work, functools.partial(self.compute, work))
 
         def answer() -> Reply:
             plan = self._read(request)
@@ -188,6 +188,14 @@ class Institution:
 
         begun = self._guarded("train", begin)
         return self._told(request, begun) if isinstance(begun, Reply) else begun
+
+    def compute(self, work: RoundWork) -> ClientResult:
+        """Compute a round that :meth:`begin` returned, here and alone.
+
+        Raises:
+            Exception: whatever breaks it off; brought to :meth:`end`, it is a refusal.
+        """
+        return self._rounds.compute(work)
 
     def end(
         self,

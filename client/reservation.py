@@ -200,7 +200,9 @@ class RoundAccount:
         if self._brackets and 0 < count <= terms.max_rounds:
             count = bracket(count, most=terms.max_rounds)
         # A unit is read by training or by the scores of one split.
-        mechanisms = [terms.whole(count), *terms.scores(self._ledger.releases(terms.name))]
+        mechanisms = [terms.whole(count)]
+        if terms.score_noise:
+            mechanisms += terms.scores(self._ledger.releases(terms.name))
         return max(
             epsilon(one, delta=terms.delta, accountant=terms.accountant) for one in mechanisms
         )

@@ -98,7 +98,11 @@ class FixedPointMean:
         factors = torch.tensor(weights, dtype=torch.float64).mul_(2.0**self.scale_bits)
         step = max(1, _BLOCK // max(1, values.shape[1]))
         for rows, part in zip(values.split(step), factors.split(step), strict=True):
-            self.total += rows.double().mul_(part[:, None]).round_().long().sum(dim=0)
+            for total, block in zip(
+                self.total.split(_BLOCK), rows.split(_BLOCK, dim=1), strict=True
+            ):
+                whole = block.double().mul_(part[:, None]).round_().long()
+                total += whole.sum(dim=0) if len(whole) > 1 else whole[0]
         self.total_weight += sum(weights)
 
     def merge(self, total: Tensor, total_weight: int) -> None:

@@ -326,8 +326,8 @@ def prefixed(prefix: str, named: Mapping[str, _T]) -> dict[str, _T]:
 
 
 def join_extra(tensors: Tensors, extra: Tensors) -> Tensors:
-    """Put extra tensors beside the model's, as they travel."""
-    return tensors | prefixed(_EXTRA, extra)
+    """Put extra tensors beside the model's, as they travel; where there are none, these."""
+    return tensors | prefixed(_EXTRA, extra) if extra else tensors
 
 
 def split_extra(tensors: Tensors) -> tuple[Tensors, Tensors]:

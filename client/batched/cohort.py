@@ -71,6 +71,8 @@ class CohortProgram:
         self._workload, self._stack, self._card = workload, stack, card
         self._passes = RecordPasses(workload, stack, card)
         self._check, self._checked = CohortCheck(self._passes), CheckedTensors({})
+        self._checked_rows: set[int] = set()
+        self._threads = threads_of(workload.model, workload.compute)
         self._check_fn = check_fn
         self._laid_out: tuple[Sequence[Examples], Table | None] = ((), None)
 
@@ -81,14 +83,14 @@ class CohortProgram:
             RowsDifferError: if what a record adds depends on others, or on its place.
         """
         if not self._checked.are(tensors):
-            self._checked = CheckedTensors(tensors)
-        figures = schedule.sampling_rate, schedule.num_examples
-        if figures not in self._checked.figures:
-            with threads(threads_of(self._workload.model, self._workload.compute)):
+            self._checked, self._checked_rows = CheckedTensors(tensors), set()
+        rows = self._rows(schedule)
+        # Institutions of many sizes share few shapes of a pass.
+        if rows not in self._checked_rows:
+            with threads(self._threads):
                 alone = {name: tensor[None] for name, tensor in tensors.items()}
-                row = self._put(self._stack.rows(alone)[0])
-                self._check.check_few(row, self._rows(schedule))
-            self._checked.figures.add(figures)
+                self._check.check_few(self._put(self._stack.rows(alone)[0]), rows)
+            self._checked_rows.add(rows)
 
     def chunks(self, works: Sequence[RoundWork]) -> Iterator[Sequence[RoundWork]]:
         """Deal rounds of one plan out to chunks that are computed together, like with like."""
@@ -125,11 +127,8 @@ class CohortProgram:
         Nearly every Poisson sample fits; another takes more passes. What a pass costs whatever it
         is given is shared by all institutions in it, so that no other size pays.
         """
-        rate = schedule.sampling_rate
-        expected = rate * schedule.num_examples
-        nearly_all = expected + 3 * math.sqrt(expected * (1 - rate))
-        whole = -(-math.ceil(nearly_all) // _ROWS) * _ROWS
-        return min(whole, max(_ROWS, self._workload.compute.physical_batch_size // _ROWS * _ROWS))
+        most = self._workload.compute.physical_batch_size // _ROWS * _ROWS
+        return min(_whole_rows(schedule.sampling_rate, schedule.num_examples), max(_ROWS, most))
 
     def compute(self, works: Sequence[RoundWork]) -> CohortResult:
         """Compute rounds of one plan and one question.
@@ -169,7 +168,7 @@ class CohortProgram:
                 )
             return self._train(works, table, start, change_gradient)
 
-        with threads(threads_of(self._workload.model, self._workload.compute)):
+        with threads(self._threads):
             algorithm = build_algorithm(plan.objective)
             whole = algorithm.client(given, train)
             declared = algorithm.returned_shapes(shapes_of(first.inputs.params))
@@ -321,6 +320,15 @@ class CohortProgram:
     def _called(self) -> None:
         if self._check_fn is not None:
             self._check_fn()
+
+
+# Asked several times of every institution in every round, and few figures differ.
+@functools.lru_cache(maxsize=4096)
+def _whole_rows(rate: float, count: int) -> int:
+    """Return whole rows that nearly every Poisson sample of ``count`` records fits into."""
+    expected = rate * count
+    nearly_all = expected + 3 * math.sqrt(expected * (1 - rate))
+    return -(-math.ceil(nearly_all) // _ROWS) * _ROWS
 
 
 def _repeated(tensors: Tensors, count: int) -> Tensors:

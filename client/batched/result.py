@@ -1,7 +1,7 @@
 """What many institutions' rounds came to, all together and one by one."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,18 +27,16 @@ class CohortResult:
 
     def of(self, index: int) -> ClientResult:
         """Return one institution's."""
-        update, extra, kept = (
-            {name: rows[index] for name, rows in named.items()} for named in self._apart
-        )
-        return ClientResult(update=update, extra=extra, kept=kept)
+        return self._apart[index]
 
     @functools.cached_property
-    def _apart(self) -> Sequence[Mapping[str, Sequence[Tensor]]]:
+    def _apart(self) -> Sequence[ClientResult]:
         # Of all at once: one by one, views of small tensors cost more than what they hold.
-        whole = self.whole
+        whole, count = self.whole, len(self.works)
+        parts = [_unbound(it, count) for it in (whole.update, whole.extra, whole.kept)]
         return [
-            {name: tensor.unbind() for name, tensor in tensors.items()}
-            for tensors in (whole.update, whole.extra, whole.kept)
+            ClientResult(update=update, extra=extra, kept=kept)
+            for update, extra, kept in zip(*parts, strict=True)
         ]
 
     @functools.cached_property
@@ -55,6 +53,14 @@ class CohortResult:
     def measures(self) -> Sequence[UpdateMeasures]:
         """Measures of what leaves of each."""
         return measure_rows(self.rows)
+
+
+def _unbound(tensors: Tensors, count: int) -> list[Tensors]:
+    """Cut tensors [m, ...] up into m parts."""
+    if not tensors:
+        return [{} for _ in range(count)]
+    rows = zip(*(tensor.unbind() for tensor in tensors.values()), strict=True)
+    return [dict(zip(tensors, row, strict=True)) for row in rows]
 
 
 def for_each(whole: ClientResult, declared: Shapes, count: int) -> ClientResult:

@@ -10,6 +10,7 @@ Gaussians are Box-Muller in float64 from 53-bit uniforms. The floating-point att
 follows, not excluded: the residual gap is open in every floating-point implementation of DP-SGD.
 """
 
+import functools
 import hashlib
 import math
 import os
@@ -39,11 +40,17 @@ def derive_key(secret: bytes, *context: str | int) -> bytes:
         secret: key material, at most 64 bytes.
         context: purpose of the key; different contexts give unrelated keys.
     """
-    words = [str(part).encode() for part in context]
-    # With its length: otherwise ("ab", "c") and ("a", "bc") would give the same key
-    text = b"".join([len(word).to_bytes(8, "little") + word for word in words])
+    text = b"".join(map(_worded, context))
     digest = hashlib.blake2b(text, key=secret, digest_size=KEY_BYTES, person=b"confide/key")
     return digest.digest()
+
+
+# The same few in every round, of every institution. By type: True is no 1.
+@functools.lru_cache(maxsize=4096, typed=True)
+def _worded(part: str | int) -> bytes:
+    word = str(part).encode()
+    # With its length: otherwise ("ab", "c") and ("a", "bc") would give the same key
+    return len(word).to_bytes(8, "little") + word
 
 
 def seed_from(secret: bytes, *context: str | int) -> int:

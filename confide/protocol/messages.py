@@ -7,7 +7,7 @@ refusal: a code and figures, never the text of an exception, which could quote a
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -196,6 +196,51 @@ def unpack_reply(content: RecordDict) -> Reply:
     )
 
 
+def as_read(reply: Reply) -> Reply:
+    """Return a reply as whoever it is sent to reads it, but for its tensors, in the same process.
+
+    Raises:
+        ProtocolError: as :func:`unpack_reply`.
+    """
+    if not (reply.evaluations or reply.figures or reply.tallies):
+        return reply
+    is_plain = not reply.tallies and all(
+        split in SPLITS and _is_plain(evaluation) for split, evaluation in reply.evaluations.items()
+    )
+    if is_plain and all(map(_is_finite_float, reply.figures.values())):
+        return reply  # reading it would change nothing
+    return replace(unpack_reply(pack_reply(replace(reply, arrays=None))), arrays=reply.arrays)
+
+
+def _is_finite_float(value: object) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _is_plain(evaluation: Evaluation) -> bool:
+    """Tell whether metrics are read as they are: all are numbers of their range."""
+    ranges = _ranges(tuple(evaluation))
+    return ranges is not None and all(
+        type(value) is kind and least <= value <= largest and value < math.inf
+        for value, (kind, least, largest) in zip(evaluation.values(), ranges, strict=True)
+    )
+
+
+# Of few different sets of metrics, and each name is looked for in many tables.
+@functools.lru_cache(maxsize=256)
+def _ranges(names: tuple[str, ...]) -> Sequence[tuple[type, float, float]] | None:
+    """Return type and range of each metric; None if one is a custom task's, or noise."""
+    known = known_metrics()
+    found: list[tuple[type, float, float]] = []
+    for name in names:
+        if name == "num_examples":
+            found.append((int, 1.0, float(_LARGEST_COUNT)))
+        elif name in known:
+            found.append((float, known[name].least, known[name].largest))
+        else:
+            return None
+    return found if "num_examples" in names else None
+
+
 _Values = Mapping[str, int | float | list[int] | list[float]]
 
 
@@ -275,6 +320,7 @@ __all__ = [
     "Reply",
     "Request",
     "RequestKind",
+    "as_read",
     "pack_reply",
     "pack_request",
     "unpack_reply",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy
 from torch import Tensor
 
 from confide.metrics.metric import Metric
@@ -33,12 +34,13 @@ def outcome_metrics(
     unknown = [name for name in names if name not in metrics]
     if unknown:
         raise ValueError(f"Expected a metric of {', '.join(metrics)}; got {unknown[0]!r}.")
+    values = scores.double().cpu().numpy()
     # A model that has diverged predicts nothing
-    if not len(scores) or not bool(scores.isfinite().all()):
+    if not len(values) or not numpy.isfinite(values).all():
         return {}
-    told, truth = outcome.measured(scores.double().cpu().numpy(), targets.cpu().numpy())
-    values = {name: metrics[name].score_fn(told, truth) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    told, truth = outcome.measured(values, targets.cpu().numpy())
+    found = {name: metrics[name].score_fn(told, truth) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 __all__ = ["outcome_metrics"]

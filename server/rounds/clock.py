@@ -8,7 +8,9 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
+
+from confide.errors import RunFailedError
 
 
 class Clock(Protocol):
@@ -59,4 +61,49 @@ def enough(presence: Presence, clients: Iterable[str], least: int) -> bool:
     return sum(1 for _ in found) >= least
 
 
-__all__ = ["REAL", "Clock", "Presence", "RealClock", "enough"]
+@dataclass(frozen=True)
+class Deadline:
+    """When nobody is waited for any more who computes in real time.
+
+    Attributes:
+        at: by the machine's clock.
+        timeout_s: how long is waited in all.
+        is_virtual: whether the run's own clock is a simulation's, which stands still meanwhile.
+    """
+
+    at: float
+    timeout_s: float
+    is_virtual: bool
+
+    @classmethod
+    def after(cls, timeout_s: float, clock: Clock) -> Self:
+        """Begin to wait.
+
+        Args:
+            timeout_s: seconds.
+            clock: of the run.
+        """
+        return cls(REAL.now() + timeout_s, timeout_s, clock.is_virtual)
+
+    def is_past(self, waiting: int) -> bool:
+        """Tell whether time is up.
+
+        Args:
+            waiting: how many have not answered yet.
+
+        Raises:
+            RunFailedError: if it is up and time is virtual: nobody loses an answer by how fast this
+                machine is.
+        """
+        if REAL.now() < self.at:
+            return False
+        if self.is_virtual:
+            raise RunFailedError(
+                f"{waiting} institutions have computed for {self.timeout_s:g} s without an answer,"
+                " in which virtual time stands still; raise server.round_timeout_s, or see what"
+                " keeps them."
+            )
+        return True
+
+
+__all__ = ["REAL", "Clock", "Deadline", "Presence", "RealClock", "enough"]

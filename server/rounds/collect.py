@@ -15,6 +15,7 @@ from confide.protocol.codecs.travel import PLAIN, Travel
 from confide.protocol.messages import Reply
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes
+from confide.server.rounds.clock import REAL, Clock
 from confide.server.rounds.participants import Answer, Question, accept, check_reply
 from confide.server.rounds.tally import Tally
 from confide.strategies.strategy import Round
@@ -35,6 +36,7 @@ class Intake:
         question: what is asked; None where messages are on their way.
         wanted: accepted updates after which the round is closed; None: everybody is waited for.
         travel: how updates travel.
+        clock: of the run.
     """
 
     server_round: int
@@ -47,6 +49,7 @@ class Intake:
     question: Question | None = None
     wanted: int | None = None
     travel: Travel = PLAIN
+    clock: Clock = REAL
 
     def unneeded(self, tally: Tally) -> list[str]:
         """Return who has not answered once the round has all that it wants; else nobody."""
@@ -54,6 +57,8 @@ class Intake:
             return []
         heard = {*tally.accepted, *tally.refused}
         return [name for name in self.question.names if name not in heard]
+
+    clock: Clock = REAL
 
     def add(self, name: str, reply: Reply) -> None:
         """Check a reply and add its update.

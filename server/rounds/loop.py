@@ -161,6 +161,7 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         timeout_s=job.settings.round_timeout_s,
         question=question,
         wanted=job.algorithm.wanted if isinstance(job.algorithm, Closing) else None,
+        clock=job.reach.clock,
     )
     tally = job.reach.collect_fn(intake)
     tally.refused |= declined

@@ -1,4 +1,9 @@
-"""The inline engine: a grid that carries Flower messages by a function call in this process."""
+"""The inline engine: a grid that calls institutions in this process, one after the other.
+
+A round's question needs no message for each of them: their doors are called at once. All else, and
+whatever is to be lost or late on purpose, is carried as Flower messages through the app that a
+SuperNode would run.
+"""
 
 import logging
 import time
@@ -16,9 +21,11 @@ from confide.flower.messages import Run, assign_message_id, raised
 from confide.flower.polling import PollingGrid
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.tally import Tally
+from confide.simulations.engines.gathering import Gathering
+from confide.simulations.engines.one_by_one import OneByOne
 from confide.simulations.faults import FaultyDelivery, delivery_of
 from confide.simulations.institutions import InstitutionFactory, Setup, faulty
-from confide.simulations.populations.doors import open_doors, opened_or_not
+from confide.simulations.populations.doors import Doors, open_doors, opened_or_not
 from confide.simulations.populations.roster import NodeNames
 
 log = logging.getLogger(__name__)
@@ -57,7 +64,7 @@ class LocalGrid(PollingGrid):
 
 
 class InlineGrid(LocalGrid):
-    """Runs a ClientApp for each message when its reply is pulled.
+    """Runs a ClientApp for each message when its reply is pulled; calls doors in a round.
 
     Little is queued but instructions, so memory does not grow with the number of clients.
 
@@ -66,6 +73,8 @@ class InlineGrid(LocalGrid):
         node_ids: one for each institution.
         delivery: what happens to questions and replies on their way; None brings each at once.
         expect_fn: hears which nodes will be asked, in which order.
+        doors: opens institutions, whom a round's question then is put to without a message; None
+            to carry every question as one.
     """
 
     def __init__(
@@ -75,13 +84,23 @@ class InlineGrid(LocalGrid):
         *,
         delivery: FaultyDelivery | None = None,
         expect_fn: Callable[[Sequence[int]], None] | None = None,
+        doors: Doors | None = None,
     ) -> None:
         super().__init__(node_ids)
-        self._app = app
+        self._app, self._doors = app, doors
         self._delivery = delivery
         self._expect_fn = expect_fn
         # The oldest goes first, which a plain dict of many would take longer and longer to find
         self._waiting: OrderedDict[str, Message] = OrderedDict()
+
+    def collect(self, intake: Intake) -> Tally:
+        """Ask a round's question and fill its accumulator, by one sum if the rule is one."""
+        question = intake.question
+        if question is None or self._doors is None:
+            return super().collect(intake)
+        gathering = Gathering(intake, question)
+        asker = OneByOne(self._doors, gathering, intake)
+        return gathering.tally(asker.answers(question.names, question.requests()))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue instructions and return their ids.
@@ -155,11 +174,13 @@ class InlineEngine:
     def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
         """Return a grid that calls institutions when their replies are pulled."""
         by_node = NodeNames(names)
+        delivery = delivery_of(self._faults, job, by_node)
         return InlineGrid(
             self._app(job, by_node),
             by_node.nodes,
-            delivery=delivery_of(self._faults, job, by_node),
+            delivery=delivery,
             expect_fn=self._expecting(by_node),
+            doors=self._doors if delivery is None else None,
         )
 
     def _expecting(self, by_node: Mapping[int, str]) -> Callable[[Sequence[int]], None]:

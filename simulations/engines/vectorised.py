@@ -10,41 +10,33 @@ takes: the last bits of weights differ from those that the inline engine gives.
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import islice
 
-import torch
 from flwr.clientapp import ClientApp
 
 from confide.client.batched.cohort import CohortProgram
 from confide.client.batched.cuda import card_of
-from confide.client.batched.result import CohortResult
 from confide.client.batched.stack import LinearStack, stack_of
 from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.client.training_round import RoundWork
-from confide.client.update_measures import UpdateMeasures
 from confide.config.strategies.strategy import ALGORITHMS
-from confide.errors import ProtocolError
 from confide.models.networks import trainable
 from confide.models.workload import Workload
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import check_values
-from confide.server.rounds.collect import Intake, PartialSum, collect
-from confide.server.rounds.participants import Answer, check_reply
+from confide.server.rounds.clock import Deadline
+from confide.server.rounds.collect import Intake
+from confide.server.rounds.participants import Answer
 from confide.server.rounds.tally import Tally
+from confide.simulations.engines.gathering import Begun, Gathering, Leaving, silent
 from confide.simulations.engines.inline import InlineEngine, InlineGrid, LocalGrid
 from confide.simulations.institutions import Setup
 from confide.simulations.populations.doors import Doors, Unopened, opened_or_not
 from confide.simulations.populations.roster import NodeNames
-from confide.strategies.aggregators import FixedPointMean
-from confide.strategies.algorithm import ClientResult
-from confide.strategies.strategy import SumRule
 
 log = logging.getLogger(__name__)
 
@@ -79,163 +71,101 @@ class VectorisedGrid(InlineGrid):
         trainer: Trainer,
         expect_fn: Callable[[Sequence[int]], None],
     ) -> None:
-        super().__init__(app, nodes, expect_fn=expect_fn)
-        self._doors = doors
-        self._program, self._trainer = program, trainer
+        super().__init__(app, nodes, expect_fn=expect_fn, doors=doors)
+        self._together = functools.partial(_Together, doors, program, trainer)
 
     def collect(self, intake: Intake) -> Tally:
         """Ask a round's question and fill its accumulator, by one sum if the rule is one."""
         question = intake.question
         if question is None or not _is_elementwise(TrainingPlan.from_json(question.request.plan)):
             return super().collect(intake)
-        rule = intake.under_way.rule
-        total = None if rule is None else _start(rule)
-        answers = self._answers(question.requests(), intake, total)
+        gathering = Gathering(intake, question)
+        return gathering.tally(self._together(gathering, intake).answers(question.requests()))
 
-        def heard() -> Iterator[tuple[str, Answer]]:
-            for name, answer in answers:
-                question.clients.hear(name, answer)
-                yield name, answer
 
-        tally = collect(replace(intake, ask_fn=lambda _: heard()), intake.add_unless_summed)
-        if total is not None:
-            intake.merge(PartialSum(total.total, total.total_weight, {}), tally)
-        return tally
+@dataclass(frozen=True)
+class _Together:
+    """Asks institutions, many at a time, and computes their rounds as one program.
 
-    def _answers(
-        self,
-        requests: Iterator[tuple[str, Request]],
-        intake: Intake,
-        total: FixedPointMean | None,
-    ) -> Iterator[tuple[str, Answer]]:
-        """Yield each institution's answer; updates are in replies, or in ``total``.
+    Attributes:
+        doors: opens them.
+        program: computes.
+        trainer: scores.
+        gathering: takes their updates.
+        intake: of the round.
+    """
+
+    doors: Doors
+    program: CohortProgram
+    trainer: Trainer
+    gathering: Gathering
+    intake: Intake
+
+    def answers(self, requests: Iterator[tuple[str, Request]]) -> Iterator[tuple[str, Answer]]:
+        """Yield an answer for each who is asked.
 
         Nobody begins, and nothing is computed, once the round's time is up. What is under way is
         taken, as by the inline engine.
+
+        Args:
+            requests: what each is asked.
         """
-        end = time.monotonic() + intake.timeout_s
+        deadline = Deadline.after(self.intake.timeout_s, self.intake.clock)
         late: list[str] = []
-        while asked := list(islice(requests, min(_SLICE, self._doors.most_open or _SLICE))):
-            works: dict[str, RoundWork] = {}
-            begun_by: dict[int, Institution] = {}
-            if time.monotonic() >= end:  # no door is opened for nothing
+        while asked := list(islice(requests, min(_SLICE, self.doors.most_open or _SLICE))):
+            if deadline.is_past(len(asked)):  # no door is opened for nothing
                 late += [name for name, _ in asked]
                 continue
-            self._doors.expect([name for name, _ in asked])
-            # Held until its round has ended, whoever is opened meanwhile
-            opened = {name: opened_or_not(self._doors, name) for name, _ in asked}
-            there = [one for one in opened.values() if isinstance(one, Institution)]
-            with self._trainer.scoring_together([one.validation for one in there]):
-                for name, request in asked:
-                    if time.monotonic() >= end:
-                        late.append(name)
-                        continue
-                    institution = opened[name]
-                    if isinstance(institution, Unopened):
-                        yield name, institution.handle("train", request)
-                        continue
-                    begun = institution.begin(request, rows_fn=self._program.check_rows)
-                    if isinstance(begun, Reply):
-                        yield name, begun
-                    else:
-                        works[name] = begun
-                        begun_by[id(begun)] = institution
-            for chunk in self._program.chunks(list(works.values())):
-                if time.monotonic() >= end:
-                    late += [begun_by[id(work)].name for work in chunk]  # counted all the same
+            begun: dict[int, tuple[Institution, RoundWork]] = {}
+            for name, answer in self._begun(asked, deadline):
+                if isinstance(answer, tuple):
+                    begun[id(answer[1])] = answer
+                elif answer is None:
+                    late.append(name)
+                else:
+                    yield name, answer
+            for chunk in self.program.chunks([work for _, work in begun.values()]):
+                own = [begun[id(work)] for work in chunk]
+                if deadline.is_past(len(chunk)):
+                    late += [institution.name for institution, _ in own]  # counted all the same
                     continue
-                yield from self._ended(chunk, begun_by, intake, total)
-        if late:
-            log.warning(
-                "%d institutions have not answered within %g s.", len(late), intake.timeout_s
-            )
-        yield from ((name, Refusal.NO_REPLY) for name in late)
+                yield from self._ended(own)
+        yield from silent(late, self.intake.timeout_s)
 
-    def _ended(
-        self,
-        chunk: Sequence[RoundWork],
-        begun_by: Mapping[int, Institution],
-        intake: Intake,
-        total: FixedPointMean | None,
-    ) -> Iterator[tuple[str, Reply]]:
-        result: CohortResult | Exception
-        measures: Sequence[UpdateMeasures | None] = [None] * len(chunk)
+    def _begun(
+        self, asked: Sequence[tuple[str, Request]], deadline: Deadline
+    ) -> Iterator[tuple[str, tuple[Institution, RoundWork] | Answer | None]]:
+        """Yield what becomes of each: work, an answer without any, or None once time is up."""
+        self.doors.expect([name for name, _ in asked])
+        # Held until its round has ended, whoever is opened meanwhile
+        opened = {name: opened_or_not(self.doors, name) for name, _ in asked}
+        there = [one for one in opened.values() if isinstance(one, Institution)]
+        with self.trainer.scoring_together([one.validation for one in there]):
+            for number, (name, request) in enumerate(asked):
+                institution = opened[name]
+                if deadline.is_past(len(asked) - number):
+                    yield name, None
+                elif isinstance(institution, Unopened):
+                    yield name, institution.handle("train", request)
+                else:
+                    begun = institution.begin(request, rows_fn=self.program.check_rows)
+                    yield name, begun if isinstance(begun, Reply) else (institution, begun)
+
+    def _ended(self, begun: Begun) -> Iterator[tuple[str, Reply]]:
         try:
-            result = self._program.compute(chunk)
-            measures = result.measures
+            result = self.program.compute([work for _, work in begun])
+            shapes = {name: tuple(one.shape[1:]) for name, one in result.leaving.items()}
+            leaving = Leaving(rows=result.rows, shapes=shapes, measures=result.measures)
         # Whatever breaks off is a refusal of whom it concerns, as where it is computed alone: the
         # same rounds by themselves, with the randomness that each has anyway.
         except Exception as error:
-            if len(chunk) > 1:
-                for work in chunk:
-                    yield from self._ended([work], begun_by, intake, total)
-                return
-            result = error
-        replies: list[tuple[str, Reply]] = []
-        for index, work in enumerate(chunk):
-            institution = begun_by[id(work)]
-            reply = institution.end(
-                work,
-                functools.partial(_result_of, result, index),
-                sends_update=total is None,
-                measures=measures[index],
-            )
-            replies.append((institution.name, reply))
-        if total is not None and isinstance(result, CohortResult):
-            replies = _add_up(replies, result, intake, total)
-        yield from replies
-
-
-def _result_of(result: CohortResult | Exception, index: int) -> ClientResult:
-    if isinstance(result, Exception):
-        raise result
-    return result.of(index)
-
-
-def _start(rule: SumRule) -> FixedPointMean | None:
-    """Begin a sum of rows; None for a rule of one's own that takes each update its own way."""
-    accumulator = rule.aggregator.start(rule.shapes, rule.bounds)
-    # Additive custom rules are checked for this when the strategy is built.
-    assert isinstance(accumulator, FixedPointMean)
-    return accumulator if type(accumulator).add is FixedPointMean.add else None
-
-
-def _add_up(
-    replies: Sequence[tuple[str, Reply]],
-    result: CohortResult,
-    intake: Intake,
-    total: FixedPointMean,
-) -> list[tuple[str, Reply]]:
-    """Check updates as the coordinator would, and add them up.
-
-    Returns:
-        Replies, with a refusal where an update did not go in.
-    """
-    joined, values = result.leaving, result.rows
-    if list(joined) != list(intake.shapes):
-        values = torch.cat([joined[name].flatten(1) for name in intake.shapes], dim=1)
-    # In float64, as where updates are decoded: the bound need not be a float32.
-    within = (values.abs().amax(dim=1).double() <= intake.max_value).tolist()
-    rows: list[int] = []
-    answers = []
-    for index, (name, reply) in enumerate(replies):
-        answer = reply
-        if not reply.refusal:
-            try:
-                check_reply(reply, name, declared=intake.declared[name])
-                if not within[index]:
-                    own = {key: tensor[index] for key, tensor in joined.items()}
-                    check_values(own, max_value=intake.max_value)
-                rows.append(index)
-            except ProtocolError as error:
-                log.warning("The update of %s is refused: %s", name, error)
-                # Nor is what it says of a model believed whose update is wrong
-                answer = replace(reply, refusal=error.code, evaluations={})
-        answers.append((name, answer))
-    if rows:
-        taken = values if len(rows) == len(values) else values[rows]
-        total.add_rows(taken, [replies[index][1].num_examples for index in rows])
-    return answers
+            if len(begun) > 1:
+                for one in begun:
+                    yield from self._ended([one])
+            else:
+                yield from self.gathering.broken_off(*begun[0], error)
+            return
+        yield from self.gathering.ended(begun, result.of, leaving)
 
 
 class VectorisedEngine(InlineEngine):

@@ -10,6 +10,7 @@ from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import (
     Reply,
     Request,
+    as_read,
     pack_reply,
     pack_request,
     unpack_reply,
@@ -227,6 +228,46 @@ def test_scores_at_the_ends_of_their_ranges_and_metrics_of_other_names_pass() ->
         reply_records(metrics={f"test/{name}": value for name, value in scores.items()})
     )
     assert reply.evaluations == {"test": scores}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"figures": {"epsilon": 1.5}},
+        {"figures": {"epsilon": math.inf, "asked": 3}},
+        {"evaluations": {"validation": {"accuracy": 0.5, "log_loss": 40.0, "num_examples": 8}}},
+        {"evaluations": {"validation": {"accuracy": math.nan, "num_examples": 8}}},
+        {"evaluations": {"validation": {"accuracy": 1.0 + 1e-12, "num_examples": 8}}},
+        {"evaluations": {"validation": {"error_in_days": -7.5, "num_examples": 8}}},
+        {"evaluations": {"test": {"log_loss": math.inf, "num_examples": 8}}},
+        {
+            "evaluations": {"test": {"accuracy": 0.5, "num_examples": 8}},
+            "tallies": {"test": ScoreTally(sums={"correct": [4.0]}, std=0.0)},
+        },
+    ],
+)
+def test_a_reply_in_one_process_is_read_as_one_that_was_sent(fields: dict[str, Any]) -> None:
+    reply = Reply(institution="bank", num_examples=5, arrays=ARRAYS, **fields)
+    assert as_read(reply) == unpack_reply(pack_reply(reply))
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {"accuracy": 1.5, "num_examples": 8},
+        {"accuracy": 0.5},
+        {"accuracy": 0.5, "num_examples": 8.0},
+        {"accuracy": 0.5, "num_examples": 0},
+    ],
+)
+def test_a_reply_in_one_process_is_refused_as_one_that_was_sent(evaluation: Any) -> None:
+    reply = Reply(institution="bank", evaluations={"validation": evaluation})
+    with pytest.raises(ProtocolError) as one:
+        unpack_reply(pack_reply(reply))
+    with pytest.raises(ProtocolError) as other:
+        as_read(reply)
+    assert str(one.value) == str(other.value)
 
 
 def test_figures_that_are_not_finite_are_left_out() -> None:

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 def accuracy(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
     """Return the share of records whose likeliest class is their label."""
-    return float((probabilities.argmax(axis=1) == labels).mean())
+    import numpy
+
+    # Counted, not averaged: of a few records numpy's mean takes longer than all else.
+    right = int(numpy.count_nonzero(probabilities.argmax(axis=1) == labels))
+    return right / len(labels)
 
 
 def macro_f1(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
@@ -33,7 +37,7 @@ def macro_f1(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
         numpy.bincount(rows, minlength=classes)
         for rows in (labels, predicted, labels[predicted == labels])
     )
-    return float((2 * right / numpy.maximum(there + said, 1)).mean())
+    return float(numpy.add.reduce(2 * right / numpy.maximum(there + said, 1)) / classes)
 
 
 def auc(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float | None:
@@ -56,12 +60,11 @@ def area(scores: "numpy.ndarray", positive: "numpy.ndarray") -> float:
     """
     import numpy
 
-    _, places = numpy.unique(scores, return_inverse=True)
-    positives = numpy.bincount(places[positive], minlength=places.max() + 1)
-    others = numpy.bincount(places) - positives
-    below = numpy.cumsum(others) - others
-    pairs = int(positives.sum()) * int(others.sum())
-    return float((positives * (2 * below + others)).sum() / (2 * pairs))
+    positives, others = scores[positive], numpy.sort(scores[~positive])
+    # Twice the others below each positive, and once those beside it.
+    below = others.searchsorted(positives, "left"), others.searchsorted(positives, "right")
+    right = numpy.add.reduce(below[0]) + numpy.add.reduce(below[1])
+    return float(right / (2 * len(positives) * len(others)))
 
 
 def log_loss(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
@@ -70,7 +73,8 @@ def log_loss(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
 
     true = probabilities[numpy.arange(len(labels)), labels]
     least = numpy.finfo(true.dtype).eps
-    return float(-numpy.log(true.clip(least, 1 - least)).mean())
+    inside = numpy.minimum(numpy.maximum(true, least), 1 - least)
+    return float(-(numpy.add.reduce(numpy.log(inside)) / len(labels)))
 
 
 def average_precision(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float | None:

@@ -22,6 +22,7 @@ from confide.client.training_round import RoundWork
 from confide.errors import RunFailedError
 from confide.models.backbones import resolve_package_path
 from confide.models.compute import Compute
+from confide.server.rounds import clock as clock_module
 from confide.simulations.engines import vectorised
 from confide.simulations.institutions import Setup
 
@@ -194,14 +195,14 @@ def test_budgets_are_charged_and_refuse_as_for_inline(run: Simulate, tmp_path: P
 def test_nobody_is_waited_for_once_a_rounds_time_is_up(
     run: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = [0.0]
+    now = [0.0]
     compute = CohortProgram.compute
 
     def slow(program: CohortProgram, works: Sequence[RoundWork]) -> CohortResult:
-        clock[0] += 60
+        now[0] += 60
         return compute(program, works)
 
-    monkeypatch.setattr(vectorised, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(cohort, "_CHUNK", 1)
     monkeypatch.setattr(CohortProgram, "compute", slow)
     timed = ("server.round_timeout_s=100", "server.min_clients=2")
