@@ -96,7 +96,9 @@ class InlineGrid(LocalGrid):
     def collect(self, intake: Intake) -> Tally:
         """Ask a round's question and fill its accumulator, by one sum if the rule is one."""
         question = intake.question
-        if question is None or self._doors is None:
+        # What is written on its way is read from messages; and of whom comes first, one by one
+        is_direct = intake.travel.codec is None and intake.wanted is None
+        if question is None or self._doors is None or not is_direct:
             return super().collect(intake)
         gathering = Gathering(intake, question)
         asker = OneByOne(self._doors, gathering, intake)
