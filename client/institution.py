@@ -264,9 +264,7 @@ class Institution:
         if algorithm.predict_with is not None:
             kept = kept_before(self._safeguards.states, plan, received.tensors, before=sys.maxsize)
         scored = Scored.of(request, plan, schedule, received=received, kept=kept)
-        # Scores on training records would tell who is among them.
-        splits = [split for split in request.splits if split != "train"]
-        told = self._scores.of(scored, splits)
+        told = self._scores.asked(scored, request.splits)
         terms = self._account.terms(plan, schedule)
         return Reply(
             institution=self.name,

@@ -18,7 +18,7 @@ it.
 Sign convention: an update is local minus global.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -100,6 +100,7 @@ class ClientRound:
         place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
         records: training records; None unless the algorithm declares that it reads them.
         server_round: number of the round, from 1.
+        num_rounds: rounds planned.
         memory: of this institution's client part.
     """
 
@@ -111,6 +112,7 @@ class ClientRound:
     place_fn: Callable[[Tensors], list[Tensor]]
     records: Records | None = None
     server_round: int = 1
+    num_rounds: int = 1
     memory: Memory = field(default_factory=dict)
 
 
@@ -222,6 +224,14 @@ def _never(state: Tensors) -> bool:
     return False
 
 
+def _none_of(shapes: Shapes) -> Collection[str]:
+    return ()
+
+
+def _global(params: Tensors, kept: Tensors) -> Sequence[Tensors]:
+    return (params,)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
     """A federated algorithm; every part that is left out is FedAvg's.
@@ -242,6 +252,10 @@ class Algorithm:
         sum_shapes: from the model's shapes, those of the sums that clients send in place of an
             update; None where they send an update. A sum's values are multiples of 2^-24, at most
             1 in size.
+        staying: from the model's shapes, the names of tensors that never leave an institution: an
+            update is without them.
+        starts_of: from global tensors and what an institution keeps, what its trainings of the
+            round start from, so that they are checked before the round is counted.
     """
 
     client: ClientFn = local_steps
@@ -255,6 +269,8 @@ class Algorithm:
     predict_with: Callable[[Tensors, Tensors], Tensors] | None = None
     finished_fn: Callable[[Tensors], bool] = _never
     sum_shapes: Callable[[Shapes], Shapes] | None = None
+    staying: Callable[[Shapes], Collection[str]] = _none_of
+    starts_of: Callable[[Tensors, Tensors], Sequence[Tensors]] = _global
 
     def request_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client is sent, from the model's."""
@@ -262,7 +278,10 @@ class Algorithm:
 
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client sends back, from the model's."""
-        sent = shapes if self.sum_shapes is None else self.sum_shapes(shapes)
+        staying = self.staying(shapes)
+        sent = {name: shape for name, shape in shapes.items() if name not in staying}
+        if self.sum_shapes is not None:
+            sent = self.sum_shapes(shapes)
         return sent | prefixed(_EXTRA, self.returned_shapes(shapes))
 
 

@@ -195,6 +195,7 @@ class CohortProgram:
             learning_rate=plan.client.optimizer.learning_rate,
             place_fn=lambda tensors: [self._put(tensors[name]) for name in self._stack.names],
             server_round=first.inputs.server_round,
+            num_rounds=plan.num_rounds,
         )
 
         trainings = itertools.count()

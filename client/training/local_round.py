@@ -57,18 +57,19 @@ def local_round(
         secret: 32 bytes that this round's randomness derives from, used for no other round.
 
     Raises:
-        PrivacyError: if the client part trains twice under privacy: one training is accounted for.
+        PrivacyError: if the client part trains more often under privacy than is accounted for.
     """
     # Labels are what the whole model is sure of, whichever part has its turn
+    allowed = schedule.trainings
     trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
     trainer = trainer_of_round(trainer, inputs.server_round)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         number = next(trainings)
-        if number and plan.private:
+        if number >= allowed and plan.private:
             raise PrivacyError(
-                f"objective.kind={plan.objective.kind} trains more than once a round, and privacy"
-                " accounts for one training; set privacy=none, or another algorithm."
+                f"objective.kind={plan.objective.kind} trains more than {_times(allowed)} a round,"
+                f" and privacy accounts for {allowed}; set privacy=none, or another algorithm."
             )
         return trainer.train(
             start,
@@ -92,11 +93,16 @@ def local_round(
         place_fn=trainer.place,
         records=trainer.records(inputs.params, data.train) if reads_records else None,
         server_round=inputs.server_round,
+        num_rounds=plan.num_rounds,
         memory=inputs.memory if reads_records else {},
     )
     # What it sums itself adds up in the order that the trainer's sums do
     with threads(trainer.num_threads):
         return build_algorithm(plan.objective).client(given, train)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 __all__ = ["RoundInputs", "local_round"]

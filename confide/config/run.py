@@ -31,7 +31,12 @@ from confide.config.strategies.strategy import (
     timing_of,
 )
 from confide.config.strategies.timings import BufferedTimingConfig, timing_problems
-from confide.config.strategies.training import model_problems, objective_problems, record_problems
+from confide.config.strategies.training import (
+    model_problems,
+    objective_problems,
+    personal_problems,
+    record_problems,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
@@ -82,6 +87,7 @@ class Config:
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
             yield f"strategy.{problem}"
+        yield from personal_problems(objective, self.backbone, self.tuning, self.server)
         yield from self._tree_problems()
         yield from self._recipe_problems()
         yield from self._count_problems()

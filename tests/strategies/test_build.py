@@ -14,6 +14,11 @@ from confide.config.fields import setting
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.strategies.aggregators import ROBUST
 from confide.config.strategies.objectives import GradientAdamConfig
+from confide.config.strategies.personal import (
+    ApflConfig,
+    DittoConfig,
+    FineTuningConfig,
+)
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     AlgorithmKind,
@@ -91,6 +96,9 @@ BUILT: dict[str, Strategy] = {
     "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
     "fedbuff": by_hand(aggregator=UNIFORM, timing=FedBuff(concurrency=10, buffer_size=10)),
     "fedasync": by_hand(aggregator=UNIFORM, timing=FedAsync(concurrency=10, mixing=0.6)),
+    "fine_tuning": by_hand(objective=FineTuningConfig()),
+    "ditto": by_hand(objective=DittoConfig()),
+    "apfl": by_hand(objective=ApflConfig()),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
     "gradient_adam": by_hand(objective=GradientAdamConfig()),
     "newton": by_hand(objective=NewtonConfig()),
@@ -109,6 +117,7 @@ PLAN = build_plan(
     gram=ReleasedGram(job="gram", epsilon=0.5, sha256="0" * 64),
 )
 MATRIX = {"gram": torch.eye(2).double(), "of": torch.tensor([4.0, 2.0])}
+LAYERS = ("fedper", "fedbn", "fedrep")
 YAMLS = sorted(
     file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml")
 )
@@ -145,10 +154,10 @@ def three_rounds(algorithm: FederatedAlgorithm, start: Tensors = START) -> tuple
 
 
 def test_every_yaml_is_built_by_hand_here() -> None:
-    # Boosting's model is trees, and robust rules have tests of their own.
+    # Boosting's model is trees; robust rules, and layers that stay, have tests of their own.
     robust = [name for name in ROBUST if name in YAMLS]
     assert len(robust) == len(ROBUST)
-    assert sorted([*BUILT, *robust, "boosting", "custom", "flower"]) == YAMLS
+    assert sorted([*BUILT, *robust, *LAYERS, "boosting", "custom", "flower"]) == YAMLS
 
 
 @pytest.mark.parametrize("name", ROBUST)
