@@ -293,6 +293,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         None if source else list(taking_part),
         released,
         answers=timing_of(config.strategy).answers_a_step,
+        own_models=ALGORITHMS[plan.objective.kind].personal == "beside",
     )
     timeline = timeline_of(config, plan, run.secret, run.checkpoint)
     faults = make_faults(
