@@ -178,9 +178,6 @@ def writing_of(arguments: argparse.Namespace) -> "WritingOptions":
 
 def _use(arguments: argparse.Namespace) -> None:
     """Predict with the run's model, or an institution's own."""
-    if arguments.personal is None:
-        _predict(arguments)
-        return
     from confide.client.personal.model import model_of
 
     with model_of(

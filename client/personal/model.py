@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import ConfigError, ModelError
 from confide.inference.predictor import find_model
 from confide.models.compute import Compute
@@ -39,20 +40,27 @@ def model_of(
         backbone: folder of the run's pretrained backbone; None: where it was.
 
     Raises:
-        ConfigError: if the run's institutions have no models of their own, or nothing was kept.
+        ConfigError: if the run's institutions have no models of their own, nothing was kept, or
+            the run's tensors are no model without what was.
         ModelError: if there is no model, or what was kept does not fit it.
         UnreadableError: if what was kept is damaged.
     """
-    if personal is None:
-        yield run
-        return
     place = find_model(run)
     description = read_description(place)
     plan = description.plan
+    kind = ALGORITHMS[plan.objective.kind]
+    if personal is None:
+        if kind.personal == "within" and description.form == RUN_FORM:
+            raise ConfigError(
+                f"{place} is no model by itself: each institution's {kind.stays} stayed there"
+                f" (strategy.objective.kind={plan.objective.kind}). Say whose model to use:"
+                " --personal WHERE."
+            )
+        yield run
+        return
     predict_with = build_algorithm(plan.objective).predict_with
     if description.form != RUN_FORM or predict_with is None:
-        kind = plan.objective.kind
-        what = f"strategy.objective.kind={kind} keeps none at institutions"
+        what = f"strategy.objective.kind={plan.objective.kind} keeps none at institutions"
         if description.form != RUN_FORM:
             what = f"{place} was exported; name the run that it came from"
         raise ConfigError(f"--personal {personal}: there is no model of an institution: {what}.")

@@ -67,12 +67,10 @@ def scores_of(run: RunFiles) -> Mapping[str, Mapping[str, float]]:
 
 def _what_stays(stays: str) -> list[str]:
     if stays:
+        own = "a head" if stays == "head" else stays
         return [
-            f"Each institution predicts with the shared layers and a {stays} of its own, which"
-            " never left it: the tensors of the run are no model without them."
-            if stays == "head"
-            else f"Each institution predicts with the shared layers and {stays} of its own, which"
-            " never left it: the tensors of the run are no model without them."
+            f"Each institution predicts with the shared layers and {own} of its own, which never"
+            " left it; without it the tensors of the run are no model."
         ]
     return ["Beside the global model each institution has one of its own, which never left it."]
 

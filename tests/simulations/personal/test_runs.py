@@ -171,6 +171,8 @@ def test_layers_that_stay_are_joined_with_the_runs(run: Simulate, tmp_path: Path
         assert value.equal(kept.get(name, shared[name]))
     with pytest.raises(ConfigError, match="holds nothing of job"), model_of(folder, "Nowhere"):
         pass
+    with pytest.raises(ConfigError, match="each institution's head stayed"), model_of(folder, None):
+        pass
 
 
 def test_a_run_without_personal_models_says_so(run: Simulate, tmp_path: Path) -> None:
