@@ -274,9 +274,7 @@ class Institution:
             states = self._safeguards.states
             kept = kept_before(states, plan, received.tensors, before=sys.maxsize).algorithm
         scored = Scored.of(request, plan, schedule, received=received, kept=kept)
-        # Scores on training records would tell who is among them.
-        splits = [split for split in request.splits if split != "train"]
-        told = self._scores.of(scored, splits)
+        told = self._scores.asked(scored, request.splits)
         terms = self._account.terms(plan, schedule)
         return Reply(
             institution=self.name,

@@ -172,7 +172,7 @@ class RoundAccount:
             num_units=schedule.num_examples,
             noise_multiplier=schedule.noise_multiplier,
             sampling_rate=schedule.sampling_rate,
-            steps=schedule.steps,
+            steps=schedule.round_steps,
             max_rounds=schedule.max_rounds,
             epsilon=privacy.epsilon,
             delta=privacy.delta,

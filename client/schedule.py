@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from confide.config.client import gradient_weights
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import Schedule, calibrate, epsilon
 from confide.privacy.released import one_release, releases_noise
@@ -25,9 +26,10 @@ class Workplan:
     Attributes:
         num_examples: n, the public number of training units.
         batch_size: number of units in a step; under privacy the expected number, q * n.
-        steps: number of optimizer steps in a round.
+        steps: number of optimizer steps in one training of a round.
         sampling_rate: Poisson rate q of a step, in (0, 1].
         max_rounds: number of rounds, planned and spare ones.
+        trainings: how often a round trains, each time for as many steps.
 
     Raises:
         ProtocolError: if it is more than any run needs.
@@ -38,19 +40,25 @@ class Workplan:
     steps: int
     sampling_rate: float
     max_rounds: int
+    trainings: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps * self.max_rounds > _MAX_STEPS:
+        if self.round_steps * self.max_rounds > _MAX_STEPS:
             raise ProtocolError(
-                f"{self.steps} steps a round over {self.max_rounds} rounds are more than"
+                f"{self.round_steps} steps a round over {self.max_rounds} rounds are more than"
                 f" {_MAX_STEPS}; lower the steps or the rounds.",
                 code=Refusal.TOO_MANY_STEPS,
             )
 
     @property
+    def round_steps(self) -> int:
+        """Number of optimizer steps of all trainings of a round."""
+        return self.steps * self.trainings
+
+    @property
     def epochs(self) -> float:
         """Number of passes over the units in a round."""
-        return self.steps * self.sampling_rate
+        return self.round_steps * self.sampling_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +79,7 @@ class LocalSchedule(Workplan):
         spent = Schedule(
             noise_multiplier=self.noise_multiplier,
             sampling_rate=self.sampling_rate,
-            steps=self.steps * rounds,
+            steps=self.round_steps * rounds,
             before=one_release(self.edges_noise),
         )
         return epsilon(spent, delta=delta, accountant=accountant)
@@ -97,6 +105,7 @@ def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
         steps=plan.client.planned_steps(num_examples),
         sampling_rate=rate,
         max_rounds=max_rounds,
+        trainings=ALGORITHMS[plan.objective.kind].trainings,
     )
 
 
@@ -164,7 +173,7 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
             target_epsilon=privacy.epsilon,
             delta=privacy.delta,
             sampling_rate=size.sampling_rate,
-            steps=size.steps * size.max_rounds,
+            steps=size.round_steps * size.max_rounds,
             accountant=privacy.accountant,
             before=one_release(released),
         )
@@ -181,7 +190,8 @@ def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
     """Return the noisy scores that a private plan declares: split -> releases with their noise.
 
     Validation records are scored in each round that is due, spare ones included, and once after
-    the last; test records once. A release is a Gaussian mechanism: q = 1.
+    the last; test records once, and once more by personal models beside the global one. A release
+    is a Gaussian mechanism: q = 1.
 
     Args:
         plan: plan of the run, with a protected unit.
@@ -193,7 +203,8 @@ def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
     target = privacy.epsilon if privacy.metrics_epsilon is None else privacy.metrics_epsilon
     every = privacy.metrics_every
     rounds = math.ceil(plan.num_rounds / every) + privacy.spare_rounds if every else 0
-    releases = {"validation": rounds + 1, "test": 1}
+    models = 2 if ALGORITHMS[plan.objective.kind].personal == "beside" else 1
+    releases = {"validation": rounds + 1, "test": models}
     return {
         split: Schedule(
             noise_multiplier=calibrate(

@@ -34,6 +34,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount
 from confide.client.schedule import LocalSchedule, is_scored
 from confide.client.training.trainer import Trainer
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import DeniedError, PrivacyError
 from confide.metrics.evaluation import DESCRIPTIONS
 from confide.metrics.floor import Floor
@@ -50,7 +51,7 @@ from confide.metrics.release import (
 )
 from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key
-from confide.protocol.messages import Evaluation, Request
+from confide.protocol.messages import PERSONAL, Evaluation, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Tensors
@@ -194,6 +195,32 @@ class Scores:
                 raise
             log.warning("%s This round is trained without scores.", error)
             return {}
+
+    def asked(self, scored: Scored, asked: Sequence[str]) -> dict[str, Told]:
+        """Score what a coordinator asks for.
+
+        Of an institution that has a model beside the global one, the test records are scored with
+        the global one, and with its own under :data:`PERSONAL`.
+
+        Args:
+            scored: the tensors that the institution predicts with.
+            asked: splits; of training records nothing is told.
+
+        Raises:
+            DeniedError: if all scores are used up, or the budget does not cover the run.
+        """
+        # Scores on training records would tell who is among them.
+        splits = [split for split in asked if split not in ("train", PERSONAL)]
+        if ALGORITHMS[scored.plan.objective.kind].personal != "beside":
+            return self.of(scored, splits)
+        shared = replace(scored, tensors=scored.params, kept={})
+        told = self.of(scored, [split for split in splits if split != "test"])
+        told |= self.of(shared, [split for split in splits if split == "test"])
+        if PERSONAL in asked:
+            own = self.of(scored, ("test",), with_sums=False)
+            if "test" in own:
+                told[PERSONAL] = own["test"]
+        return told
 
     def of(
         self, scored: Scored, splits: Iterable[str], *, with_sums: bool = True

@@ -21,7 +21,7 @@ from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.client.update_measures import UpdateMeasures, measure
-from confide.errors import DeniedError, ProtocolError
+from confide.errors import DeniedError, PrivacyError, ProtocolError
 from confide.models.compute import threads
 from confide.protocol.codecs.travel import Sent, Travel, travel_of
 from confide.protocol.messages import STEPS, Evaluation, Reply, Request
@@ -143,11 +143,11 @@ class TrainingRounds:
             return self._releases.answer(plan, schedule, key)
         if plan.private:
             trainer = trainer_of_round(self._trainer, request.server_round)
-            if rows_fn is None:
-                trainer.check_rows(params, schedule)
-            else:
+            for begun in algorithm.starts_of(params, kept.algorithm):
+                if begun is not params:  # of that the bound was checked as it came
+                    self._check_kept(begun)
                 trainer.check_margin(schedule)
-                rows_fn(params, schedule)
+                (rows_fn or trainer.check_rows)(begun, schedule)
         validation: Mapping[str, Evaluation] = {}
         if len(self._data.validation):
             # Round r scores the tensors it starts from, so that a round is one exchange.
@@ -280,6 +280,21 @@ class TrainingRounds:
         received = self._decoder.decode(request.arrays, shapes, travel.decode)
         self._safeguards.policy.check_values(received.largest)
         return received
+
+    def _check_kept(self, tensors: Tensors) -> None:
+        """Check tensors that a training starts from, of which some were kept here.
+
+        Raises:
+            PrivacyError: if they are larger than what the policy allows of tensors that come; the
+                figure, which follows from records, stays here.
+        """
+        largest = max(float(value.abs().max()) for value in tensors.values() if value.numel())
+        bound = self._safeguards.policy.config.max_value
+        if not largest <= bound:
+            raise PrivacyError(
+                f"What the algorithm keeps here has grown beyond policy.max_value={bound:g}; start"
+                " a new run with a lower learning rate."
+            )
 
     def _sent_shapes(self, algorithm: Algorithm) -> Shapes:
         """Return the shapes of what a request holds, which are the same in every round."""

@@ -19,7 +19,7 @@ from confide.config.client import TrainerConfig
 from confide.config.run import Config
 from confide.config.simulation import POOLED
 from confide.config.strategies.aggregators import num_withstood
-from confide.config.strategies.strategy import timing_of
+from confide.config.strategies.strategy import ALGORITHMS, timing_of
 from confide.config.tunings.named import check_named
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -173,9 +173,11 @@ class Simulation:
         # Where institutions would not tell exact scores, a simulation does not either; nor where
         # nobody holds everybody's records.
         exact = self.setup.policy.metrics_privacy == "exact" and federation.roster is None
+        # Nor of tensors that are no model without what stays at institutions
+        pooled = exact and ALGORITHMS[self.plan.objective.kind].personal != "within"
         with watch.phase("save"):
             together, how = over_institutions(outcome, self.plan.task.metric_table)
-            pooled_test = score_pooled(federation, outcome.kept) if exact else together
+            pooled_test = score_pooled(federation, outcome.kept) if pooled else together
         compute = federation.trainer.workload.compute
         simulation = self.run.config.simulation
         return Findings(
@@ -190,7 +192,7 @@ class Simulation:
             data=federation.source,
             budgets=self.ledgers.totals(federation.data) if self.ledgers else {},
             pooled=baselines.pooled,
-            measured=None if exact else how,
+            measured=None if pooled else how,
             attack=self._attacked(outcome),
             references=(
                 reference_scores(federation.trainer.workload.task, federation.data) if exact else {}
@@ -299,6 +301,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         None if source else list(taking_part),
         released,
         answers=timing_of(config.strategy).answers_a_step,
+        own_models=ALGORITHMS[plan.objective.kind].personal == "beside",
     )
     faults = make_faults(
         config.simulation.faults,

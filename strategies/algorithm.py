@@ -18,7 +18,7 @@ it.
 Sign convention: an update is local minus global.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -128,6 +128,7 @@ class ClientRound:
         place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
         records: training records; None unless the algorithm declares that it reads them.
         server_round: number of the round, from 1.
+        num_rounds: rounds planned.
         memory: of this institution's client part.
     """
 
@@ -141,6 +142,7 @@ class ClientRound:
     square_fn: Callable[[Tensors], Tensor] = squared_norm
     records: Records | None = None
     server_round: int = 1
+    num_rounds: int = 1
     memory: Memory = field(default_factory=dict)
     taken_fn: Callable[[], int] | None = None
 
@@ -264,6 +266,14 @@ def _never(state: Tensors) -> bool:
     return False
 
 
+def _none_of(shapes: Shapes) -> Collection[str]:
+    return ()
+
+
+def _global(params: Tensors, kept: Tensors) -> Sequence[Tensors]:
+    return (params,)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
     """A federated algorithm; every part that is left out is FedAvg's.
@@ -289,6 +299,10 @@ class Algorithm:
         sum_shapes: from the model's shapes, those of the sums that clients send in place of an
             update; None where they send an update. A sum's values are multiples of 2^-24, at most
             1 in size.
+        staying: from the model's shapes, the names of tensors that never leave an institution: an
+            update is without them.
+        starts_of: from global tensors and what an institution keeps, what its trainings of the
+            round start from, so that they are checked before the round is counted.
     """
 
     client: ClientFn = local_steps
@@ -304,6 +318,8 @@ class Algorithm:
     update_shapes: Callable[[Shapes], Shapes] = _all_shapes
     averaged_fn: Callable[[Tensors], Tensors] | None = None
     sum_shapes: Callable[[Shapes], Shapes] | None = None
+    staying: Callable[[Shapes], Collection[str]] = _none_of
+    starts_of: Callable[[Tensors, Tensors], Sequence[Tensors]] = _global
 
     def request_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client is sent, from the model's."""
@@ -311,7 +327,9 @@ class Algorithm:
 
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client sends back, from the model's."""
-        sent = (self.sum_shapes or self.update_shapes)(shapes)
+        staying = self.staying(shapes)
+        leaving = {name: shape for name, shape in shapes.items() if name not in staying}
+        sent = (self.sum_shapes or self.update_shapes)(leaving)
         return sent | prefixed(_EXTRA, self.returned_shapes(shapes))
 
 

@@ -155,6 +155,7 @@ class CohortProgram:
             square_fn=functools.partial(self._squares, works),
             place_fn=lambda tensors: [self._put(tensors[name]) for name in self._stack.names],
             server_round=first.inputs.server_round,
+            num_rounds=plan.num_rounds,
         )
 
         trainings = itertools.count()

@@ -58,15 +58,19 @@ def main(argv: Sequence[str]) -> int:
         return int(stop.code or 0)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Imported once the command is known to be right: it takes torch.
+    from confide.client.personal.model import model_of, named
     from confide.inference.export import default_folder, export
 
     run, form, custom_tasks = arguments.run, arguments.to, arguments.custom_task
     look_in_current_folder(custom_tasks)
     check = _records(arguments) if arguments.check is not None else None
-    folder = arguments.output or default_folder(run, form)
-    comparison = export(
-        run, form, folder, check=check, custom_tasks=custom_tasks, backbone=arguments.backbone
-    )
+    whose = arguments.personal
+    what = form if whose is None else f"{form}-{named(whose)}"
+    folder = arguments.output or default_folder(run, what)
+    with model_of(run, whose, custom_tasks=custom_tasks, backbone=arguments.backbone) as model:
+        comparison = export(
+            model, form, folder, check=check, custom_tasks=custom_tasks, backbone=arguments.backbone
+        )
     _show(comparison, folder)
     return 0
 
@@ -84,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--check", metavar="RECORDS", help="file of records to compare on, preferably labelled"
+    )
+    parser.add_argument(
+        "--personal",
+        metavar="WHERE",
+        help="export an institution's own model, where the strategy has some stay there: its name,"
+        " of a simulation, or the folder of its kit",
     )
     parser.add_argument("--query", help="SQL query (SELECT ...), if RECORDS is a database's URL")
     parser.add_argument(

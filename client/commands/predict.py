@@ -44,6 +44,10 @@ _INPUT_HELP = (
     "a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .conll, .npz), a folder of"
     " pictures or sounds, pkg://PACKAGE/FILE, or a database's URL"
 )
+_PERSONAL_HELP = (
+    "use an institution's own model, where the strategy has some stay there: its name, of a"
+    " simulation, or the folder of its kit"
+)
 _KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
 
@@ -81,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     # Tokenizers warn, and fall back, when a process forks after they used threads
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     look_in_current_folder(arguments.custom_task)
-    _predict(arguments)
+    _use(arguments)
     return 0
 
 
@@ -107,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
     add("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
     add_reading_options(parser)
+    add("--personal", metavar="WHERE", help=_PERSONAL_HELP)
     add("--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP)
     add("--backbone", metavar="FOLDER", help=BACKBONE_HELP)
     devices = ("auto", "cpu", "cuda", "mps")
@@ -169,6 +174,19 @@ def writing_of(arguments: argparse.Namespace) -> "WritingOptions":
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _use(arguments: argparse.Namespace) -> None:
+    """Predict with the run's model, or an institution's own."""
+    from confide.client.personal.model import model_of
+
+    with model_of(
+        arguments.run,
+        arguments.personal,
+        custom_tasks=arguments.custom_task,
+        backbone=arguments.backbone,
+    ) as arguments.run:
+        _predict(arguments)
 
 
 def _predict(arguments: argparse.Namespace) -> None:

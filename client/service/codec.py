@@ -16,7 +16,7 @@ from flwr.app import Array, ArrayRecord
 from confide.client.service import trainer_pb2 as pb
 from confide.errors import ProtocolError
 from confide.metrics.tally import ScoreTally
-from confide.protocol.messages import SPLITS, Evaluation, Reply, Request
+from confide.protocol.messages import SCORED, Evaluation, Reply, Request
 from confide.protocol.plan import LONGEST_PLAN
 
 CHUNK_BYTES = 2**20
@@ -213,8 +213,8 @@ def _check_texts(*texts: str) -> None:
 
 
 def _check_splits(splits: Sequence[str]) -> None:
-    if len(splits) > len(SPLITS) or len({*splits} & {*SPLITS}) != len(splits):
-        raise ProtocolError(f"Expected splits among {', '.join(SPLITS)}, each once.")
+    if len(splits) > len(SCORED) or len({*splits} & {*SCORED}) != len(splits):
+        raise ProtocolError(f"Expected splits among {', '.join(SCORED)}, each once.")
 
 
 def _numbers(values: Evaluation) -> list[pb.Number]:

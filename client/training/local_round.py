@@ -69,19 +69,20 @@ def local_round(  # noqa: PLR0913 - what a round consists of
         within_s: seconds after which no further step is taken; None for all steps.
 
     Raises:
-        PrivacyError: if the client part trains twice under privacy: one training is accounted for.
+        PrivacyError: if the client part trains more often under privacy than is accounted for.
     """
     # Labels are what the whole model is sure of, whichever part has its turn
+    allowed = schedule.trainings
     trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
     trainer, pace = trainer_of_round(trainer, inputs.server_round), Pace(within_s)
     masks = masks_of(plan.tuning, inputs.institution, trainer.shapes)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         number = next(trainings)
-        if number and plan.private:
+        if number >= allowed and plan.private:
             raise PrivacyError(
-                f"objective.kind={plan.objective.kind} trains more than once a round, and privacy"
-                " accounts for one training; set privacy=none, or another algorithm."
+                f"objective.kind={plan.objective.kind} trains more than {_times(allowed)} a round,"
+                f" and privacy accounts for {allowed}; set privacy=none, or another algorithm."
             )
         update = trainer.train(
             start,
@@ -110,6 +111,7 @@ def local_round(  # noqa: PLR0913 - what a round consists of
         place_fn=trainer.place,
         records=trainer.records(inputs.params, data.train) if reads_records else None,
         server_round=inputs.server_round,
+        num_rounds=plan.num_rounds,
         memory=inputs.memory if reads_records else {},
         taken_fn=lambda: pace.taken,
     )
@@ -117,6 +119,10 @@ def local_round(  # noqa: PLR0913 - what a round consists of
     with threads(trainer.num_threads):
         result = build_algorithm(plan.objective).client(given, train)
     return replace(result, steps=pace.taken)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 __all__ = ["RoundInputs", "local_round"]

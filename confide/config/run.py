@@ -42,6 +42,7 @@ from confide.config.strategies.training import (
     feature_problems,
     model_problems,
     objective_problems,
+    personal_problems,
     record_problems,
     tuning_problems,
 )
@@ -97,6 +98,7 @@ class Config:
             yield f"strategy.{problem}"
         for problem in codec_problems(objective, self.tuning, *codecs_of(self.strategy)):
             yield f"strategy.{problem}"
+        yield from personal_problems(objective, self.backbone, self.tuning, self.server)
         yield from self._tree_problems()
         yield from self._recipe_problems()
         yield from self._schedule_problems()

@@ -32,6 +32,10 @@ RequestKind = Literal["query", "train", "evaluate"]
 SPLITS = ("train", "validation", "test")
 STEPS = "steps"
 """Figure of a reply: the number of local steps in its update, where plans allow for fewer."""
+PERSONAL = "personal"
+"""What stands among splits for the test records, scored with tensors of the institution's own."""
+SCORED = (*SPLITS, PERSONAL)
+"""All that an evaluation may be about."""
 
 Evaluation = Mapping[str, float]
 """Metric name -> value, with ``num_examples``, its support; where it was released with noise,
@@ -46,7 +50,7 @@ class Request:
         plan: the training plan, as JSON, to the letter: its hash is what people approve.
         server_round: from 1; 0 where it does not matter.
         arrays: the global tensors; None when only a description is asked for.
-        splits: splits to evaluate on.
+        splits: splits to evaluate on, :data:`PERSONAL` among them.
         ledger_head: last known head of the institution's ledger; empty if unknown. One that the
             ledger does not hold shows that it is an older copy.
     """
@@ -118,9 +122,9 @@ def unpack_request(content: RecordDict) -> Request:
         or not isinstance(head, str)
         or type(server_round) is not int  # not isinstance: True is an int to Python
         or not isinstance(splits, list)
-        or not set(splits) <= set(SPLITS)
+        or not set(splits) <= set(SCORED)
         # Each split is a pass over records, and a list could repeat one for ever.
-        or len(splits) > len(SPLITS)
+        or len(splits) > len(SCORED)
     ):
         raise _invalid(
             "Expected plan (text), server-round (integer), splits (names) and ledger-head (text)."
@@ -251,7 +255,7 @@ def _read_tallies(metrics: MetricRecord) -> tuple[_Values, dict[str, ScoreTally]
     for key, value in metrics.items():
         if key.startswith(_SUMS):
             split, _, name = key.removeprefix(_SUMS).partition("/")
-            if not isinstance(value, list) or split not in SPLITS or not name:
+            if not isinstance(value, list) or split not in SCORED or not name:
                 raise _invalid(f"Expected {key} to be sums of a split.")
             sums.setdefault(split, {})[name] = [float(it) for it in value]
     tallies = {}
@@ -282,7 +286,7 @@ def _read_numbers(metrics: _Values) -> dict[str, Evaluation]:
     known = known_metrics()
     for split in parts.keys() - {"figures"}:
         support = parts[split].get("num_examples")
-        if split not in SPLITS or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
+        if split not in SCORED or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
             raise _invalid(
                 f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got"
                 f" {split}."
@@ -314,6 +318,8 @@ def _invalid(reason: str) -> ProtocolError:
 
 
 __all__ = [
+    "PERSONAL",
+    "SCORED",
     "SPLITS",
     "STEPS",
     "Evaluation",

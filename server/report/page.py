@@ -9,6 +9,7 @@ import yaml
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.table import TASKS
 from confide.metrics.metric import noise_name
+from confide.server.personal.section import personal_part
 from confide.server.report import plots, sentences
 from confide.server.report.cost_plots import bytes_moved, seconds
 from confide.server.report.guarantee import guarantee, meaning
@@ -101,6 +102,7 @@ def report_page(run: RunFiles) -> str:
         notes=summary.get("data", {}).get("notes", []),
         cost=drawn(bytes_moved(run), seconds(run)),
         robust=robust_part(run),
+        personal=personal_part(run),
         failures=_failures(run),
         command=sentences.reproduce(run),
         again=sentences.repetition(run),

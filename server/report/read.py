@@ -13,7 +13,7 @@ import yaml
 from confide.config.tasks.table import known_metrics
 from confide.errors import ConfigError, UnreadableError
 from confide.metrics.metric import noise_name
-from confide.server.run.many import LOCAL, LOCAL_OWN, NAME
+from confide.server.run.many import LOCAL, LOCAL_OWN, NAME, PERSONAL_OWN
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY, can_resume, resume_command
 
 COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
@@ -85,7 +85,8 @@ class RunFiles:
 
         Args:
             figure: such as ``num_examples`` or a metric, of the federated model on each one's own
-                test records; ``local.METRIC`` and ``local_own.METRIC`` of local models.
+                test records; ``local.METRIC`` and ``local_own.METRIC`` of local models;
+                ``personal_own.METRIC`` of institutions' own.
         """
         if self.many:
             if figure not in self.rows.columns:
@@ -93,7 +94,9 @@ class RunFiles:
             found: Mapping[str, float] = self.rows[figure].dropna().to_dict()
             return found
         lines: Mapping[str, Mapping[str, Any]] = self.clients
-        if figure.startswith(LOCAL_OWN):
+        if figure.startswith(PERSONAL_OWN):
+            lines = {name: line.get("personal", {}) for name, line in lines.items()}
+        elif figure.startswith(LOCAL_OWN):
             lines = {name: line.get("own_test", {}) for name, line in self.local.items()}
         elif figure.startswith(LOCAL):
             lines = self.local

@@ -58,7 +58,6 @@ class Intake:
         heard = {*tally.accepted, *tally.refused}
         return [name for name in self.question.names if name not in heard]
 
-
     def add(self, name: str, reply: Reply) -> None:
         """Check a reply and add its update.
 

@@ -18,7 +18,8 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
-from confide.protocol.messages import Request
+from confide.config.strategies.strategy import ALGORITHMS
+from confide.protocol.messages import PERSONAL, Request
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.collect import Intake
@@ -290,6 +291,8 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     # noisy scores of a second model would be one release more than the plan declares.
     keeps_last = job.settings.keep == "last"
     splits = ("validation", "test") if keeps_last else ("validation",)
+    if ALGORITHMS[job.plan.objective.kind].personal == "beside":
+        splits = (*splits, PERSONAL)
     names = scorers(enrolled)
     scored = evaluate(enrolled, state.params, splits, names=names)
     validation = of_split(scored, "validation")
@@ -315,6 +318,7 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
         stopped_early=stopped_early,
         reproducible=enrolled.clients.reproducible,
         validation=validation,
+        personal=of_split(scored, PERSONAL),
         epsilon=epsilon_of(scored) | epsilon_of(tested),
         # An earlier round's validation records were scored without a tally.
         tallies={

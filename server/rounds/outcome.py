@@ -45,7 +45,10 @@ class Outcome:
         kept_round: the round they are of; 0 for the initial ones.
         clients: name -> declared number of training records.
         test: name -> metrics of the kept model on test records.
-        validation: name -> metrics of the kept model on validation records; what sweeps choose by.
+        personal: name -> metrics of an institution's own model on its test records, where it has
+            one beside the kept model.
+        validation: name -> metrics of the kept model on validation records, or where institutions
+            predict with tensors of their own, of these; what sweeps choose by.
         stopped_early: whether patience ran out, or the algorithm had nothing left to do.
         epsilon: name -> privacy spent by the end, where scores of the last models cost some.
         tallies: split -> name -> sums over its records, of the kept model.
@@ -62,6 +65,7 @@ class Outcome:
     test: Mapping[str, Evaluation]
     stopped_early: bool
     reproducible: Sequence[str] = ()
+    personal: Mapping[str, Evaluation] = field(default_factory=dict)
     validation: Mapping[str, Evaluation] = field(default_factory=dict)
     epsilon: Mapping[str, float] = field(default_factory=dict)
     tallies: Mapping[str, Mapping[str, ScoreTally]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Any
 from confide.config.spelling import counted
 from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
+from confide.server.personal.compared import closing_line
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 from confide.tables import Table
 
@@ -191,7 +192,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     pooled = summary["baselines"].get("pooled", {}).get(metric)
     if pooled is not None:
         lines.append(f"Pooled, all records in one place: {metric} {pooled:.3f}.")
-    lines += _hostile(summary)
+    lines += closing_line(summary) + _hostile(summary)
     if "virtual" in summary:
         lines.append(
             f"{summary['rounds']} rounds took {summary['virtual']['seconds']:.4g} virtual s."

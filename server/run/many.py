@@ -34,8 +34,9 @@ QUANTILES = {
 NAME = "institution"
 """Column of names in the file."""
 LOCAL, LOCAL_OWN, POOLED_OWN, LABELS = "local.", "local_own.", "pooled_own.", "labels."
+PERSONAL_OWN = "personal_own."
 """Prefixes of columns: metrics of a local model on all test records, and on its institution's own;
-those of the pooled model there; and numbers of records of a label."""
+those of the pooled model there, and of the institution's own; and numbers of records of a label."""
 _TOLD_ELSEWHERE = ("delta",)
 
 
@@ -76,6 +77,7 @@ def _figures(name: str, summary: Mapping[str, Any]) -> Iterator[tuple[str, float
         (LOCAL, local),
         (LOCAL_OWN, local.get("own_test", {})),
         (POOLED_OWN, baselines.get("pooled", {}).get("own_test", {}).get(name, {})),
+        (PERSONAL_OWN, summary["clients"][name].get("personal", {})),
         (LABELS, summary["clients"][name].get("labels", {})),
     )
     for prefix, part in parts:
@@ -166,6 +168,7 @@ __all__ = [
     "LOCAL_OWN",
     "MANY",
     "NAME",
+    "PERSONAL_OWN",
     "POOLED_OWN",
     "QUANTILES",
     "WORST",

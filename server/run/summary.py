@@ -12,6 +12,7 @@ from confide.metrics.evaluation import Measured, describe
 from confide.metrics.metric import is_noisy
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
+from confide.server.personal.compared import compared
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.measured import by_support, over_sample
@@ -169,6 +170,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "best": _best(plan, state),
         "virtual": _virtual(state.history),
         "evaluation": evaluation,
+        "personal": compared(ALGORITHMS[plan.objective.kind], plan.task.primary_metric, summary),
     }
     return summary | {name: part for name, part in there.items() if part}
 
@@ -233,6 +235,10 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
         client |= _metrics(line.test)
         client["test_examples"] = int(line.test.get("num_examples", 0))
         client["rounds"] = rounds[name]
+        personal = ALGORITHMS[plan.objective.kind].personal
+        if personal:
+            own = outcome.personal if personal == "beside" else outcome.test
+            client["personal"] = _metrics(own.get(name, {}))
         clients[name] = client
     return clients
 

@@ -50,6 +50,7 @@ def spent_before(
     released: ReleasedRounds | None,
     *,
     answers: int = 1,
+    own_models: bool = False,
 ) -> SpentBefore:
     """Return what institutions spent in earlier processes of a run.
 
@@ -58,6 +59,7 @@ def spent_before(
         names: of the institutions; None where they are not listed.
         released: counts rounds that were released after it as well; None where they cost nothing.
         answers: of one institution that a round may hold, at most.
+        own_models: whether test records are scored by institutions' own models too.
     """
     before = checkpoint.extra if checkpoint else {}
     kept = {name: _from_json(one) for name, one in before.get("spent", {}).items()}
@@ -70,27 +72,27 @@ def spent_before(
             lost,
         )
     everybody, count = kept if names is None else names, lost * answers
-    scored = released.scored if released else 0
+    last = (released.scored if released else 0) * [*_SCORED, *(["test"] if own_models else [])]
     return SpentBefore(
-        named={name: _charged(kept.get(name, RoundsSpent()), count, scored) for name in everybody},
-        others=_charged(others, count, scored),
+        named={name: _charged(kept.get(name, RoundsSpent()), count, last) for name in everybody},
+        others=_charged(others, count, last),
     )
 
 
-def _charged(spent: RoundsSpent, lost: int, scored: int) -> RoundsSpent:
+def _charged(spent: RoundsSpent, lost: int, last: Sequence[str]) -> RoundsSpent:
     """Charge an institution for what may have left: nobody knows who was asked.
 
     Args:
         spent: until the checkpoint.
         lost: answers after it.
-        scored: times that last scores were asked for.
+        last: splits of which last scores were asked for, each as often as they were.
     """
     for number in range(lost):  # keys of their own: a round that is asked again counts too
         spent = spent.plus(f"released/{spent.count}/{number}")
         scores = (*spent.scores, ("validation", f"released/{len(spent.scores)}"))
         spent = replace(spent, scores=scores)
-    last = ((split, f"last/{split}/{number}") for number in range(scored) for split in _SCORED)
-    return replace(spent, scores=(*spent.scores, *last))
+    asked = ((split, f"last/{number}") for number, split in enumerate(last))
+    return replace(spent, scores=(*spent.scores, *asked))
 
 
 def spent_as_json(spent: Mapping[str, RoundsSpent]) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def _why_alone(workload: Workload, stack: LinearStack | None, setup: Setup) -> s
         "task.views: a record stands for several rows": workload.augmentation is not None,
         "task.self_training: losses follow from what the model is sure of": workload.self_trains,
         f"privacy.unit={setup.serves.privacy.unit}": setup.serves.privacy.unit == "group",
-        f"objective.kind={objective} reads records": not _is_elementwise(setup.serves),
+        f"objective.kind={objective} is no elementwise one": not _is_elementwise(setup.serves),
         "simulation.faults: some clients fail on purpose": setup.faults is not None,
         # A last bit may turn a number's rounding, or another number be the largest
         f"strategy.upload.kind={setup.serves.upload.kind} would tell last bits apart": (

@@ -45,6 +45,8 @@ NEEDS = {
     ("strategy", "krum"): ["data.num_clients=5"],
     ("strategy", "multi_krum"): ["data.num_clients=5"],
     ("strategy", "bulyan"): ["data.num_clients=7"],
+    ("strategy", "fedper"): ["tuning=lora"],
+    ("strategy", "fedrep"): ["tuning=lora"],
     ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
     ("data", "default"): ["data.path=mine.csv", "data.public=true"],
     ("task", "stations"): ["data=stations", "backbone=mlp", "tuning=full"],
@@ -141,8 +143,8 @@ def test_unknown_choice_lists_the_choices() -> None:
     with pytest.raises(
         ConfigError,
         match=(
-            r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: boosting,"
-            r" bulyan, centered_clipping, custom, default, fedadagrad"
+            r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: apfl,"
+            r" boosting, bulyan, centered_clipping, custom, default, ditto, fedadagrad"
         ),
     ):
         compose(["strategy=fedfoo"])

@@ -20,6 +20,11 @@ from confide.config.strategies.drift import (
     QFedAvgConfig,
 )
 from confide.config.strategies.objectives import GradientAdamConfig
+from confide.config.strategies.personal import (
+    ApflConfig,
+    DittoConfig,
+    FineTuningConfig,
+)
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     AlgorithmKind,
@@ -101,6 +106,9 @@ BUILT: dict[str, Strategy] = {
     "moon": by_hand(objective=MoonConfig(mu=1.0, temperature=0.5)),
     "fedbuff": by_hand(aggregator=UNIFORM, timing=FedBuff(concurrency=10, buffer_size=10)),
     "fedasync": by_hand(aggregator=UNIFORM, timing=FedAsync(concurrency=10, mixing=0.6)),
+    "fine_tuning": by_hand(objective=FineTuningConfig()),
+    "ditto": by_hand(objective=DittoConfig()),
+    "apfl": by_hand(objective=ApflConfig()),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
     "gradient_adam": by_hand(objective=GradientAdamConfig()),
     "newton": by_hand(objective=NewtonConfig()),
@@ -120,6 +128,7 @@ PLAN = build_plan(
     gram=ReleasedGram(job="gram", epsilon=0.5, sha256="0" * 64),
 )
 MATRIX = {"gram": torch.eye(2).double(), "of": torch.tensor([4.0, 2.0])}
+LAYERS = ("fedper", "fedbn", "fedrep")
 YAMLS = sorted(
     file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml")
 )
@@ -156,11 +165,11 @@ def three_rounds(algorithm: FederatedAlgorithm, start: Tensors = START) -> tuple
 
 
 def test_every_yaml_is_built_by_hand_here() -> None:
-    # Boosting's model is trees, adapters have layers, and robust rules have tests of their own.
+    # Boosting's model is trees; robust rules, adapters and layers that stay have their own tests.
     robust = [name for name in ROBUST if name in YAMLS]
     assert len(robust) == len(ROBUST)
     apart = ("boosting", "custom", "fedex_lora", "flora", "flower")
-    assert sorted([*BUILT, *robust, *apart]) == YAMLS
+    assert sorted([*BUILT, *robust, *LAYERS, *apart]) == YAMLS
 
 
 @pytest.mark.parametrize("name", ROBUST)

@@ -6,7 +6,7 @@ torch is imported.
 
 import importlib
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from confide.config.strategies.drift import (
     FedExPConfig,
@@ -27,6 +27,14 @@ from confide.config.strategies.objectives import (
     ObjectiveConfig,
     PrivateNewtonConfig,
     ScaffoldConfig,
+)
+from confide.config.strategies.personal import (
+    ApflConfig,
+    DittoConfig,
+    FedBnConfig,
+    FedPerConfig,
+    FedRepConfig,
+    FineTuningConfig,
 )
 
 
@@ -96,6 +104,11 @@ class AlgorithmKind(PartKind):
             neither sums that have to be exact, nor an account that both sides keep, nor steps that
             follow from the noise alone.
         any_steps: whether clients may take fewer steps than planned, each its own number.
+        trainings: how often its client part trains in a round: under privacy a round is charged,
+            and its noise calibrated, for as many times its local steps.
+        personal: whether institutions predict with tensors of their own: "beside" a global model,
+            "within" the one model, whose other tensors alone are none; "" for neither.
+        stays: what of the model never leaves an institution, in words; empty for nothing.
     """
 
     phrase: str = ""
@@ -123,6 +136,9 @@ class AlgorithmKind(PartKind):
     compares: bool = False
     tuning: str = ""
     each_update: bool = False
+    trainings: int = 1
+    personal: Literal["", "beside", "within"] = ""
+    stays: str = ""
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -345,6 +361,65 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         exact=True,
         choice="client=trees",
         under_privacy="backbone=logistic client=private_table",
+    ),
+    "fedper": AlgorithmKind(
+        schema=FedPerConfig,
+        builder="confide.strategies.personal.layers.fedper",
+        name="FedPer",
+        phrase="heads that stay at the institutions",
+        sentence="Each institution has a head of its own, which never left it; the layers below it"
+        " were trained by all together.",
+        personal="within",
+        stays="head",
+    ),
+    "fedbn": AlgorithmKind(
+        schema=FedBnConfig,
+        builder="confide.strategies.personal.layers.fedbn",
+        name="FedBN",
+        phrase="norms that stay at the institutions",
+        sentence="Each institution has norms of its own, which never left it; all other layers were"
+        " trained by all together.",
+        personal="within",
+        stays="norms",
+    ),
+    "fedrep": AlgorithmKind(
+        schema=FedRepConfig,
+        builder="confide.strategies.personal.fedrep.fedrep",
+        name="FedRep",
+        phrase="heads that stay and are trained first",
+        sentence="Each round every institution trained a head of its own, which never left it, and"
+        " then the layers below it, which were trained by all together.",
+        personal="within",
+        stays="head",
+    ),
+    "fine_tuning": AlgorithmKind(
+        schema=FineTuningConfig,
+        builder="confide.strategies.personal.fine_tuning.fine_tuning",
+        name="FedAvg",
+        phrase="local fine-tuning",
+        sentence="In the last rounds each institution trained the federated model further for"
+        " itself, and sent nothing of it.",
+        personal="beside",
+    ),
+    "ditto": AlgorithmKind(
+        schema=DittoConfig,
+        builder="confide.strategies.personal.ditto.ditto",
+        name="Ditto",
+        phrase="personal models held near the global one",
+        sentence="Beside the federated model each institution trained one of its own, held near the"
+        " federated one, which never left it.",
+        trainings=2,
+        personal="beside",
+    ),
+    "apfl": AlgorithmKind(
+        schema=ApflConfig,
+        builder="confide.strategies.personal.apfl.apfl",
+        name="APFL",
+        phrase="mixtures of own models and the global one",
+        sentence="Beside the federated model each institution trained one of its own, which never"
+        " left it, and predicts with a mixture of both.",
+        trainings=2,
+        personal="beside",
     ),
 }
 

@@ -31,6 +31,10 @@ class ObjectiveConfig:
         """Yield what does not fit the settings of a local round."""
         return iter(())
 
+    def round_problems(self, num_rounds: int) -> Iterator[str]:
+        """Yield what does not fit the number of rounds planned."""
+        return iter(())
+
 
 @dataclass
 class FedProxConfig(ObjectiveConfig):
@@ -73,14 +77,28 @@ class ScaffoldConfig(ObjectiveConfig):
     def client_problems(self, client: ClientConfig) -> Iterator[str]:
         """Yield optimizers whose update is not a sum of gradients."""
         # Control variates are mean gradients, read off the update: steps must be plain ones.
-        optimizer = client.optimizer
-        if optimizer.kind != "sgd" or optimizer.momentum or optimizer.weight_decay:
-            yield (
-                f"objective.kind={self.kind} takes the update for learning_rate times the sum of"
-                f" the gradients, and client.optimizer has kind={optimizer.kind},"
-                f" momentum={optimizer.momentum}, weight_decay={optimizer.weight_decay}; set"
-                " kind=sgd, momentum=0, weight_decay=0."
-            )
+        yield from plain_steps_problems(
+            client,
+            self.kind,
+            "takes the update for learning_rate times the sum of the gradients",
+        )
+
+
+def plain_steps_problems(client: ClientConfig, kind: str, needs: str) -> Iterator[str]:
+    """Yield optimizers whose step is anything but the learning rate times the gradient.
+
+    Args:
+        client: settings of a local round.
+        kind: of the algorithm.
+        needs: what it does, for the sentence.
+    """
+    optimizer = client.optimizer
+    if optimizer.kind != "sgd" or optimizer.momentum or optimizer.weight_decay:
+        yield (
+            f"objective.kind={kind} {needs}, and client.optimizer has kind={optimizer.kind},"
+            f" momentum={optimizer.momentum}, weight_decay={optimizer.weight_decay}; set"
+            " kind=sgd, momentum=0, weight_decay=0."
+        )
 
 
 @dataclass
@@ -274,4 +292,5 @@ __all__ = [
     "PrivateNewtonConfig",
     "ScaffoldConfig",
     "part_name",
+    "plain_steps_problems",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from confide.config.client import ClientConfig
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
+from confide.config.server import ServerConfig
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
@@ -64,7 +65,7 @@ def record_problems(
     yield from tuning.problems()
     kind, algorithm = TUNINGS.get(tuning.kind), ALGORITHMS.get(objective.kind)
     is_part = kind is not None and bool(kind.turns or getattr(tuning, "ranks", None))
-    if is_part and algorithm is not None and algorithm.remains:
+    if is_part and algorithm is not None and (algorithm.remains or algorithm.personal):
         yield (
             f"objective.kind={objective.kind} keeps something of each round for all trained"
             f" tensors, and tuning={tuning.kind} trains a part of them in each; choose"
@@ -82,6 +83,12 @@ def record_problems(
         yield (
             f"{key}: objective.kind={objective.kind} adds up sums over records by their labels;"
             " leave it out, and records without a label too, or choose strategy=fedavg."
+        )
+    if algorithm is not None and algorithm.personal:
+        yield (
+            f"{key}: labels are what the global model is sure of, and objective.kind="
+            f"{objective.kind} has institutions predict with others; leave it out, or choose"
+            " strategy=fedavg."
         )
     if task.kind in TASKS and TASKS[task.kind].maker is not None:
         yield (
@@ -147,6 +154,7 @@ def model_problems(
             f"objective.kind={objective.kind} does not train backbone.kind={backbone.kind}; choose"
             f" backbone={' or '.join(others)}, or another strategy, such as strategy=fedavg."
         )
+    yield from objective.round_problems(num_rounds)
     needed = backbone.needed_rounds
     if needed is not None and num_rounds != needed:
         yield (
@@ -155,10 +163,44 @@ def model_problems(
         )
 
 
+def personal_problems(
+    objective: ObjectiveConfig, backbone: BackboneConfig, tuning: TuningConfig, server: ServerConfig
+) -> Iterator[str]:
+    """Yield what does not go with tensors that institutions have of their own.
+
+    Args:
+        objective: the algorithm's settings.
+        backbone: the model's settings.
+        tuning: what of it is trained.
+        server: settings of the rounds.
+    """
+    kind = ALGORITHMS.get(objective.kind)
+    if kind is None or not kind.personal:
+        return
+    key = f"strategy.objective.kind={objective.kind}"
+    if kind.stays == "head" and (backbone.is_linear or tuning.kind == "head"):
+        yield (
+            f"{key}: the head stays at each institution, and of backbone.kind={backbone.kind},"
+            f" tuning.kind={tuning.kind} nothing else is trained, so that nothing would be shared;"
+            " choose strategy=ditto, or train more of the model (backbone=mlp, tuning=lora)."
+        )
+    if server.keep == "best":
+        yield (
+            f"server.keep=best: {key} has institutions predict with tensors of their own, which are"
+            " those of the last round; set server.keep=last."
+        )
+    if server.patience is not None and objective.kind == "fine_tuning":
+        yield (
+            f"server.patience={server.patience}: {key} trains for institutions in the last rounds"
+            " planned, which might never come; set server.patience=null."
+        )
+
+
 __all__ = [
     "feature_problems",
     "model_problems",
     "objective_problems",
+    "personal_problems",
     "record_problems",
     "tuning_problems",
 ]

@@ -200,7 +200,7 @@ def test_optuna_is_told_the_direction_and_a_seed(tmp_path: Path) -> None:
         ),
         (
             ("strategy=glob(fedz*)",),
-            r"there is no strategy called 'fedz\*'\. Choose one of: boosting, bulyan",
+            r"there is no strategy called 'fedz\*'\. Choose one of: apfl, boosting",
         ),
         (("hydra/sweeper=ax",), r"Could not find 'hydra/sweeper/ax'"),
     ],

@@ -1,0 +1,1 @@
+"""What a run tells of models that institutions have of their own."""

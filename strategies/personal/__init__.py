@@ -1,0 +1,1 @@
+"""Algorithms by which institutions predict with tensors of their own."""
