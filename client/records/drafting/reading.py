@@ -53,7 +53,7 @@ def draft_source(
             return draft_pictures(place)
     names = shared_columns(source, query=query, reading=reading)
     if place is not None and place.is_dir():
-        names = [name for name in names if name not in no_inputs(place)]
+        names = tuple(name for name in names if name not in no_inputs(place))
     loaded = load_records(
         source, names, in_memory_mb=DataConfig.in_memory_mb, query=query, reading=reading
     )
