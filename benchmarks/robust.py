@@ -180,11 +180,17 @@ def _composed(rule: str, path: Path) -> Config:
     return compose([*SETTINGS, *RULES[rule], f"data.path={path}"])
 
 
-def run(cell: Cell, folder: Path) -> Figures:
-    """Run a federation: its accuracy, and how often a backdoor's trigger works."""
-    config = copy.deepcopy(_composed(cell.rule, folder / "digits.csv"))
+def config_of(cell: Cell, path: Path) -> Config:
+    """Return the config of a run, of records at a path."""
+    config = copy.deepcopy(_composed(cell.rule, path))
     config.data.alpha, config.data.partition_seed = cell.alpha, cell.seed
     config.simulation.seed, config.simulation.attack.kind = cell.seed, cell.attack
+    return config
+
+
+def run(cell: Cell, folder: Path) -> Figures:
+    """Run a federation: its accuracy, and how often a backdoor's trigger works."""
+    config = config_of(cell, folder / "digits.csv")
     target = folder / "run"
     shutil.rmtree(target, ignore_errors=True)
     progress = LineProgress(Console(file=io.StringIO()), metric="accuracy")

@@ -2,7 +2,7 @@
 
 Thirty devices, ten a round, 20 local epochs, batches of 10, SGD with rate 0.01, mu 1
 (github.com/litian96/FedProx, run_fedavg.sh and run_fedprox.sh). The paper draws curves and gives
-no numbers: with mu 1 the loss falls steadily, where FedAvg's swings.
+no numbers: with mu 1 the loss falls lower and steadily, where FedAvg's swings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from kept import Figures
 import confide
 from reproduced.row import Published, Row
 
-ACCURACY, SWING, LOSS = "accuracy, last half", "its swing, last half", "loss x 100, last half"
-_ROUNDS = 100
+ACCURACY, LOSS = "accuracy", "loss x 100"
+_ROUNDS = 50
 
 _SETTINGS = (
     "task=synthetic",
@@ -24,8 +24,8 @@ _SETTINGS = (
     "backbone=logistic",
     "tuning=full",
     "privacy=none",
-    "data.validation=0.1",
-    "data.test=0",
+    "data.validation=0",
+    "data.test=0.1",
     "strategy/selection=uniform",
     "strategy.selection.clients_per_round=10",
     "client.local_epochs=20",
@@ -36,8 +36,8 @@ _SETTINGS = (
     "tracking=none",
 )
 _TOLD = (
-    f"{_ROUNDS} rounds for 200; the population is drawn anew by the same law, and sizes with it"
-    " (data.generator.seed), since the authors' program has no seed for it.",
+    f"{_ROUNDS} rounds for 200, and what stands after the last one, for a curve; a population"
+    " drawn anew by the same law, since the authors' program draws without a seed.",
     "Loss and accuracy are those of each device's held-out tenth; the paper's loss is that of its"
     " training records.",
     "Weights start within 1 / sqrt(60), for Glorot's sqrt(6 / 70).",
@@ -45,33 +45,22 @@ _TOLD = (
 
 
 def measure(words: Sequence[str], seed: int, folder: Path) -> Figures:
-    """Run a federation: what its model does on held-out records after each round."""
+    """Run a federation, and score its model on all devices' held-out records."""
     result = confide.simulate(
         [*words, f"data.generator.seed={seed}", f"simulation.seed={seed}"],
         run_dir=folder / "run",
         overwrite=True,
     )
-    table = result.metrics
-    table = table[(table.phase == "validation") & (table["round"] > _ROUNDS // 2)]
-    pooled = {
-        name: (part.value * part.num_examples).groupby(part["round"]).sum()
-        / part.num_examples.groupby(part["round"]).sum()
-        for name, part in table.groupby("name")
-    }
-    accuracy, loss = 100 * pooled["accuracy"], 100 * pooled["loss"]
-    return {
-        ACCURACY: float(accuracy.mean()),
-        SWING: float(accuracy.diff().abs().mean()),
-        LOSS: float(loss.mean()),
-    }
+    found = result.summary["federated"]
+    return {ACCURACY: 100 * found["accuracy"], LOSS: 100 * found["log_loss"]}
 
 
 def _row(*strategy: str) -> Row:
     return Row(
         source="FedProx, synthetic(1, 1)",
         words=(*_SETTINGS, *strategy),
-        seeds=(0, 1, 2),
-        published={name: Published() for name in (ACCURACY, SWING, LOSS)},
+        seeds=(0,),
+        published={name: Published() for name in (ACCURACY, LOSS)},
         measure_fn=measure,
         differences=_TOLD,
     )
