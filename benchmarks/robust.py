@@ -15,7 +15,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,11 +128,13 @@ class Cell:
         return folder / "runs" / f"{self.alpha:g}-{self.seed}-{rule}-{self.attack}.json"
 
 
-def cells(seeds: Sequence[int]) -> Iterator[Cell]:
+def cells(
+    seeds: Sequence[int], alphas: Sequence[float] = ALPHAS, rules: Collection[str] = RULES
+) -> Iterator[Cell]:
     """Yield every run, seed by seed, so that what was stopped has whole seeds."""
     for seed in seeds:
-        for alpha in ALPHAS:
-            for rule in RULES:
+        for alpha in alphas:
+            for rule in rules:
                 for attack in ATTACKS:
                     yield Cell(seed=seed, alpha=alpha, rule=rule, attack=attack)
 
@@ -205,12 +207,12 @@ def run(cell: Cell, folder: Path) -> Figures:
     }
 
 
-def run_all(folder: Path, seeds: Sequence[int]) -> None:
+def run_all(folder: Path, asked: Sequence[Cell]) -> None:
     """Run what is not kept, and print a line for each run."""
     folder.mkdir(parents=True, exist_ok=True)
     write_records(folder)
     with own_configs([], more=[folder / "conf"]), records_shared():
-        for cell in cells(seeds):
+        for cell in asked:
             if kept_figures(cell.path(folder), cell.words) is not None:
                 continue
             begun = time.process_time()
@@ -223,7 +225,7 @@ def run_all(folder: Path, seeds: Sequence[int]) -> None:
 def means(folder: Path, seeds: Sequence[int]) -> pandas.DataFrame:
     """Return a line for each rule, attack and alpha whose seeds are all there.
 
-    Accuracy and success in percent, nan where a seed's run failed.
+    Accuracy and success in percent; a run that failed classifies nothing.
     """
     lines = []
     for cell in cells(seeds[:1]):
@@ -233,8 +235,7 @@ def means(folder: Path, seeds: Sequence[int]) -> pandas.DataFrame:
             continue
         line = {name: getattr(cell, name) for name in ("alpha", "rule", "attack")}
         for name in ("accuracy", "success"):
-            values = [numpy.nan if one[name] is None else one[name] for one in found if one]
-            line[name] = 100 * statistics.fmean(values)
+            line[name] = 100 * statistics.fmean(one[name] or 0.0 for one in found if one)
         lines.append(line)
     return pandas.DataFrame(lines)
 
@@ -242,30 +243,44 @@ def means(folder: Path, seeds: Sequence[int]) -> pandas.DataFrame:
 def lost(table: pandas.DataFrame, alpha: float) -> pandas.DataFrame:
     """Return the points lost against FedAvg without an attack: a row a rule, a column an attack.
 
-    A run that failed has lost all.
+    Nan where nothing was run.
     """
     part = table[table.alpha == alpha].pivot(index="rule", columns="attack", values="accuracy")
     part = part.reindex(index=list(RULES), columns=list(ATTACKS))
-    return (part.loc[PLAIN, NO_ATTACK] - part.fillna(0.0)).round(1)
+    return (part.loc[PLAIN, NO_ATTACK] - part).round(1)
 
 
 def markdown(table: pandas.DataFrame) -> str:
-    """Write what FedAvg loses under each attack, what the best rule does, and one rule for all."""
+    """Write what FedAvg loses under each attack and what the best rule does, and one rule for all.
+
+    Points against FedAvg without an attack, and in the last line against each rule without one.
+    """
     parts = {alpha: lost(table, alpha) for alpha in ALPHAS}
     head = [f"FedAvg, {alpha:g} | the best rule, {alpha:g}" for alpha in ALPHAS]
     lines = ["| attack | " + " | ".join(head) + " |", "|---|" + "---|---|" * len(ALPHAS)]
     for attack in ATTACKS[1:]:
-        told = []
-        for part in parts.values():
-            best = part[attack].drop(PLAIN).idxmin()
-            told.append(f"{part.loc[PLAIN, attack]:.1f} | {part.loc[best, attack]:.1f}: {best}")
+        told = [_beside(part[attack]) for part in parts.values()]
         lines.append(f"| `{attack}` | " + " | ".join(told) + " |")
-    worst = {alpha: part.drop(columns=NO_ATTACK).max(axis=1) for alpha, part in parts.items()}
-    told = [
-        f"{one[PLAIN]:.1f} | {one.drop(PLAIN).min():.1f}: {one.drop(PLAIN).idxmin()}"
-        for one in worst.values()
-    ]
-    return "\n".join([*lines, "| the worst of these | " + " | ".join(told) + " |"])
+    worst = [_beside(_worst(part)) for part in parts.values()]
+    own = [_beside(_worst(part.sub(part[NO_ATTACK], axis=0))) for part in parts.values()]
+    return "\n".join(
+        [
+            *lines,
+            "| the worst of these, one rule for all | " + " | ".join(worst) + " |",
+            "| the same, each against itself without an attack | " + " | ".join(own) + " |",
+        ]
+    )
+
+
+def _worst(part: pandas.DataFrame) -> pandas.Series:
+    # Of rules that have met every attack alone
+    return part.drop(columns=NO_ATTACK).max(axis=1, skipna=False)
+
+
+def _beside(losses: pandas.Series) -> str:
+    others = losses.drop(PLAIN).dropna()
+    best = f"{others.min():.1f}: {others.idxmin()}" if len(others) else ""
+    return f"{losses[PLAIN]:.1f} | {best}"
 
 
 def draw(table: pandas.DataFrame, path: Path) -> None:
@@ -282,7 +297,7 @@ def draw(table: pandas.DataFrame, path: Path) -> None:
         axis.set_title(f"Accuracy in percent, Dirichlet {alpha:g}, {HOSTILE} of 10 hostile")
         for (row, column), value in numpy.ndenumerate(own.to_numpy()):
             colour = "white" if shown.iat[row, column] > _BEYOND / 2 else "black"
-            text = "failed" if numpy.isnan(value) else f"{value:.1f}"
+            text = "" if numpy.isnan(value) else f"{value:.1f}" if value else "failed"
             axis.text(column, row, text, ha="center", va="center", color=colour, size=9)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
@@ -293,13 +308,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--alphas", type=float, nargs="+", default=list(ALPHAS))
+    parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES))
     parser.add_argument("--draw", action="store_true", help="draw what is there, and run nothing")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # refused updates and constant pixels, run after run
     if not arguments.draw:
-        run_all(folder, arguments.seeds)
+        asked = cells(arguments.seeds, arguments.alphas, arguments.rules)
+        run_all(folder, list(asked))
     table = means(folder, arguments.seeds)
     table.to_csv(folder / "robust.csv", index=False)
     draw(table, folder / "robust.svg")

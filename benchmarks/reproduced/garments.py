@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy
+import yaml
 from images import garments
 from kept import Figures
 
@@ -70,7 +71,8 @@ _DEALT: Mapping[str, tuple[str, ...]] = {
     "dirichlet": ("data.partitioner=dirichlet", "data.alpha=0.5"),
     "one-label": (
         "data.partitioner=pathological",
-        "data.partitioner_args={num_classes_per_partition: 1}",
+        "data.partitioner_args={num_classes_per_partition: 1,"
+        " class_assignment_mode: deterministic}",
     ),
 }
 _PUBLISHED: Mapping[str, Mapping[str, tuple[float, float | None]]] = {
@@ -101,7 +103,7 @@ def measure(words: Sequence[str], seed: int, folder: Path) -> Figures:
         overwrite=True,
     )
     found = result.predict(folder / "t10k.npz")
-    names = list(result.summary["task"]["labels"])
+    names = yaml.safe_load((result.run_dir / "config.yaml").read_text())["task"]["labels"]
     truth = numpy.array(names)[pictures["t10k_labels"]]
     return {ACCURACY: 100 * float((found["prediction"].to_numpy() == truth).mean())}
 
