@@ -40,12 +40,19 @@ CASES: Mapping[str, list[str]] = {
 """What is measured -> overrides."""
 
 
-def garments() -> dict[str, numpy.ndarray]:
-    """Return the first 8,000 training and 2,000 test pictures as MedMNIST names arrays."""
+def garments(
+    first: Mapping[str, int] = _FIRST, folder: Path = _GARMENTS
+) -> dict[str, numpy.ndarray]:
+    """Return the first training and test pictures as MedMNIST names arrays.
+
+    Args:
+        first: how many of each.
+        folder: where the package's files lie.
+    """
     arrays = {}
-    for split, count in _FIRST.items():
+    for split, count in first.items():
         for kind, file in (("images", "images-idx3"), ("labels", "labels-idx1")):
-            with gzip.open(_GARMENTS / f"{split}-{file}-ubyte.gz") as opened:
+            with gzip.open(folder / f"{split}-{file}-ubyte.gz") as opened:
                 data = opened.read()
             shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3])]
             values = numpy.frombuffer(data, numpy.uint8, offset=4 + 4 * data[3]).reshape(shape)
