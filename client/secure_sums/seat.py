@@ -39,7 +39,7 @@ from confide.secure_aggregation.secrets import (
     secrets_of,
     unseal,
 )
-from confide.security.certificates import fingerprint
+from confide.security.ec_keys import key_fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ class SumRules:
         min_cohort: fewest institutions, itself included, in a cohort and among its survivors.
         max_colluding: c, institutions that may collude with the coordinator; None: a third.
         min_survivors: fewest whose sum it helps to open; None: as many as open a secret.
-        peers: fingerprints of certificates that count towards ``min_cohort``; None: all that the
-            authority signed.
+        peers: fingerprints of trainers' public keys that count towards ``min_cohort``; None: all
+            that the authority signed. A key outlives its certificates.
     """
 
     min_cohort: int = 3
@@ -212,11 +212,11 @@ class Seat:
                     "This is not the key that this institution signed.", code=Refusal.SUM_KEYS
                 )
             return _Peer(secret=self._secret, counts=True)
-        certificate = verify(advert, self._job, self._authority)
+        key = verify(advert, self._job, self._authority)
         pinned = self._rules.peers
         return _Peer(
             secret=shared_secret(self._run_key, advert),
-            counts=pinned is None or fingerprint(certificate) in pinned,
+            counts=pinned is None or key_fingerprint(key) in pinned,
         )
 
     def mask(self, context: SumContext, values: NDArray[numpy.int64]) -> Masked:

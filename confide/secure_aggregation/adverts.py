@@ -8,6 +8,7 @@ that an institution pins count for it then (``policy.secure.peers``).
 import base64
 import binascii
 import dataclasses
+import datetime
 import json
 import math
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from confide.errors import ProtocolError
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation.keys import LABEL
-from confide.security.certificates import common_name, is_issued_by
-from confide.security.ec_keys import PrivateKey, is_p384
+from confide.security.certificates import common_name, is_issued_by, is_valid_at
+from confide.security.ec_keys import PrivateKey, PublicKey, is_p384
 
 KEY_BYTES = 32
 _LONGEST = 8192
@@ -152,11 +153,23 @@ def advertise(
     return dataclasses.replace(bare, signature=identity.key.sign(_signed(bare, job), _ECDSA))
 
 
-def verify(advert: Advert, job: str, authority: x509.Certificate) -> x509.Certificate:
+def verify(
+    advert: Advert,
+    job: str,
+    authority: x509.Certificate,
+    *,
+    now: datetime.datetime | None = None,
+) -> PublicKey:
     """Check that an advert is what an institution of this federation signed for this job.
 
+    Args:
+        advert: as it came.
+        job: name of the job.
+        authority: certificate of the federation's authority.
+        now: current time, with its time zone.
+
     Returns:
-        The institution's certificate.
+        The public key of the institution's trainer.
 
     Raises:
         ProtocolError: if it is not.
@@ -169,11 +182,18 @@ def verify(advert: Advert, job: str, authority: x509.Certificate) -> x509.Certif
         raise _refused(f"{advert.name} brings no certificate.") from None
     if name != advert.name or not is_p384(key) or not is_issued_by(certificate, authority):
         raise _refused(f"{advert.name} has no certificate of this federation.")
+    if not is_valid_at(certificate, now=now):
+        raise _refused(
+            f"The certificate of {advert.name} is valid from"
+            f" {certificate.not_valid_before_utc:%Y-%m-%d} to"
+            f" {certificate.not_valid_after_utc:%Y-%m-%d}; the coordinator renews it by `confide"
+            " provision`."
+        )
     try:
         key.verify(advert.signature, _signed(advert, job), ec.ECDSA(hashes.SHA384()))
     except InvalidSignature:
         raise _refused(f"The key of {advert.name} is not one that it signed.") from None
-    return certificate
+    return key
 
 
 def shared_secret(run_key: X25519PrivateKey, advert: Advert) -> bytes:

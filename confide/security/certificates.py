@@ -244,6 +244,12 @@ def time_left(
     return certificate.not_valid_after_utc - _now(now)
 
 
+def is_valid_at(certificate: x509.Certificate, *, now: datetime.datetime | None = None) -> bool:
+    """Return whether a certificate is valid, as far as clocks may differ."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begin - CLOCKS_DIFFER <= _now(now) <= end + CLOCKS_DIFFER
+
+
 def lifetime(certificate: x509.Certificate) -> datetime.timedelta:
     """Return how long a certificate is valid in all."""
     return certificate.not_valid_after_utc - certificate.not_valid_before_utc
@@ -281,6 +287,7 @@ __all__ = [
     "is_for",
     "is_issued_by",
     "is_key_of",
+    "is_valid_at",
     "issue_server_certificate",
     "issue_trainer_certificate",
     "lifetime",

@@ -1,5 +1,6 @@
 """A masked sum is the plain sum, bit for bit, and tells nothing else to whom it should not."""
 
+import datetime
 import json
 import pickle
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from confide.client.secure_sums.seat import SumRules
 from confide.errors import ConfideError, DeniedError, ProtocolError, RunFailedError
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation import adverts
-from confide.secure_aggregation.adverts import Advert
+from confide.secure_aggregation.adverts import Advert, verify
 from confide.secure_aggregation.context import SumContext, least_threshold
 from confide.secure_aggregation.masks import add_mask, remove_mask
 from confide.secure_aggregation.shares import PRIME, SHARE_BYTES, Polynomials, joined, weights_of
-from confide.security.certificates import fingerprint
+from confide.security.ec_keys import key_fingerprint
 from confide.server.secure_sums.collector import MaskedSum
-from tests.seats import JOB, LENGTH, SHAPES, Federation, cohort, identity, seat
+from tests.seats import JOB, LENGTH, SHAPES, Federation, cohort, federation, identity, seat
 
 
 def code_of(raised: pytest.ExceptionInfo[ConfideError]) -> str:
@@ -157,6 +158,15 @@ def _of_a_small_subgroup(advert: Advert) -> Advert:
     return replace(bare, signature=signed)
 
 
+def test_a_certificate_that_has_ended_is_refused() -> None:
+    advert = seat("h00").advertise(num_examples=5)
+    authority = federation().certificate
+    assert verify(advert, JOB, authority) == identity("h00").key.public_key()
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=31)
+    with pytest.raises(ProtocolError, match="The certificate of h00 is valid from"):
+        verify(advert, JOB, authority, now=later)
+
+
 @pytest.mark.parametrize(
     "swapped_fn",
     [
@@ -192,7 +202,7 @@ def test_an_institutions_own_key_of_an_earlier_process_is_refused() -> None:
 
 
 def test_institutions_that_the_authority_invents_do_not_count_where_peers_are_pinned() -> None:
-    pinned = frozenset({fingerprint(identity("h01").certificate)})
+    pinned = frozenset({key_fingerprint(identity("h01").key.public_key())})
     asked = cohort(6, rules=SumRules(max_colluding=0, peers=pinned))
     with pytest.raises(DeniedError) as raised:
         asked.seats["h00"].check(asked.context)
@@ -201,7 +211,7 @@ def test_institutions_that_the_authority_invents_do_not_count_where_peers_are_pi
 
 
 def test_pinned_peers_count_among_survivors_too() -> None:
-    pinned = frozenset(fingerprint(identity(f"h0{i}").certificate) for i in (0, 1, 2))
+    pinned = frozenset(key_fingerprint(identity(f"h0{i}").key.public_key()) for i in (0, 1, 2))
     asked = cohort(5, rules=SumRules(max_colluding=0, peers=pinned))
     with_both = asked.collected(["h00", "h01", "h02"])
     asked.answers(with_both, ["h00"])
