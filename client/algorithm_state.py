@@ -1,18 +1,22 @@
-"""Tensors that an algorithm keeps at an institution between rounds, one version a round.
+"""Tensors that an algorithm or a codec keeps at an institution between rounds, a version a round.
 
 Round r always starts from the newest version before r, and writes version r: asked again for r, by
 a coordinator that lost its answer or went back to an older checkpoint, an institution starts from
 where it started before.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from confide.config.strategies.codecs import CODECS
 from confide.errors import ProtocolError, StorageError, UnreadableError
+from confide.protocol.codecs.travel import travel_of
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import Tensors
+from confide.protocol.tensors import Tensors, shapes_of, split_prefix
 from confide.storage.files import folder_name
 from confide.storage.tensor_files import read_checked, write_checked
+from confide.strategies.algorithm import prefixed
 from confide.strategies.parts import build_algorithm
 
 
@@ -80,31 +84,74 @@ class ClientStates:
         ]
 
 
+_CODEC = "codec/"
+"""Prefix of what a codec keeps, beside what the algorithm does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What an institution keeps between its rounds.
+
+    Attributes:
+        algorithm: the algorithm's own tensors.
+        codec: what earlier messages left out, and what else the upload's codec keeps.
+    """
+
+    algorithm: Tensors = field(default_factory=dict)
+    codec: Tensors = field(default_factory=dict)
+
+    @property
+    def joined(self) -> Tensors:
+        """All of it, as it is stored and as it names a mechanism."""
+        return self.algorithm | prefixed(_CODEC, self.codec)
+
+
+def keeps_state(plan: TrainingPlan) -> bool:
+    """Say whether an institution keeps tensors between the rounds of a plan."""
+    return build_algorithm(plan.objective).first_kept is not None or remembers(plan)
+
+
+def remembers(plan: TrainingPlan) -> bool:
+    """Say whether what an update's message leaves out goes with the next one."""
+    return CODECS[plan.upload.kind].remembers
+
+
 def kept_before(
     states: ClientStates | None, plan: TrainingPlan, params: Tensors, *, before: int
-) -> Tensors:
-    """Return what a plan's algorithm kept before a round; nothing where it keeps nothing.
+) -> Kept:
+    """Return what was kept before a round; nothing where a plan keeps nothing.
 
     Args:
         states: the institution's; None if it has no folder for them.
-        plan: names the algorithm.
+        plan: names the algorithm and the codec.
         params: tensors that a first round starts from.
         before: the round.
 
     Raises:
-        ProtocolError: if the algorithm keeps state, and there is no folder for it.
+        ProtocolError: if state is kept, and there is no folder for it.
         UnreadableError: if what was kept is damaged.
     """
-    first_kept = build_algorithm(plan.objective).first_kept
-    if first_kept is None:
-        return {}
+    if not keeps_state(plan):
+        return Kept()
     if states is None:
+        who = f"upload.kind={plan.upload.kind}" if remembers(plan) else _named(plan)
         raise ProtocolError(
-            f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.",
-            code=Refusal.NO_STATE,
+            f"{who} keeps state, and there is no folder for it.", code=Refusal.NO_STATE
         )
     found = states.load(plan.job, before=before)
-    return first_kept(params) if found is None else found
+    if found is not None:
+        own, codec = split_prefix(_CODEC, found)
+        return Kept(algorithm=own, codec=codec)
+    algorithm = build_algorithm(plan.objective)
+    shapes = algorithm.reply_shapes(shapes_of(params))
+    return Kept(
+        algorithm=algorithm.first_kept(params) if algorithm.first_kept is not None else {},
+        codec=travel_of(plan.upload).first_state(shapes),
+    )
 
 
-__all__ = ["ClientStates", "kept_before"]
+def _named(plan: TrainingPlan) -> str:
+    return f"objective.kind={plan.objective.kind}"
+
+
+__all__ = ["ClientStates", "Kept", "keeps_state", "kept_before"]

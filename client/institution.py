@@ -31,6 +31,7 @@ from confide.errors import (
     RowsDifferError,
     StorageError,
 )
+from confide.protocol.codecs.travel import PLAIN
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
@@ -251,7 +252,7 @@ class Institution:
                 "A plan that asks for a release has no model to score.", code=Refusal.NOT_TRAINED
             )
         schedule = self._admission.schedule(plan, request.plan)
-        received = self._rounds.decode(request, self._trainer.shapes)
+        received = self._rounds.decode(request, self._trainer.shapes, PLAIN)
         noisy = self._safeguards.policy.config.metrics_privacy == "noisy"
         # Noisy scores are charged by themselves.
         if not noisy and self.ledger.keeps_account and not self.spent(plan.job).count:
@@ -262,7 +263,8 @@ class Institution:
         algorithm = build_algorithm(plan.objective)
         kept: Tensors = {}
         if algorithm.predict_with is not None:
-            kept = kept_before(self._safeguards.states, plan, received.tensors, before=sys.maxsize)
+            states = self._safeguards.states
+            kept = kept_before(states, plan, received.tensors, before=sys.maxsize).algorithm
         scored = Scored.of(request, plan, schedule, received=received, kept=kept)
         # Scores on training records would tell who is among them.
         splits = [split for split in request.splits if split != "train"]

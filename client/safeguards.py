@@ -1,6 +1,7 @@
 """What an institution decides and remembers by itself, whatever a plan says."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from confide.client.algorithm_state import ClientStates
@@ -9,6 +10,9 @@ from confide.client.ledger.ledger import Ledger
 from confide.client.policy import Policy
 from confide.client.reservation import KeyFn, Randomness
 from confide.errors import PrivacyError
+
+SecondsFn = Callable[[int, int], float]
+"""(number of the round, number of training units) -> virtual seconds that all its steps take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,8 @@ class Safeguards:
         evaluations: bound on how many exact scores leave; None for any number, in a simulation.
         brackets: whether epsilon is told as that of a few numbers of rounds, in a simulation.
         begun: job -> the plan that it began to train with here, as text.
+        seconds_fn: how long all steps of a round take, in a simulation with a virtual clock; None:
+            as long as they do.
     """
 
     policy: Policy
@@ -38,6 +44,7 @@ class Safeguards:
     evaluations: Evaluations | None = None
     brackets: bool = False
     begun: dict[str, str] = field(default_factory=dict)
+    seconds_fn: SecondsFn | None = None
 
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:
@@ -54,4 +61,4 @@ class Safeguards:
         )
 
 
-__all__ = ["Safeguards"]
+__all__ = ["Safeguards", "SecondsFn"]

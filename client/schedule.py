@@ -5,8 +5,9 @@ step.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from confide.config.client import gradient_weights
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import Schedule, calibrate, epsilon
 from confide.privacy.released import one_release, releases_noise
@@ -86,24 +87,56 @@ def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
     Raises:
         ProtocolError: if it is more than any run needs.
     """
-    local = plan.client
-    rate = local.sampling_rate
-    if rate is None:
-        rate = min(1.0, local.batch_size / num_examples)
-    batch_size = max(1, round(rate * num_examples))
-    steps = local.local_steps
-    if steps is None:
-        steps = math.ceil(local.local_epochs * num_examples / batch_size)
+    rate, batch_size = plan.client.batch_of(num_examples)
     # Spare rounds are planned for like others: the noise is calibrated for them, and a budget is
     # charged for them
     max_rounds = plan.num_rounds + plan.privacy.spare_rounds
     return Workplan(
         num_examples=num_examples,
         batch_size=batch_size,
-        steps=steps,
+        steps=plan.client.planned_steps(num_examples),
         sampling_rate=rate,
         max_rounds=max_rounds,
     )
+
+
+def plan_of_round(plan: TrainingPlan, server_round: int) -> TrainingPlan:
+    """Return a plan with the learning rate of a round, which is all that its schedule changes.
+
+    Neither steps nor sampling nor noise are other than without one: it costs no privacy, whichever
+    round the coordinator says it is.
+
+    Args:
+        plan: plan of the run.
+        server_round: number of the round, from 1; an asynchronous client's own count.
+    """
+    optimizer = plan.client.optimizer
+    if optimizer.schedule.is_constant:
+        return plan
+    rate = optimizer.learning_rate * optimizer.schedule.rate(server_round, plan.num_rounds)
+    own = replace(optimizer, learning_rate=rate)
+    return replace(plan, client=replace(plan.client, optimizer=own))
+
+
+def noise_square(plan: TrainingPlan, schedule: LocalSchedule, *, values: int) -> float:
+    """Return what noise adds to the squared norm of an update on average; 0 without privacy.
+
+    A public figure: it follows from the plan and from the number of units. Of SGD, whose updates
+    are sums of gradients; what of the noise later steps take back is left out, so that it is at
+    most too large.
+
+    Args:
+        plan: of the round.
+        schedule: the institution's.
+        values: how many numbers are trained, and so noised.
+    """
+    optimizer = plan.client.optimizer
+    if not schedule.noise_multiplier or optimizer.kind != "sgd":
+        return 0.0
+    expected = schedule.sampling_rate * schedule.num_examples
+    step = optimizer.learning_rate * schedule.noise_multiplier * plan.privacy.clipping_norm
+    weights = sum(weight**2 for weight in gradient_weights(schedule.steps, optimizer.momentum))
+    return values * weights * (step / expected) ** 2
 
 
 def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
@@ -182,7 +215,9 @@ __all__ = [
     "Workplan",
     "is_scored",
     "make_schedule",
+    "noise_square",
     "one_release",
+    "plan_of_round",
     "score_schedules",
     "workplan",
 ]

@@ -6,26 +6,35 @@ institution or for many at once, has to come through both.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from confide.client.admission import Admission
-from confide.client.algorithm_state import kept_before
+from confide.client.algorithm_state import Kept, keeps_state, kept_before
 from confide.client.ledger.ledger import already_answered, rounds_spent
 from confide.client.records.encoded import InstitutionData
 from confide.client.release import Releases
 from confide.client.reservation import ReservedRound, RoundAccount, RoundKey
 from confide.client.safeguards import Safeguards
-from confide.client.schedule import LocalSchedule
+from confide.client.schedule import LocalSchedule, plan_of_round
 from confide.client.scores import Scored, Scores
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.client.update_measures import UpdateMeasures, measure
 from confide.errors import DeniedError, ProtocolError
-from confide.protocol.messages import Evaluation, Reply, Request
+from confide.models.compute import threads
+from confide.protocol.codecs.travel import Sent, Travel, travel_of
+from confide.protocol.messages import STEPS, Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
+from confide.protocol.tensors import (
+    LARGEST_FLOAT32,
+    DecodedTensors,
+    Decoder,
+    Shapes,
+    Tensors,
+    encode,
+)
 from confide.strategies.algorithm import Algorithm, ClientResult, Memory, join_extra, split_received
 from confide.strategies.parts import build_algorithm
 
@@ -40,13 +49,15 @@ class RoundWork:
 
     Attributes:
         request: what was asked.
-        plan: the request's plan.
-        schedule: the work that it comes to here.
+        plan: the request's plan, with the learning rate of the round.
+        schedule: the work that it comes to here; of all its steps those that are to be taken.
         inputs: the tensors that it starts from.
         data: the institution's records.
         key: what identifies it in the ledger.
         reserved: its secret, and what the run has spent with it.
         validation: scores of the tensors that it starts from, as they may leave.
+        codec_state: what the upload's codec kept after the round before.
+        within_s: seconds after which no further step is taken; None for all steps.
     """
 
     request: Request
@@ -57,6 +68,8 @@ class RoundWork:
     key: RoundKey
     reserved: ReservedRound
     validation: Mapping[str, Evaluation]
+    codec_state: Tensors = field(default_factory=dict)
+    within_s: float | None = None
 
 
 class TrainingRounds:
@@ -113,15 +126,14 @@ class TrainingRounds:
         """
         schedule = self._admission.schedule(plan, request.plan)
         algorithm = build_algorithm(plan.objective)
-        start = self.decode(request, self._sent_shapes(algorithm))
+        # A release is asked for with the tensors as they are, and answered so
+        start = self.decode(request, self._sent_shapes(algorithm), travel_of(plan.download))
         params, extra = split_received(start)
         self._admission.check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
-        kept: Tensors = {}
-        if algorithm.first_kept is not None:
-            kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
-        key = self._account.identify(plan, request, start, kept)
+        kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
+        key = self._account.identify(plan, request, start, kept.joined)
         answered = self._account.answered(key)
         if answered is not None:
             shapes = algorithm.reply_shapes(self._trainer.shapes)
@@ -139,29 +151,45 @@ class TrainingRounds:
         validation: Mapping[str, Evaluation] = {}
         if len(self._data.validation):
             # Round r scores the tensors it starts from, so that a round is one exchange.
-            scored = Scored.of(request, plan, schedule, received=start, kept=kept)
+            scored = Scored.of(request, plan, schedule, received=start, kept=kept.algorithm)
             validation = self._scores.of_round(scored, request.server_round)
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             raise already_answered(key.run)
+        # Counted whole: with fewer steps less is spent than was charged
+        taken, within_s = self._allowed(plan, schedule, request.server_round)
         inputs = RoundInputs(
             params=params,
             extra=extra,
-            kept=kept,
+            kept=kept.algorithm,
             server_round=request.server_round,
             memory=self._memory,
+            institution=self._name,
         )
         return RoundWork(
             request=request,
-            plan=plan,
-            schedule=schedule,
+            plan=plan_of_round(plan, request.server_round),
+            schedule=taken,
             inputs=inputs,
             data=self._data,
             key=key,
             reserved=reserved,
             validation=validation,
+            codec_state=kept.codec,
+            within_s=within_s,
         )
+
+    def _allowed(
+        self, plan: TrainingPlan, schedule: LocalSchedule, server_round: int
+    ) -> tuple[LocalSchedule, float | None]:
+        """Return a round's steps as far as their time is known beforehand, or else their time."""
+        seconds_fn, within_s = self._safeguards.seconds_fn, plan.client.steps_within_s
+        if within_s is None or seconds_fn is None:
+            return schedule, within_s
+        units = schedule.num_examples
+        steps = plan.client.steps_in(units, seconds_fn(server_round, units))
+        return replace(schedule, steps=steps), None
 
     def compute(self, work: RoundWork) -> ClientResult:
         """Compute a round, here and alone."""
@@ -172,6 +200,7 @@ class TrainingRounds:
             plan=work.plan,
             schedule=work.schedule,
             secret=work.reserved.secret,
+            within_s=work.within_s,
         )
 
     def end(
@@ -196,26 +225,51 @@ class TrainingRounds:
             StorageError: if it cannot be kept.
         """
         plan, states = work.plan, self._safeguards.states
-        update = join_extra(result.update, result.extra)
-        try:
-            self._safeguards.policy.check_measures(measures or measure(update))
-        except DeniedError:
-            self._account.abandon(work.key)
-            raise
-        if states is not None and build_algorithm(plan.objective).first_kept is not None:
-            states.save(plan.job, work.request.server_round, result.kept)
+        sent = self._written(work, join_extra(result.update, result.extra), measures)
+        if states is not None and keeps_state(plan):
+            kept = Kept(algorithm=result.kept, codec=sent.state)
+            states.save(plan.job, work.request.server_round, kept.joined)
         reply = Reply(
             institution=self._name,
             num_examples=work.schedule.num_examples,
             evaluations=work.validation,
-            figures=work.reserved.figures,
+            figures={**work.reserved.figures, **_told_steps(work, result)},
         )
         if plan.private:
-            self._account.settle(work.key, reply, update)
-        return replace(reply, arrays=encode(update)) if sends_update else reply
+            self._account.settle(work.key, reply, sent.arrays)
+        return replace(reply, arrays=encode(sent.arrays)) if sends_update else reply
 
-    def decode(self, request: Request, shapes: Shapes) -> DecodedTensors:
+    def _written(self, work: RoundWork, update: Tensors, measures: UpdateMeasures | None) -> Sent:
+        """Write an update as it travels, and hold what it tells against the policy.
+
+        Of an update under privacy the noise is in it: whatever is written of it, and whatever
+        stays here for the next one, is post-processing.
+
+        Raises:
+            DeniedError: if it may not leave; it is never computed again.
+        """
+        policy, travel = self._safeguards.policy, travel_of(work.plan.upload)
+        try:
+            # First as it was computed: a codec writes finite numbers alone
+            found = measures or measure(update)
+            if travel.codec is None or not found.is_finite:
+                policy.check_measures(found)
+                return Sent(arrays=update, told=update)
+            with threads(self._trainer.num_threads):
+                sent = travel.write(update, state=work.codec_state, key=work.reserved.secret)
+            policy.check_measures(measure(sent.told))
+        except DeniedError:
+            self._account.abandon(work.key)
+            raise
+        return sent
+
+    def decode(self, request: Request, shapes: Shapes, travel: Travel) -> DecodedTensors:
         """Decode the tensors of a request.
+
+        Args:
+            request: from the coordinator, not trusted.
+            shapes: of the tensors that it must tell of.
+            travel: how they travel.
 
         Raises:
             ProtocolError: if there are none, or others than expected.
@@ -223,7 +277,7 @@ class TrainingRounds:
         """
         if request.arrays is None:
             raise ProtocolError("Expected tensors with the request.", code=Refusal.TENSOR_NAMES)
-        received = self._decoder.decode(request.arrays, shapes)
+        received = self._decoder.decode(request.arrays, shapes, travel.decode)
         self._safeguards.policy.check_values(received.largest)
         return received
 
@@ -238,10 +292,19 @@ class TrainingRounds:
         if plan.releases:
             return self._releases.again(plan, reply)
         if reply.arrays is not None:
-            # A decoder of its own: the shared one holds what other institutions start from.
-            update = Decoder(shapes).decode(reply.arrays)
+            # Not by the shared decoder, which holds what other institutions start from
+            read = travel_of(plan.upload).decode
+            update = read(reply.arrays, shapes, max_value=LARGEST_FLOAT32)
             self._safeguards.policy.check_update(update.tensors)
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
+
+
+def _told_steps(work: RoundWork, result: ClientResult) -> dict[str, float]:
+    """Return the figure that tells how many steps an update has, where that may be fewer."""
+    if work.plan.client.steps_within_s is None:
+        return {}
+    steps = work.schedule.steps if result.steps is None else result.steps
+    return {STEPS: float(steps)}
 
 
 __all__ = ["RoundWork", "RowsFn", "TrainingRounds"]

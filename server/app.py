@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from confide.errors import ConfigError
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
 from confide.server.rounds import loop
-from confide.server.rounds.buffers import buffered, run_buffers
+from confide.server.rounds.asynchronous.buffers import buffered, run_buffers
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.job import Job
@@ -118,9 +118,8 @@ class RoundStrategy(Strategy):
         cohort = [name for name in drawn if name not in declined]
         self._driven = _Driven(enrolled=enrolled, state=state, cohort=cohort)
         request = self._job.algorithm.request(_decoded(arrays), state.strategy_state)
-        return loop.train_question(enrolled, cohort, server_round, encode(request)).messages(
-            "train"
-        )
+        arrays = enrolled.encode(request, server_round)
+        return loop.train_question(enrolled, cohort, server_round, arrays).messages("train")
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -142,6 +141,7 @@ class RoundStrategy(Strategy):
             under_way=under_way,
             declared=enrolled.clients.num_examples,
             shapes=enrolled.reply_shapes,
+            travel=enrolled.upload,
             max_value=settings.max_update_value,
             timeout_s=settings.round_timeout_s,
         )

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.server import ServerConfig
-from confide.config.strategies.strategy import ALGORITHMS
+from confide.config.strategies.strategy import ALGORITHMS, CodecConfig
 from confide.flower.messages import task_identity
 from confide.privacy.keys import server_secret
 from confide.protocol.plan import TrainingPlan
@@ -106,7 +106,14 @@ def _of_one(
     kind = plan.objective.kind if algorithm.own_recipe else algorithm.alone or "plain"
     keeps = kind == plan.objective.kind
     objective = plan.objective if keeps else ALGORITHMS[kind].schema()
-    rewritten = replace(plan, job=f"{plan.job}/{what}", objective=objective, gram=None)
+    rewritten = replace(
+        plan,
+        job=f"{plan.job}/{what}",
+        objective=objective,
+        gram=None,
+        upload=CodecConfig(),  # nothing has to travel
+        download=CodecConfig(),
+    )
     # Of an asynchronous strategy a step is no round: one client takes as many as it may answer
     rounds = min(settings.num_rounds, plan.num_rounds)
     return rewritten, replace(settings, min_clients=1, num_rounds=rounds)

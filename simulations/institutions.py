@@ -1,10 +1,11 @@
 """Simulated institutions: the real ones, with keys that derive from the simulation's secret."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confide.client.algorithm_state import ClientStates
+from confide.client.algorithm_state import ClientStates, keeps_state
 from confide.client.app import RequestHandler
 from confide.client.assembly import Assembly, institution_keys
 from confide.client.institution import Institution
@@ -20,8 +21,8 @@ from confide.protocol.plan import TrainingPlan
 from confide.server.run.carrier import Run
 from confide.server.run_folder import STATES
 from confide.simulations.faults import Faults, FaultyInstitution
+from confide.simulations.virtual.delays import DelaysSource
 from confide.storage.files import folder_name
-from confide.strategies.parts import build_algorithm
 
 StatesFn = Callable[[str], ClientStates]
 """Name of an institution -> where it keeps tensors between rounds."""
@@ -41,14 +42,17 @@ def check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
     Raises:
         UnreadableError: naming those who have not.
     """
-    if run.checkpoint is None or build_algorithm(plan.objective).first_kept is None:
+    if run.checkpoint is None or not keeps_state(plan):
         return
     state = run.checkpoint.state
     lost = []
     trained = ((name, record.server_round) for record in state.history for name in record.accepted)
     last = {name: server_round for name, server_round in trained if name not in run.withdrawn}
+    if state.flight is not None:  # a client counts its own questions, and not steps
+        last = dict.fromkeys(last, 1)
     for name, server_round in last.items():
-        version = states(name).version(plan.job, before=state.server_round + 1) or 0
+        end = state.server_round if state.flight is None else state.flight.asked[name]
+        version = states(name).version(plan.job, before=end + 1) or 0
         if version < server_round:  # trained since with tensors that are gone
             lost.append(name)
     if lost:
@@ -74,6 +78,7 @@ class Setup:
         states: where institutions keep tensors between rounds; None declines algorithms that do.
         brackets: whether epsilon is told as that of a few numbers of rounds, which many numbers of
             records need.
+        delays: how long clients compute; None where that is nobody's business.
     """
 
     serves: TrainingPlan
@@ -85,6 +90,7 @@ class Setup:
     faults: Faults | None = None
     states: StatesFn | None = None
     brackets: bool = False
+    delays: DelaysSource | None = None
 
 
 class InstitutionFactory:
@@ -99,6 +105,7 @@ class InstitutionFactory:
         self._assembly = Assembly(trainer, setup.serves)
         self._setup = setup
         self._policy = Policy(setup.policy)
+        self._delays = setup.delays.open() if setup.delays else None
 
     def open(
         self, name: str, data: InstitutionData, safeguards: Safeguards | None = None
@@ -126,6 +133,7 @@ class InstitutionFactory:
             by_round=setup.by_round,
             states=setup.states(name) if setup.states else None,
             brackets=setup.brackets,
+            seconds_fn=functools.partial(self._delays.work_s, name) if self._delays else None,
         )
 
 

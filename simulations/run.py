@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from flwr.serverapp import Grid
 
+from confide.client.algorithm_state import keeps_state
 from confide.client.assembly import make_trainer
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
@@ -19,6 +20,7 @@ from confide.config.run import Config
 from confide.config.simulation import POOLED
 from confide.config.strategies.aggregators import num_withstood
 from confide.config.strategies.strategy import timing_of
+from confide.config.tunings.named import check_named
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
@@ -54,8 +56,7 @@ from confide.simulations.populations.build import records_on_demand, source_on_d
 from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.records import listed_records
 from confide.simulations.references import reference_scores
-from confide.simulations.virtual.timeline import Timeline, timeline_of
-from confide.strategies.parts import build_algorithm
+from confide.simulations.virtual.timeline import Timeline, delays_of, timeline_of
 
 _RUN = "hydra.run.dir"
 _FEW_SIZES = 64
@@ -218,8 +219,10 @@ class Simulation:
         if declared is not None:  # a bound for each institution; the holder of all has more records
             together = declared * len(self.federation.data)
             setup = replace(setup, policy=replace(setup.policy, public_n=together))
+        # Baselines are of no institution's speed
+        client = replace(self.plan.client, steps_within_s=None)
         comparison = Comparison(
-            plan=self.plan,
+            plan=replace(self.plan, client=client),
             settings=self.run.config.server,
             federation=self.federation,
             setup=setup,
@@ -306,13 +309,20 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         task=plan.task,
         withstood=num_withstood(getattr(config.strategy, "aggregator", None)),
     )
+    check_named(plan.tuning, records.data)
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(
         data=taking_part if attack is None else attack.poisoned(taking_part),
         trainer=trainer,
         make_trainer=functools.partial(build_trainer, plan, config.trainer),
         initial=initial,
-        setup=replace(setup, ledgers=ledgers, faults=faults, states=states),
+        setup=replace(
+            setup,
+            ledgers=ledgers,
+            faults=faults,
+            states=states,
+            delays=delays_of(config, run.secret) if timeline else None,
+        ),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
         ray=config.simulation.ray,
@@ -345,8 +355,8 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
 
 def _written_folders(run: Run, plan: TrainingPlan, ledgers: LedgerFolder | None) -> dict[str, Path]:
     """Return the folders that institutions write to, by the setting that names each."""
-    keeps = build_algorithm(plan.objective).first_kept is not None
-    return {**(ledgers.folders if ledgers else {}), **({_RUN: run.run_dir} if keeps else {})}
+    kept = {_RUN: run.run_dir} if keeps_state(plan) else {}
+    return {**(ledgers.folders if ledgers else {}), **kept}
 
 
 def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Setup:

@@ -18,10 +18,11 @@ it.
 Sign convention: an update is local minus global.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn, zeros_like
 
 from confide.protocol.plan import TrainingPlan
@@ -30,6 +31,9 @@ from confide.tasks.task import Batch, Examples
 
 # No parameter of a torch module has a slash in its name.
 _EXTRA = "extra/"
+FIGURE_UNIT = 1024.0
+"""Unit in which single figures travel beside an update, such as a number of steps: bounds on an
+update's values and its norm are meant for an update, and should not meet a figure."""
 _T = TypeVar("_T")
 
 
@@ -42,12 +46,14 @@ class Step:
         start: the tensors that this training began with, in the same order.
         model: the model in training.
         batch: the batch's columns; None unless the algorithm declares that it reads records.
+        places: which training records these are, int64 of shape [b]; None where ``batch`` is.
     """
 
     params: Sequence[nn.Parameter]
     start: Sequence[Tensor]
     model: nn.Module
     batch: Mapping[str, Tensor] | None = None
+    places: Tensor | None = None
 
 
 GradientFn = Callable[[Step], None]
@@ -79,12 +85,29 @@ class Records:
         model: holds the round's global tensors, and is not training.
         outputs_fn: the model's outputs for a batch.
         losses_fn: (outputs, batch) -> loss of each record, shape [b], of the outputs' precision.
+        features_fn: what goes into the model's last layer for a batch, float32 of shape [b, d].
+        load_fn: puts tensors into the model; the next training puts others there.
+        at_once: most records of a batch.
     """
 
     examples: Examples
     model: nn.Module
     outputs_fn: Callable[[Batch], Tensor]
     losses_fn: Callable[[Tensor, Batch], Tensor]
+    features_fn: Callable[[Batch], Tensor]
+    load_fn: Callable[[Tensors], object]
+    at_once: int
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all records, in order, ``at_once`` at a time."""
+        for places in torch.arange(len(self.examples)).split(self.at_once):
+            yield self.examples.take(places)
+
+
+def squared_norm(tensors: Tensors) -> Tensor:
+    """Return the squared L2 norm of all values together, added up in float64: shape [1]."""
+    flat = torch.cat([value.detach().double().flatten() for value in tensors.values()])
+    return flat.square().sum()[None].float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +119,12 @@ class ClientRound:
         extra: extra tensors that the server sends.
         kept: what this institution kept after the round before.
         steps: number of local steps K.
+        taken_fn: number of steps that the last training took, where time may have ended it early;
+            None: all K.
         learning_rate: of the local steps.
+        momentum: of the local optimizer, which starts anew each round.
+        square_fn: squared norm of an update, shape [1]; under privacy less what its noise has on
+            average.
         place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
         records: training records; None unless the algorithm declares that it reads them.
         server_round: number of the round, from 1.
@@ -109,9 +137,17 @@ class ClientRound:
     steps: int
     learning_rate: float
     place_fn: Callable[[Tensors], list[Tensor]]
+    momentum: float = 0.0
+    square_fn: Callable[[Tensors], Tensor] = squared_norm
     records: Records | None = None
     server_round: int = 1
     memory: Memory = field(default_factory=dict)
+    taken_fn: Callable[[], int] | None = None
+
+    @property
+    def steps_taken(self) -> int:
+        """Number of steps that the last training took, at most ``steps``."""
+        return self.steps if self.taken_fn is None else self.taken_fn()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +158,13 @@ class ClientResult:
         update: local minus global, or the algorithm's sums; goes to the coordinator.
         extra: extra tensors that go with it.
         kept: what stays at the institution until its next round.
+        steps: number of local steps in it; None: all that were to be taken.
     """
 
     update: Tensors
     extra: Tensors = field(default_factory=dict)
     kept: Tensors = field(default_factory=dict)
+    steps: int | None = None
 
 
 ClientFn = Callable[[ClientRound, TrainFn], ClientResult]
@@ -218,6 +256,10 @@ def _no_shapes(shapes: Shapes) -> Shapes:
     return {}
 
 
+def _all_shapes(shapes: Shapes) -> Shapes:
+    return shapes
+
+
 def _never(state: Tensors) -> bool:
     return False
 
@@ -239,6 +281,11 @@ class Algorithm:
             institution scores; None for the global ones.
         finished_fn: from the server part's state, whether there is nothing left to do, so that the
             run ends before its last round.
+        update_shapes: of an update, from the model's: tensors that no client changes need not be
+            in it.
+        averaged_fn: from what one client sends, what is averaged beside it by the same weights.
+            It need not be linear, so every update has to come by itself; its names are none of the
+            client's extra tensors'.
         sum_shapes: from the model's shapes, those of the sums that clients send in place of an
             update; None where they send an update. A sum's values are multiples of 2^-24, at most
             1 in size.
@@ -254,6 +301,8 @@ class Algorithm:
     returned_shapes: Callable[[Shapes], Shapes] = _no_shapes
     predict_with: Callable[[Tensors, Tensors], Tensors] | None = None
     finished_fn: Callable[[Tensors], bool] = _never
+    update_shapes: Callable[[Shapes], Shapes] = _all_shapes
+    averaged_fn: Callable[[Tensors], Tensors] | None = None
     sum_shapes: Callable[[Shapes], Shapes] | None = None
 
     def request_shapes(self, shapes: Shapes) -> Shapes:
@@ -262,7 +311,7 @@ class Algorithm:
 
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client sends back, from the model's."""
-        sent = shapes if self.sum_shapes is None else self.sum_shapes(shapes)
+        sent = (self.sum_shapes or self.update_shapes)(shapes)
         return sent | prefixed(_EXTRA, self.returned_shapes(shapes))
 
 
@@ -292,6 +341,7 @@ def split_received(received: DecodedTensors) -> tuple[Tensors, Tensors]:
 
 
 __all__ = [
+    "FIGURE_UNIT",
     "Algorithm",
     "ClientFn",
     "ClientResult",
@@ -313,5 +363,6 @@ __all__ = [
     "split_extra",
     "split_prefix",
     "split_received",
+    "squared_norm",
     "zeros_of",
 ]

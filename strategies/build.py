@@ -44,7 +44,9 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
             mixing = parts.pop("mixing")
             if mixing is not None:  # before a robust rule alone, as the config was checked
                 parts["aggregator"] = replace(parts["aggregator"], mixing=mixing)
-            return Strategy(**parts, objective=config.objective)
+            return Strategy(
+                **parts, objective=config.objective, schedule=config.server_optimizer.schedule
+            )
     raise ConfigError(
         f"strategy={config}: expected a composed strategy, one of Flower's or your own; choose"
         " strategy=fedavg."

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from confide.config.strategies.schedules import ScheduleConfig
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.protocol.tensors import Shapes, Tensors, shapes_of
-from confide.strategies.aggregators import ExactSum
+from confide.strategies.aggregators import ExactSum, WeightedMean
 from confide.strategies.algorithm import (
     Algorithm,
     Participation,
@@ -18,6 +19,7 @@ from confide.strategies.algorithm import (
     split_extra,
     split_prefix,
 )
+from confide.strategies.mean_beside import MeanBeside
 from confide.strategies.parts import build_algorithm
 from confide.strategies.strategy import (
     Accumulator,
@@ -50,6 +52,7 @@ class Strategy:
         server_optimizer: how that changes the global tensors.
         objective: the algorithm, as the plan names it.
         timing: when a step is taken.
+        schedule: how long the server optimizer's step is from round to round.
     """
 
     selection: Selection
@@ -57,6 +60,7 @@ class Strategy:
     server_optimizer: ServerOptimizer
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     timing: Timing = field(default_factory=Rounds)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     @property
     def wanted(self) -> int | None:
@@ -75,8 +79,14 @@ class Strategy:
 
     @property
     def _aggregator(self) -> Aggregator:
-        """The rule; sums over records are added up whatever an institution weighs."""
-        return self.aggregator if self.algorithm.sum_shapes is None else ExactSum()
+        """The rule, or what the algorithm needs in its place."""
+        algorithm, rule = self.algorithm, self.aggregator
+        if algorithm.sum_shapes is not None:
+            return ExactSum()
+        # Beside any other rule there is nothing to average, as the config was checked
+        if algorithm.averaged_fn is not None and isinstance(rule, WeightedMean):
+            return MeanBeside(rule=rule, averaged_fn=algorithm.averaged_fn)
+        return rule
 
     def init(self, params: Tensors) -> Tensors:
         """Return the first state of the server optimizer, the algorithm and the rule."""
@@ -159,7 +169,7 @@ class _ComposedRound:
             params, after = self.strategy.server_optimizer.apply(
                 start.params, update, optimizer_state
             )
-            return ServerResult(params=params, optimizer_state=after)
+            return ServerResult(params=self._scheduled(params), optimizer_state=after)
 
         given = ServerRound(
             params=start.params,
@@ -176,6 +186,14 @@ class _ComposedRound:
         kept = self.accumulator.state if isinstance(self.accumulator, Keeping) else {}
         state = result.optimizer_state | prefixed(_ALGORITHM, result.state)
         return result.params, state | prefixed(_AGGREGATOR, kept)
+
+    def _scheduled(self, params: Tensors) -> Tensors:
+        """Go the round's share of a step, which is as long as the optimizer's learning rate."""
+        start = self.start
+        rate = self.strategy.schedule.rate(start.server_round, start.num_rounds)
+        if rate == 1.0:  # the step itself, to the last bit
+            return params
+        return {name: value + rate * (params[name] - value) for name, value in start.params.items()}
 
 
 __all__ = ["Strategy"]

@@ -1,8 +1,6 @@
 """From the config of a part to the part, by the tables of ``confide.config.strategies``."""
 
-import dataclasses
 import functools
-import importlib
 from typing import Any, cast
 
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, PartKind
@@ -16,11 +14,7 @@ def build_part(kind: PartKind, config: Any) -> Any:
         kind: the part's line in its table.
         config: its settings, an instance of ``kind.schema``.
     """
-    module, _, name = kind.builder.rpartition(".")
-    builder = getattr(importlib.import_module(module), name)
-    settings = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
-    del settings["kind"]  # the line was found by it
-    return builder(**settings)
+    return kind.build(config)
 
 
 def build_algorithm(config: ObjectiveConfig) -> Algorithm:

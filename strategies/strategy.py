@@ -24,12 +24,15 @@ class ClientUpdate:
         tensors: local minus global, and any extra tensors beside it.
         num_examples: its declared number of training records, >= 1.
         discount: what its tensors are multiplied by, in (0, 1]; its weight stays.
+        steps: number of local steps in it, as the institution tells it, >= 1; None where all take
+            what was planned.
     """
 
     client: str
     tensors: Tensors
     num_examples: int
     discount: float = 1.0
+    steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +134,7 @@ class RoundStart:
         cohort: declared numbers of training records of the clients asked.
         max_value: bound on the absolute values that are accepted.
         server_round: number of the round, from 1.
+        num_rounds: rounds of the run; 1 where nobody says.
         plan: what institutions were asked to do; None where nobody needs to know.
         released: what they released before the run, where the algorithm rests on it.
         secret: of the run; random choices of a rule derive from it.
@@ -141,6 +145,7 @@ class RoundStart:
     cohort: Sequence[int]
     max_value: float
     server_round: int
+    num_rounds: int = 1
     plan: TrainingPlan | None = None
     released: Tensors = field(default_factory=dict)
     secret: bytes = field(default=b"", repr=False)

@@ -1,6 +1,7 @@
 """Strategies as runs compose them, and algorithms driven by hand."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn, zeros_like
 
@@ -14,11 +15,13 @@ from confide.strategies.algorithm import (
     GradientFn,
     Participation,
     Step,
+    join_extra,
+    zeros_of,
 )
 from confide.strategies.build import build_strategy
 from confide.strategies.composed import Strategy
 from confide.strategies.parts import build_part
-from confide.strategies.strategy import ServerOptimizer
+from confide.strategies.strategy import ClientUpdate, RoundStart, ServerOptimizer
 
 EVERYBODY = Participation(asked=("a", "b"), accepted=("a", "b"), num_clients=2)
 GradientOf = Callable[[Tensors], Tensors]
@@ -71,9 +74,11 @@ def given(
     extra: Tensors | None = None,
     steps: int = 1,
     learning_rate: float = 0.1,
+    **more: Any,
 ) -> ClientRound:
     """Write down what a client part knows."""
     return ClientRound(
+        **more,
         params=params,
         extra=extra or {},
         kept=kept or {},
@@ -88,7 +93,7 @@ def local_sgd(algorithm: Algorithm, known: ClientRound, gradient_of: GradientOf)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         params = {name: nn.Parameter(value.clone()) for name, value in start.items()}
-        anchors = list(start.values())
+        anchors, moved = list(start.values()), zeros_of(start)
         for _ in range(known.steps):
             gradients = gradient_of({name: p.detach() for name, p in params.items()})
             for name, param in params.items():
@@ -96,9 +101,37 @@ def local_sgd(algorithm: Algorithm, known: ClientRound, gradient_of: GradientOf)
             if change_gradient is not None:
                 step = Step(params=list(params.values()), start=anchors, model=nn.Identity())
                 change_gradient(step)
-            for param in params.values():
+            for name, param in params.items():
                 assert param.grad is not None
-                param.data -= known.learning_rate * param.grad
+                moved[name] = known.momentum * moved[name] + param.grad
+                param.data -= known.learning_rate * moved[name]
         return {name: param.detach() - start[name] for name, param in params.items()}
 
     return algorithm.client(known, train)
+
+
+def round_of(
+    strategy: Strategy,
+    params: Tensors,
+    results: Sequence[tuple[int, ClientResult]],
+    *,
+    state: Tensors | None = None,
+    server_round: int = 1,
+    num_rounds: int = 1,
+) -> tuple[Tensors, Tensors]:
+    """Finish a round by clients' (number of records, result), in their order of arrival."""
+    under_way = strategy.begin(
+        RoundStart(
+            params=params,
+            state=strategy.init(params) if state is None else state,
+            cohort=[count for count, _ in results],
+            max_value=1024.0,
+            server_round=server_round,
+            num_rounds=num_rounds,
+        )
+    )
+    names = [f"client {count}" for count, _ in results]
+    for name, (count, result) in zip(names, results, strict=True):
+        tensors = join_extra(result.update, result.extra)
+        under_way.add(ClientUpdate(client=name, tensors=tensors, num_examples=count))
+    return under_way.finish(took_part(names, len(names)))

@@ -27,6 +27,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     "fedadam": ("strategy=fedadam",),
     "feddyn": ("strategy=feddyn",),
     "scaffold": ("strategy=scaffold", *PRIVATE),
+    "fednova": (
+        *PRIVATE,
+        "strategy=fednova",
+        "client.local_steps=null",
+        "client.sampling_rate=null",
+    ),
+    "fedexp": ("strategy=fedexp", *PRIVATE),
+    "qfedavg": ("strategy=qfedavg",),
+    "moon": ("strategy=moon", "backbone=mlp"),
     "private": PRIVATE,
     "fedbuff": (
         *PRIVATE,

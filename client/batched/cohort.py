@@ -17,8 +17,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,20 +26,21 @@ from confide.client.batched.check import CohortCheck
 from confide.client.batched.cuda import Card
 from confide.client.batched.draws import Drawn, batches, samples
 from confide.client.batched.passes import RecordPasses, Table
+from confide.client.batched.result import CohortResult, for_each
 from confide.client.batched.stack import LinearStack, Pass
-from confide.client.schedule import LocalSchedule
+from confide.client.schedule import LocalSchedule, noise_square
 from confide.client.training.base_optimizer import is_bare, make_optimizer
 from confide.client.training.private.clipping import ClippingRule
 from confide.client.training.private.layer_gradients import rounding_margin
 from confide.client.training.private.row_check import CheckedTensors
 from confide.client.training_round import RoundWork
-from confide.client.update_measures import UpdateMeasures, measure_rows
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerators, derive_key
-from confide.protocol.tensors import Tensors
-from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Step, join_extra
+from confide.protocol.tensors import Tensors, shapes_of
+from confide.strategies.algorithm import ClientRound, GradientFn, Step
 from confide.strategies.parts import build_algorithm
 from confide.tasks.task import Examples
 
@@ -48,50 +48,6 @@ from confide.tasks.task import Examples
 _ROWS = 16
 # Numbers that the tensors and records of one chunk may have: they stay near the processor.
 _CHUNK = 2**22
-
-
-@dataclass(frozen=True, eq=False)
-class CohortResult:
-    """What a client part makes of the rounds of m institutions.
-
-    Attributes:
-        works: the rounds.
-        whole: update, extra and kept tensors, of shape [m, ...].
-    """
-
-    works: Sequence[RoundWork]
-    whole: ClientResult
-
-    def of(self, index: int) -> ClientResult:
-        """Return one institution's."""
-        update, extra, kept = (
-            {name: rows[index] for name, rows in named.items()} for named in self._apart
-        )
-        return ClientResult(update=update, extra=extra, kept=kept)
-
-    @functools.cached_property
-    def _apart(self) -> Sequence[Mapping[str, Sequence[Tensor]]]:
-        # Of all at once: one by one, views of small tensors cost more than what they hold.
-        whole = self.whole
-        return [
-            {name: tensor.unbind() for name, tensor in tensors.items()}
-            for tensors in (whole.update, whole.extra, whole.kept)
-        ]
-
-    @functools.cached_property
-    def leaving(self) -> Tensors:
-        """What leaves of all of them: updates, and what the algorithm sends beside them."""
-        return join_extra(self.whole.update, self.whole.extra)
-
-    @functools.cached_property
-    def rows(self) -> Tensor:
-        """The values of what leaves, in the order of its tensors, shape [m, d]."""
-        return torch.cat([tensor.flatten(1) for tensor in self.leaving.values()], dim=1)
-
-    @functools.cached_property
-    def measures(self) -> Sequence[UpdateMeasures]:
-        """Measures of what leaves of each."""
-        return measure_rows(self.rows)
 
 
 class CohortProgram:
@@ -138,13 +94,16 @@ class CohortProgram:
         """Deal rounds of one plan out to chunks that are computed together, like with like."""
         if not works:
             return
-        equal_steps = build_algorithm(works[0].plan.objective).first_kept is not None
+        objective = works[0].plan.objective
+        equal_steps = ALGORITHMS[objective.kind].reads_steps or (
+            build_algorithm(objective).first_kept is not None
+        )
         chunk: list[RoundWork] = []
         most = _CHUNK if self._card is None else self._card.room()
         room = most
         for work in sorted(works, key=lambda it: (it.schedule.steps, it.schedule.num_examples)):
             size = self._numbers(work)
-            # What an algorithm keeps follows from the number of steps, which it is told once.
+            # What an algorithm keeps or sends may follow from their number, which it is told once.
             differs = equal_steps and chunk and chunk[-1].schedule.steps != work.schedule.steps
             if chunk and (differs or size > room):
                 yield chunk
@@ -193,6 +152,8 @@ class CohortProgram:
             },
             steps=first.schedule.steps,
             learning_rate=plan.client.optimizer.learning_rate,
+            momentum=plan.client.optimizer.momentum,
+            square_fn=functools.partial(self._squares, works),
             place_fn=lambda tensors: [self._put(tensors[name]) for name in self._stack.names],
             server_round=first.inputs.server_round,
         )
@@ -209,7 +170,18 @@ class CohortProgram:
             return self._train(works, table, start, change_gradient)
 
         with threads(threads_of(self._workload.model, self._workload.compute)):
-            return CohortResult(works, build_algorithm(plan.objective).client(given, train))
+            algorithm = build_algorithm(plan.objective)
+            whole = algorithm.client(given, train)
+            declared = algorithm.returned_shapes(shapes_of(first.inputs.params))
+            return CohortResult(works, for_each(whole, declared, count))
+
+    def _squares(self, works: Sequence[RoundWork], update: Tensors) -> Tensor:
+        """Return the squared norm of each one's update as alone, shape [m, 1]."""
+        rows = torch.cat([value.flatten(1) for value in update.values()], dim=1)
+        noise = [noise_square(it.plan, it.schedule, values=rows.shape[1]) for it in works]
+        return (
+            rows.double().square().sum(dim=1, keepdim=True).float() - torch.tensor(noise)[:, None]
+        )
 
     def _table(self, parts: Sequence[Examples]) -> Table:
         """Lay records out, or take what was laid out of the same ones last."""
@@ -380,4 +352,4 @@ def _with_gradients(stack: LinearStack, tensors: nn.Parameter) -> list[nn.Parame
     return params
 
 
-__all__ = ["CohortProgram", "CohortResult"]
+__all__ = ["CohortProgram"]

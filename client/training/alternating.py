@@ -1,5 +1,7 @@
 """Tensors that are trained in turns, by round: a trainer of all of them, and one of each turn.
 
+With a single turn some travel and are never trained here: a coordinator changes them.
+
 Under privacy a turn has an engine of its own, whose model asks for gradients of that turn's tensors
 and of no others: these alone are clipped, noised and checked by the preflight. The others stay
 where the round found them, their update is zero whatever the records are, and a round is accounted
@@ -28,10 +30,13 @@ class TurnTrainer(Trainer):
     Args:
         workload: whose model asks for gradients of all that travel, and is left as it is.
         stays: in the names of what this turn leaves alone.
+        others_train: whether another turn trains that; or else it is as it was pretrained.
         options: of the :class:`Trainer`.
     """
 
-    def __init__(self, workload: Workload, *, stays: str, **options: Any) -> None:
+    def __init__(
+        self, workload: Workload, *, stays: str, others_train: bool = True, **options: Any
+    ) -> None:
         self._travels = {name: p.shape for name, p in trainable(workload.model).items()}
         model = _with_own_tensors(workload.model)
         self._rest = {name: p for name, p in trainable(model).items() if stays in name}
@@ -39,7 +44,8 @@ class TurnTrainer(Trainer):
             parameter.requires_grad_(False)
         # B starts at zero: where it stays, A has no gradient for the checks to look at, and with a
         # small one A's is too small a part of all to be seen by their tolerance
-        with off_zero(list(self._rest.values()), size=0.5):
+        moved = list(self._rest.values()) if others_train else []
+        with off_zero(moved, size=0.5):
             super().__init__(replace(workload, model=model), **options)
 
     def train(self, start: Tensors, *args: Any, **options: Any) -> Tensors:
@@ -71,9 +77,8 @@ class AlternatingTrainer(Trainer):
     ) -> None:
         # The turns' own trainers are the private ones: nothing is trained by this one
         super().__init__(workload, private=False, **options)
-        self._turns = [
-            TurnTrainer(workload, stays=stays, private=private, **options) for stays in turns
-        ]
+        options |= {"private": private, "others_train": len(turns) > 1}
+        self._turns = [TurnTrainer(workload, stays=stays, **options) for stays in turns]
 
     def turn(self, server_round: int) -> Trainer:
         """Return what trains in a round, from 1."""

@@ -1,11 +1,13 @@
 """One institution's round: an algorithm's client part, with the trainer in its hands."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from confide.client.records.encoded import InstitutionData
-from confide.client.schedule import LocalSchedule
+from confide.client.schedule import LocalSchedule, noise_square
 from confide.client.training.alternating import trainer_of_round
+from confide.client.training.pace import Pace
+from confide.client.training.ranks import holding, masks_of, padded
 from confide.client.training.self_training import pseudo_labelled
 from confide.client.training.trainer import Trainer
 from confide.config.strategies.strategy import ALGORITHMS
@@ -13,8 +15,14 @@ from confide.errors import PrivacyError
 from confide.models.compute import threads
 from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors
-from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Memory
+from confide.protocol.tensors import Tensors, num_values
+from confide.strategies.algorithm import (
+    ClientResult,
+    ClientRound,
+    GradientFn,
+    Memory,
+    squared_norm,
+)
 from confide.strategies.parts import build_algorithm
 
 
@@ -28,6 +36,7 @@ class RoundInputs:
         kept: what the institution kept after the round before.
         server_round: number of the round, from 1.
         memory: of the institution's client part; saves work, and decides nothing.
+        institution: its name, by which a plan may have it train a part of the tensors.
     """
 
     params: Tensors
@@ -35,9 +44,10 @@ class RoundInputs:
     kept: Tensors = field(default_factory=dict)
     server_round: int = 1
     memory: Memory = field(default_factory=dict)
+    institution: str = ""
 
 
-def local_round(
+def local_round(  # noqa: PLR0913 - what a round consists of
     trainer: Trainer,
     inputs: RoundInputs,
     data: InstitutionData,
@@ -45,6 +55,7 @@ def local_round(
     plan: TrainingPlan,
     schedule: LocalSchedule,
     secret: bytes,
+    within_s: float | None = None,
 ) -> ClientResult:
     """Run the client part of the plan's algorithm.
 
@@ -55,13 +66,15 @@ def local_round(
         plan: names the algorithm.
         schedule: steps, batches, noise.
         secret: 32 bytes that this round's randomness derives from, used for no other round.
+        within_s: seconds after which no further step is taken; None for all steps.
 
     Raises:
         PrivacyError: if the client part trains twice under privacy: one training is accounted for.
     """
     # Labels are what the whole model is sure of, whichever part has its turn
     trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
-    trainer = trainer_of_round(trainer, inputs.server_round)
+    trainer, pace = trainer_of_round(trainer, inputs.server_round), Pace(within_s)
+    masks = masks_of(plan.tuning, inputs.institution, trainer.shapes)
 
     def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
         number = next(trainings)
@@ -70,7 +83,7 @@ def local_round(
                 f"objective.kind={plan.objective.kind} trains more than once a round, and privacy"
                 " accounts for one training; set privacy=none, or another algorithm."
             )
-        return trainer.train(
+        update = trainer.train(
             start,
             examples,
             plan=plan,
@@ -78,25 +91,32 @@ def local_round(
             # The first keeps the round's own secret; another's batches must differ.
             secret=derive_key(secret, "training", number) if number else secret,
             groups=data.groups,
-            change_gradient=change_gradient,
+            pace=pace,
+            change_gradient=holding(trainer, masks, change_gradient),
         )
+        return padded(update, masks)
 
     # Under privacy records reach a client part only by the clipped, noisy sum of its training.
     reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
+    noise = noise_square(plan, schedule, values=num_values(trainer.shapes))
     given = ClientRound(
         params=inputs.params,
         extra=inputs.extra,
         kept=inputs.kept,
         steps=schedule.steps,
         learning_rate=plan.client.optimizer.learning_rate,
+        momentum=plan.client.optimizer.momentum,
+        square_fn=lambda update: squared_norm(update) - noise,
         place_fn=trainer.place,
         records=trainer.records(inputs.params, data.train) if reads_records else None,
         server_round=inputs.server_round,
         memory=inputs.memory if reads_records else {},
+        taken_fn=lambda: pace.taken,
     )
     # What it sums itself adds up in the order that the trainer's sums do
     with threads(trainer.num_threads):
-        return build_algorithm(plan.objective).client(given, train)
+        result = build_algorithm(plan.objective).client(given, train)
+    return replace(result, steps=pace.taken)
 
 
 __all__ = ["RoundInputs", "local_round"]

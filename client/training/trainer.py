@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from confide.client.schedule import LocalSchedule
 from confide.client.training.aligned import AlignedRows
 from confide.client.training.base_optimizer import make_optimizer
+from confide.client.training.pace import Pace
 from confide.client.training.passes import Filler
 from confide.client.training.plain_steps import plain_batches, plain_gradients
 from confide.client.training.private.custom_checks import check_losses
@@ -28,7 +29,7 @@ from confide.client.training.scoring import Scorer
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
-from confide.models.networks import refuse_batch_norm, trainable
+from confide.models.networks import inputs_of_last, refuse_batch_norm, trainable
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerator, derive_key, seed_from
 from confide.protocol.plan import TrainingPlan
@@ -166,6 +167,7 @@ class Trainer:
         secret: bytes,
         groups: Tensor | None = None,
         change_gradient: GradientFn | None = None,
+        pace: Pace | None = None,
     ) -> Tensors:
         """Take a round's local steps.
 
@@ -177,6 +179,7 @@ class Trainer:
             secret: 32 bytes that this training's randomness derives from, used for no other.
             groups: whose each record is, int64 of shape [n]; needed where the unit is a group.
             change_gradient: called before every optimizer step; None leaves gradients as they are.
+            pace: counts steps, and may end them early; None for all.
 
         Returns:
             What was added to ``start``, on the CPU.
@@ -189,22 +192,29 @@ class Trainer:
             self._model.train()
         views = self._workload.views(seed_from(secret, "views"))
         gradients: Iterator[Tensor | None]
+        pace = pace or Pace()
         if plan.private:
             units = Units(examples, groups, plan=plan, views=views)
             gradients = self._private_gradients(
-                optimizer, units, plan=plan, schedule=schedule, secret=secret
+                optimizer, units, plan=plan, schedule=schedule, secret=secret, pace=pace
             )
         else:
             losses_fn = functools.partial(self._checked_losses, self._model)
-            batches = plain_batches(schedule, len(examples), secret)
+            batches = pace.over(plain_batches(schedule, len(examples), secret))
             gradients = plain_gradients(losses_fn, examples, batches, views, compute=self._compute)
         anchors = list(unflatten(loaded, self._shapes).values())
         # Under privacy records reach a step only by the clipped, noisy sum.
         reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
         for indices in gradients:
             if change_gradient is not None:
-                batch = examples.take(indices) if reads_records and indices is not None else None
-                step = Step(params=self._params, start=anchors, model=self._model, batch=batch)
+                places = indices if reads_records else None
+                step = Step(
+                    params=self._params,
+                    start=anchors,
+                    model=self._model,
+                    batch=None if places is None else examples.take(places),
+                    places=places,
+                )
                 change_gradient(step)
             optimizer.step()
             if not plan.private:  # else they are the private optimizer's to forget
@@ -295,6 +305,11 @@ class Trainer:
             model=self._model,
             outputs_fn=self._checked_outputs,
             losses_fn=self._task.loss,
+            features_fn=lambda batch: inputs_of_last(
+                self._model, functools.partial(self._checked_outputs, batch)
+            ),
+            load_fn=self._load,
+            at_once=self._compute.physical_batch_size,
         )
 
     def _checked_outputs(self, batch: Batch) -> Tensor:
@@ -328,6 +343,7 @@ class Trainer:
         plan: TrainingPlan,
         schedule: LocalSchedule,
         secret: bytes,
+        pace: Pace,
     ) -> Iterator[None]:
         """Sample units and write their noisy mean gradient into the parameters, once a step."""
         if self._dp_sgd is None:
@@ -339,7 +355,7 @@ class Trainer:
         masks = KeyedGenerator(derive_key(secret, "mask"))
         # Before every pass too: with views, and large batches, a step has many
         with expect_hook_warning(), self._dp_sgd.losing(self._checked_losses):
-            for _ in range(schedule.steps):
+            for _ in pace.over(range(schedule.steps)):
                 self._check_fn()
                 units.private_gradient(self._dp_sgd, private, masks, schedule.sampling_rate)
                 yield None

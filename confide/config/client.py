@@ -1,9 +1,12 @@
 """Settings of an institution's side: local training, optimizer, ledger and device."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
+from confide.config.strategies.schedules import ScheduleConfig
 
 
 @dataclass
@@ -16,6 +19,7 @@ class OptimizerConfig:
     learning_rate: float = setting(0.1, "Client learning rate.", gt=0, le=1e4)
     momentum: float = setting(0.0, "Momentum of SGD.", ge=0, lt=1)
     weight_decay: float = setting(0.0, "L2 penalty (sgd, adam) or decoupled decay (adamw).", ge=0)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass
@@ -45,6 +49,48 @@ class ClientConfig:
     sampling_rate: float | None = setting(
         None, "Share q of the training records in one step; null: batch_size / n.", ge=1e-6, le=1
     )
+    steps_within_s: float | None = setting(
+        None,
+        "Seconds for the local steps of one round, virtual ones in a simulation: who has not taken"
+        " all by then sends what it has, one step at least, and says how many; null: all are taken."
+        " Under privacy all are charged.",
+        gt=0,
+        le=1e9,
+    )
+
+    def batch_of(self, num_examples: int) -> tuple[float, int]:
+        """Return the share of the records in a step, in (0, 1], and how many those are, >= 1.
+
+        Args:
+            num_examples: number of training units, n >= 1.
+        """
+        rate = self.sampling_rate
+        if rate is None:
+            rate = min(1.0, self.batch_size / num_examples)
+        return rate, max(1, round(rate * num_examples))
+
+    def planned_steps(self, num_examples: int) -> int:
+        """Return how many steps a round has, >= 1.
+
+        Args:
+            num_examples: number of training units, n >= 1.
+        """
+        if self.local_steps is not None:
+            return self.local_steps
+        _, batch_size = self.batch_of(num_examples)
+        return math.ceil(self.local_epochs * num_examples / batch_size)
+
+    def steps_in(self, num_examples: int, seconds: float) -> int:
+        """Return how many steps fit into ``steps_within_s``, from 1 to those planned.
+
+        Args:
+            num_examples: number of training units, n >= 1.
+            seconds: that all planned steps take, >= 0.
+        """
+        planned, within = self.planned_steps(num_examples), self.steps_within_s
+        if within is None or seconds <= within:
+            return planned
+        return max(1, math.floor(planned * within / seconds))
 
 
 @dataclass
@@ -93,3 +139,19 @@ class TrainerConfig:
         "Folder in which features of a frozen backbone are cached, by content hash; null: no"
         " cache.",
     )
+
+
+def gradient_weights(steps: int, momentum: float) -> Iterator[float]:
+    """Yield the weight of each step's gradient in an update by SGD, the last step's first.
+
+    Args:
+        steps: of the round, >= 1.
+        momentum: in [0, 1); it starts anew with the round.
+
+    >>> list(gradient_weights(3, 0.5))
+    [1.0, 1.5, 1.75]
+    """
+    weight = 0.0
+    for _ in range(steps):
+        weight = momentum * weight + 1.0
+        yield weight

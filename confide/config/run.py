@@ -22,16 +22,24 @@ from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
+from confide.config.strategies.codecs import codec_problems
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     ComposedStrategyConfig,
     StrategyConfig,
     UniformSelectionConfig,
+    codecs_of,
     objective_of,
     timing_of,
 )
 from confide.config.strategies.timings import BufferedTimingConfig, timing_problems
-from confide.config.strategies.training import model_problems, objective_problems, record_problems
+from confide.config.strategies.training import (
+    feature_problems,
+    model_problems,
+    objective_problems,
+    record_problems,
+    tuning_problems,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
@@ -82,8 +90,11 @@ class Config:
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
             yield f"strategy.{problem}"
+        for problem in codec_problems(objective, self.tuning, *codecs_of(self.strategy)):
+            yield f"strategy.{problem}"
         yield from self._tree_problems()
         yield from self._recipe_problems()
+        yield from self._schedule_problems()
         yield from self._count_problems()
         if self.privacy.unit == "group" and self.data.group_column is None:
             yield (
@@ -135,7 +146,11 @@ class Config:
                 f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
                 f" tuning={' or '.join(backbone.tunings)}."
             )
-        yield from record_problems(self.task, self.tuning, objective_of(self.strategy))
+        objective = objective_of(self.strategy)
+        yield from record_problems(self.task, self.tuning, objective)
+        yield from feature_problems(self.task, self.backbone, self.tuning, objective)
+        yield from tuning_problems(self.tuning, objective)
+        yield from tuning_problems(self.tuning, objective)
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""
@@ -220,6 +235,16 @@ class Config:
                 " it has planned; set server.patience=null."
             )
 
+    def _schedule_problems(self) -> Iterator[str]:
+        """Yield learning rates that would warm up for as long as the run lasts."""
+        rates = {"client.optimizer": self.client.optimizer.schedule}
+        if isinstance(self.strategy, ComposedStrategyConfig):
+            rates["strategy.server_optimizer"] = self.strategy.server_optimizer.schedule
+        for name, schedule in rates.items():
+            problem = schedule.problem(self.server.num_rounds)
+            if problem is not None:
+                yield f"{name}.schedule.{problem}"
+
     @property
     def baselines(self) -> Sequence[str]:
         """Names of the baselines that the federation is compared with."""
@@ -301,10 +326,18 @@ class Config:
                 f" server.min_clients={least}; lower the latter."
             )
         over = selection.over_selection if isinstance(selection, UniformSelectionConfig) else 1
-        if over > 1 and self.simulation.delays.kind == "none":
+        # Institutions of a deployment are as fast as they are
+        is_timeless = self.simulation.delays.kind == "none" and self.server.kit is None
+        if over > 1 and is_timeless:
             yield (
                 f"strategy.selection.over_selection={over:g}: without delays all answer at once, so"
                 " nobody is first; set simulation/delays=KIND, or over_selection=1."
+            )
+        within_s = self.client.steps_within_s
+        if within_s is not None and is_timeless:
+            yield (
+                f"client.steps_within_s={within_s:g}: without delays steps take no time; set"
+                " simulation/delays=KIND, or leave it out."
             )
         if self.data.validation == 0 and server.keep == "best":
             yield (

@@ -257,6 +257,29 @@ def trainable_tensors(model: nn.Module) -> Tensors:
     return {name: parameter.detach().cpu().clone() for name, parameter in trainable(model).items()}
 
 
+def inputs_of_last(model: nn.Module, run_fn: Callable[[], object]) -> Tensor:
+    """Return what goes into a model's last layer while it runs, float32 of shape [b, d].
+
+    Args:
+        model: stacked, or with a layer ``head``.
+        run_fn: runs it once.
+
+    Raises:
+        ModelError: if it has no such layer, or this sees something else of each record.
+    """
+    layer = model.linears[-1] if isinstance(model, Stacked) else getattr(model, "head", None)
+    seen: list[Tensor] = []
+    if isinstance(layer, nn.Linear):
+        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            run_fn()
+        finally:
+            hook.remove()
+    if len(seen) != 1 or seen[0].dim() != 2:
+        raise ModelError(f"{type(model).__name__} has no representation of a record as one vector.")
+    return seen[0].float()
+
+
 def refuse_batch_norm(model: nn.Module) -> None:
     """Refuse layers that mix the records of a batch or keep running statistics, frozen ones too.
 
@@ -297,6 +320,7 @@ __all__ = [
     "TuneFn",
     "apply_tuning",
     "evaluating",
+    "inputs_of_last",
     "refuse_batch_norm",
     "refuse_dropout",
     "scaled_rows",

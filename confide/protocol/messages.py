@@ -30,6 +30,8 @@ RequestKind = Literal["query", "train", "evaluate"]
 """What is asked for: a description, an update, or scores."""
 
 SPLITS = ("train", "validation", "test")
+STEPS = "steps"
+"""Figure of a reply: the number of local steps in its update, where plans allow for fewer."""
 
 Evaluation = Mapping[str, float]
 """Metric name -> value, with ``num_examples``, its support; where it was released with noise,
@@ -268,6 +270,7 @@ def _invalid(reason: str) -> ProtocolError:
 
 __all__ = [
     "SPLITS",
+    "STEPS",
     "Evaluation",
     "Reply",
     "Request",

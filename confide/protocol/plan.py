@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,20 +26,29 @@ from confide.config.one_of import OneOf
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
+from confide.config.strategies.codecs import codec_problems
 from confide.config.strategies.strategy import (
     ALGORITHMS,
+    CODECS,
     BufferedTimingConfig,
+    CodecConfig,
     ObjectiveConfig,
+    codecs_of,
     objective_of,
     timing_of,
 )
-from confide.config.strategies.training import model_problems, objective_problems, record_problems
+from confide.config.strategies.training import (
+    feature_problems,
+    model_problems,
+    objective_problems,
+    record_problems,
+)
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings, written_settings
 from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ProtocolError
-from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle
+from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle, leave_out_young
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.released_gram import ReleasedGram
 from confide.releases.table import RELEASES
@@ -56,6 +65,10 @@ _PLAIN: dict[str, Any] = {"kind": "plain"}
 _KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.1}
 """How a plan with plain clients is written: as before other algorithms' settings left it.
 Approvals, ledgers and the noise on records that are not public know a plan by its text."""
+_CONFIGS = (
+    *("task", "backbone", "tuning", "objective", "client", "privacy"),
+    *("upload", "download"),
+)
 _QUANTILES = True
 """How a plan names quantiles, the first kind of release."""
 NEIGHBOURING_RELATION = "zero-out"
@@ -67,6 +80,7 @@ Task = Annotated[TaskConfig, OneOf(TASKS)]
 Backbone = Annotated[BackboneConfig, OneOf(BACKBONES)]
 Tuning = Annotated[TuningConfig, OneOf(TUNINGS)]
 Objective = Annotated[ObjectiveConfig, OneOf(ALGORITHMS)]
+Codec = Annotated[CodecConfig, OneOf(CODECS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +105,9 @@ class TrainingPlan:
         edges: quantiles that were released before the run; None for a plan without any.
         releases: kind of release that the plan asks for in place of training; empty for none.
         gram: Gram matrix that was released before the run; None for a plan that needs none.
+        upload: how updates travel.
+        download: how the global tensors of a round travel; those that are only scored travel as
+            they are.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -111,6 +128,8 @@ class TrainingPlan:
     edges: ReleasedEdges | None = None
     releases: str = ""
     gram: ReleasedGram | None = None
+    upload: Codec = field(default_factory=CodecConfig)
+    download: Codec = field(default_factory=CodecConfig)
 
     @property
     def released_epsilons(self) -> tuple[float, ...]:
@@ -156,16 +175,7 @@ class TrainingPlan:
         know a plan by this text, so that what it says of a plan may not change.
         """
         plain = dataclasses.asdict(self)
-        # Fields younger than the first plans: where they say nothing, they are not there.
-        plainly = dataclasses.asdict(PrivacyConfig())
-        for name in ("metrics_epsilon", "metrics_every", "edges_epsilon"):
-            if plain["privacy"][name] == plainly[name]:
-                del plain["privacy"][name]
-        if self.backbone.row_norm is None:
-            del plain["backbone"]["row_norm"]
-        for name in ("edges", "releases", "gram"):
-            if not plain[name]:
-                del plain[name]
+        leave_out_young(plain)
         if self.releases == "quantiles":
             plain["releases"] = _QUANTILES
         leave_out_idle(plain["task"])
@@ -202,7 +212,7 @@ class TrainingPlan:
                 code="too_large",
             )
         # What was parsed before a kind was added to a table is parsed anew.
-        tables = (TASKS, OUTCOMES, BACKBONES, TUNINGS, ALGORITHMS)
+        tables = (TASKS, OUTCOMES, BACKBONES, TUNINGS, ALGORITHMS, CODECS)
         return _parse(text, tuple(kind.schema for table in tables for kind in table.values()))
 
     def _release_problems(self) -> Iterator[str]:
@@ -214,10 +224,13 @@ class TrainingPlan:
         # Every record is counted, once: a rate below 1 would calibrate noise for a sample.
         local = (self.client.sampling_rate, self.client.local_steps)
         rounds = (self.num_rounds, self.privacy.spare_rounds)
-        if (local, rounds) != ((1.0, 1), (1, 0)) or self.objective != ObjectiveConfig():
+        plain = self.objective == ObjectiveConfig() and (
+            self.upload == self.download == CodecConfig()
+        )
+        if (local, rounds) != ((1.0, 1), (1, 0)) or not plain:
             yield (
                 f"releases={self.releases}: expected client.sampling_rate=1, client.local_steps=1,"
-                " one round and none to spare, and plain clients."
+                " one round and none to spare, plain clients and no codec."
             )
 
     def _gram_problems(self) -> Iterator[str]:
@@ -237,7 +250,7 @@ class TrainingPlan:
 
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
-        for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
+        for part in _CONFIGS:
             yield from range_problems(getattr(self, part), f"{part}.")
         if not 1 <= len(self.job) <= _LONGEST_JOB or not self.job.isprintable():
             yield (
@@ -254,6 +267,8 @@ class TrainingPlan:
         yield from objective_problems(self.objective, self.client, private=self.private)
         yield from model_problems(self.backbone, self.objective, self.num_rounds)
         yield from record_problems(self.task, self.tuning, self.objective)
+        yield from codec_problems(self.objective, self.tuning, self.upload, self.download)
+        yield from feature_problems(self.task, self.backbone, self.tuning, self.objective)
         if self.edges is not None:
             is_part = self.private and not self.releases
             budget = self.privacy.epsilon if is_part else None
@@ -348,6 +363,7 @@ def make_plan(
     # The base class's fields alone travel; ledgers and their folders stay at the institution.
     travelling = [item.name for item in dataclasses.fields(ClientConfig)]
     name, seed = config.job or job, config.simulation.seed
+    upload, download = codecs_of(config.strategy)
     # Public, and the same when a run that was killed early begins again
     drawn = hashlib.sha256(f"frozen\0{name}\0{seed}".encode()).digest()
     return TrainingPlan(
@@ -363,6 +379,8 @@ def make_plan(
         num_rounds=_most_answers(config),
         deadline_s=config.server.round_timeout_s,
         seed=seed,
+        upload=upload,
+        download=download,
     )
 
 

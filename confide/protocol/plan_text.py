@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from confide.config.client import OptimizerConfig
 from confide.config.outcomes.outcome import OutcomeConfig
+from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.table import TASKS
@@ -26,10 +28,35 @@ _ONE_VIEW: dict[str, Any] = {
 """What a plan of pictures without a word on their views says."""
 
 
+_CONSTANT: dict[str, Any] = dataclasses.asdict(OptimizerConfig().schedule)
+"""What a plan without a word on the learning rates of its rounds says."""
+
+
 def is_table(kind: object) -> bool:
     """Say whether tasks of a kind have numeric columns, a kind of somebody's own included."""
     entry = TASKS.get(kind) if isinstance(kind, str) else None
     return entry is not None and any(field.name == "numeric" for field in fields(entry.schema))
+
+
+def leave_out_young(plan: dict[str, Any]) -> None:
+    """Take out of a plan what is younger than the first plans, where it says nothing."""
+    plainly = dataclasses.asdict(PrivacyConfig())
+    for name in ("metrics_epsilon", "metrics_every", "edges_epsilon"):
+        if plan["privacy"][name] == plainly[name]:
+            del plan["privacy"][name]
+    if plan["client"]["steps_within_s"] is None:
+        del plan["client"]["steps_within_s"]
+    # One rate for all rounds needs no schedule
+    if plan["client"]["optimizer"]["schedule"] == _CONSTANT:
+        del plan["client"]["optimizer"]["schedule"]
+    if plan["backbone"]["row_norm"] is None:
+        del plan["backbone"]["row_norm"]
+    for name in ("edges", "releases", "gram"):
+        if not plan[name]:
+            del plan[name]
+    for name in ("upload", "download"):
+        if plan[name]["kind"] == "none":
+            del plan[name]
 
 
 def leave_out_idle(task: dict[str, Any]) -> None:
@@ -55,4 +82,4 @@ def _leave_out(idle: Mapping[str, Any], settings: dict[str, Any]) -> None:
             del settings[name]
 
 
-__all__ = ["LINEAR", "is_table", "leave_out_idle"]
+__all__ = ["LINEAR", "is_table", "leave_out_idle", "leave_out_young"]

@@ -5,7 +5,7 @@ import dataclasses
 from confide.config.client import ClientConfig
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategies.strategy import ObjectiveConfig
+from confide.config.strategies.strategy import CodecConfig, ObjectiveConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tunings.tuning import TuningConfig
 from confide.protocol.plan import TrainingPlan, plan_sha256
@@ -56,6 +56,8 @@ def release_plan(
         deadline_s=_RELEASE_S,
         seed=None,
         releases=kind,
+        upload=CodecConfig(),
+        download=CodecConfig(),
     )
     return dataclasses.replace(asked, job=f"{entry.job}-{plan_sha256(asked.to_json())[:16]}")
 

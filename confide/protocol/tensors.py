@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -115,6 +116,26 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Decode
         ProtocolError: naming tensors that are missing, unexpected, of another shape or dtype,
             malformed, or whose values are not finite or too large.
     """
+    flat = read_values(record, expected)
+    tensors = unflatten(flat, expected)
+    # One look at everything; only if it fails, one at each tensor, for its name. Above float32's
+    # largest number there is only infinity, which no bound allows.
+    if not _largest(flat) <= min(max_value, LARGEST_FLOAT32):
+        check_values(tensors, max_value=min(max_value, LARGEST_FLOAT32))
+    return DecodedTensors(tensors)
+
+
+def read_values(record: ArrayRecord, expected: Shapes) -> Tensor:
+    """Copy a record's values, float32 of shape [d], without a look at them.
+
+    Args:
+        record: what came over the wire.
+        expected: every name that must be there, with its shape, and no other.
+
+    Raises:
+        ProtocolError: naming tensors that are missing, unexpected, of another shape or dtype, or
+            malformed.
+    """
     if len(record) != len(expected) or any(name not in record for name in expected):
         missing = sorted(expected.keys() - record.keys())
         unexpected = sorted(record.keys() - expected.keys())
@@ -149,12 +170,16 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Decode
         start = end
         end = start + 4 * count
         values[start:end] = memoryview(array.data)[len(header) :]
-    tensors = unflatten(flat, expected)
-    # One look at everything; only if it fails, one at each tensor, for its name. Above float32's
-    # largest number there is only infinity, which no bound allows.
-    if not _largest(flat) <= min(max_value, LARGEST_FLOAT32):
-        check_values(tensors, max_value=min(max_value, LARGEST_FLOAT32))
-    return DecodedTensors(tensors)
+    return flat
+
+
+class DecodeFn(Protocol):
+    """Unpacks a record after checking it, as :func:`decode` does."""
+
+    def __call__(
+        self, record: ArrayRecord, expected: Shapes, *, max_value: float
+    ) -> DecodedTensors:
+        """Return the tensors of such shapes that a record tells of."""
 
 
 class Decoder:
@@ -169,25 +194,31 @@ class Decoder:
 
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
-        self._expected: Shapes = {}
+        self._expected: tuple[Shapes, DecodeFn] = {}, decode
         self._record: ArrayRecord | None = None
         self._decoded: DecodedTensors | None = None
 
-    def decode(self, record: ArrayRecord, shapes: Shapes | None = None) -> DecodedTensors:
+    def decode(
+        self,
+        record: ArrayRecord,
+        shapes: Shapes | None = None,
+        decode_fn: DecodeFn = decode,
+    ) -> DecodedTensors:
         """Check and decode a record.
 
         Args:
             record: what came over the wire.
             shapes: every name that must be there, with its shape; None for the model's.
+            decode_fn: reads it.
 
         Raises:
             ProtocolError: naming the tensor that does not fit.
         """
-        expected = self._shapes if shapes is None else shapes
+        expected = (self._shapes if shapes is None else shapes), decode_fn
         # The record is held, so that no other one can come to have its identity.
         is_known = self._record is record and self._expected == expected
         if self._decoded is None or not is_known:
-            self._decoded = decode(record, expected, max_value=LARGEST_FLOAT32)
+            self._decoded = decode_fn(record, expected[0], max_value=LARGEST_FLOAT32)
             self._record = record
             self._expected = expected
         return self._decoded
@@ -282,6 +313,7 @@ def _some(names: Iterable[str]) -> str:
 
 __all__ = [
     "LARGEST_FLOAT32",
+    "DecodeFn",
     "DecodedTensors",
     "Decoder",
     "Shapes",
@@ -291,6 +323,7 @@ __all__ = [
     "encode",
     "flatten",
     "num_bytes",
+    "read_values",
     "shapes_of",
     "split_prefix",
     "unflatten",

@@ -23,6 +23,7 @@ from flwr.serverapp import Grid
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
 from confide.config.run import Config
+from confide.config.tunings.named import check_named
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.deployment.logs import OneLine, log_to_stderr
 from confide.errors import (
@@ -38,8 +39,9 @@ from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload
+from confide.protocol.codecs.travel import PLAIN, travel_of
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import BYTES_PER_VALUE, num_values, shapes_of
+from confide.protocol.tensors import shapes_of
 from confide.security.ec_keys import read_private_key
 from confide.security.ledger_heads import countersign
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
@@ -195,6 +197,7 @@ class _Deployment:
     @contextlib.contextmanager
     def connect(self) -> Iterator[tuple[Grid, Reach]]:
         """Submit a run and take it; what an earlier process submitted is ended first."""
+        check_named(self.run.config.tuning, self.kit.institutions)
         control = SuperLinkControl(self.superlink, self.kit.inner.ca)
         names = control.register(self.kit.institutions)
         mark = self.run.run_dir / CHECKPOINTS / "flower_run.txt"
@@ -284,7 +287,9 @@ def check_payload(workload: Workload, plan: TrainingPlan, most_mib: float) -> No
     """
     model = shapes_of(trainable_tensors(workload.model))
     reply = build_algorithm(plan.objective).reply_shapes(model)
-    size = BYTES_PER_VALUE * max(map(num_values, (model, reply))) / _MIB
+    up, down = travel_of(plan.upload).num_bytes(reply), travel_of(plan.download).num_bytes(model)
+    # The kept model is scored as it is
+    size = max(up, down, PLAIN.num_bytes(model)) / _MIB
     if size > most_mib:
         raise ConfigError(
             f"An update of this model has {size:.0f} MiB, server.max_payload_mb={most_mib:g}:"

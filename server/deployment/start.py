@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 from confide.config.composing.compose import is_hydra, to_config
 from confide.config.composing.main_job import without_records
 from confide.config.run import Config
-from confide.config.strategies.strategy import UniformSelectionConfig, timing_of
 from confide.deployment.lifetime import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError
 from confide.server.deployment.kit import FILE, load_coordinator_kit
@@ -106,7 +105,6 @@ def start(composed: DictConfig, resumed: Resumption | None, *, program: str = "s
 
 def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, program: str) -> int:
     """Run until the rounds are done; return their exit status, or 130 if interrupted."""
-    check_deployable(config)
     assert config.server.kit is not None
     kit = load_coordinator_kit(Path(config.server.kit))
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
@@ -129,26 +127,4 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, progra
             return EXIT_INTERRUPTED if supervisor.ended is None else supervisor.ended[1]
 
 
-def check_deployable(config: Config) -> None:
-    """Check that a config asks for nothing that is simulated alone.
-
-    Raises:
-        ConfigError: naming what does.
-    """
-    problems = []
-    timing, selection = timing_of(config.strategy), getattr(config.strategy, "selection", None)
-    if timing.kind != "rounds":
-        problems.append(
-            f"strategy.timing.kind={timing.kind}: asynchronous strategies run in `confide simulate`"
-            " alone; choose strategy=fedavg for a federation of real institutions."
-        )
-    if isinstance(selection, UniformSelectionConfig) and selection.over_selection > 1:
-        problems.append(
-            f"strategy.selection.over_selection={selection.over_selection:g}: rounds are closed"
-            " early in `confide simulate` alone; set it to 1."
-        )
-    if problems:
-        raise ConfigError(problems)
-
-
-__all__ = ["check_deployable", "is_kit", "new_words", "start"]
+__all__ = ["is_kit", "new_words", "start"]

@@ -105,7 +105,8 @@ def read_federation(path: Path) -> tuple[FederationConfig, Config]:
     """
     federation, problems = parse_federation(path)
     try:
-        config = compose(without_records(federation.config))
+        # As a coordinator will compose it: some settings mean nothing in a simulation
+        config = compose([*without_records(federation.config), "server.kit=coordinator"])
     except ConfigError as error:
         raise ConfigError(
             [*problems, *(in_file(path, f"config: {problem}") for problem in error.problems)]

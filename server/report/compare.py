@@ -160,9 +160,12 @@ def _results(
     if any(run.private for run in runs):
         spent = [run.largest_epsilon for run in runs]
         columns.append(("epsilon", [Cell("–" if it is None else f"{it:.2f}") for it in spent]))
-    moved = [run.summary["bytes"]["up"] + run.summary["bytes"]["down"] for run in runs]
     columns.append(("rounds", [Cell(str(run.summary["rounds"])) for run in runs]))
-    columns.append(("data sent", [Cell(size(count)) for count in moved]))
+    for way, what in (("up", "updates, a round"), ("down", "models, a round")):
+        moved = [run.summary["bytes"][way] / max(1, run.summary["rounds"]) for run in runs]
+        columns.append((what, [Cell(size(round(count))) for count in moved]))
+    moved = [sum(run.summary["bytes"].values()) for run in runs]
+    columns.append(("data sent", [Cell(size(round(count))) for count in moved]))
     columns.append(("time", [Cell(duration(run.summary["seconds"])) for run in runs]))
     reached = level(runs)
     if reached is not None:

@@ -19,6 +19,7 @@ from confide.config.spelling import counted
 from confide.config.strategies.aggregators import MIXINGS, ROBUST
 from confide.config.strategies.strategy import (
     ALGORITHMS,
+    CODECS,
     SERVER_OPTIMIZERS,
     TIMINGS,
     AlgorithmKind,
@@ -60,8 +61,11 @@ def strategy_name(strategy: Mapping[str, Any]) -> str:
     )
     said = str(rule).rpartition(".")[2] if rule else robust.name if robust else ""
     mixing = MIXINGS[strategy.get("mixing", {"kind": "none"})["kind"]].name
-    name += f", aggregated by {said}" * bool(said)
-    return name + f" after {mixing}" * bool(mixing)
+    name += f", aggregated by {said}" * bool(said) + f" after {mixing}" * bool(mixing)
+    for way, what in (("upload", "updates"), ("download", "models")):
+        codec = CODECS[strategy.get(way, {"kind": "none"})["kind"]].name
+        name += f", with {what} sent as {codec}" * bool(codec)
+    return name
 
 
 def _and(words: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from confide.errors import StorageError, UnreadableError
 from confide.protocol.tensors import Tensors
-from confide.server.rounds.state import Asked, Best, Flight, RoundRecord, RunState
+from confide.server.rounds.state import Asked, Begun, Best, Flight, RoundRecord, RunState
 from confide.storage.tensor_files import read_checked, write_checked
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 SCHEMA = 1
 _SCHEMA, _DESCRIPTION = "schema", "description"
 _COMPRESSION = 1
-_TUPLES = ("accepted", "staleness")
+_TUPLES = ("accepted", "staleness", "order")
 _PARAMS, _STRATEGY, _BEST, _VERSION = "params/", "strategy/", "best/", "version/"
+_TOTAL = "begun/total"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,8 @@ class CheckpointStore:
         # Whom they were given to answers from them, after a restart too
         for number, version in (state.flight.versions if state.flight else {}).items():
             tensors |= _prefixed(f"{_VERSION}{number}/", version)
+        if state.flight and state.flight.begun and state.flight.begun.total is not None:
+            tensors[_TOTAL] = state.flight.begun.total
         text = (
             _to_json(_describe(checkpoint))[:-1]
             + f',"history":[{",".join(self._lines(state.history))}]}}'
@@ -173,7 +176,14 @@ def _describe_flight(flight: Flight) -> dict[str, Any]:
         "asked": dict(flight.asked),
         "waiting": [dataclasses.asdict(asked) for asked in flight.waiting],
         "versions": list(flight.versions),
+        "begun": _describe_begun(flight.begun) if flight.begun else None,
     }
+
+
+def _describe_begun(begun: Begun) -> dict[str, Any]:
+    plain = {item.name: getattr(begun, item.name) for item in dataclasses.fields(begun)}
+    del plain["total"]  # a tensor
+    return plain | {"record": dataclasses.asdict(begun.record)}
 
 
 def _read(path: Path) -> Checkpoint:
@@ -209,12 +219,13 @@ def _state(described: Mapping[str, Any], tensors: Tensors) -> RunState:
             Best(**best, params=_in_order(_part(_BEST, tensors), order["params"])) if best else None
         ),
         stale_rounds=described["stale_rounds"],
-        history=tuple(
-            RoundRecord(**record | {key: tuple(record.get(key, ())) for key in _TUPLES})
-            for record in described["history"]
-        ),
+        history=tuple(_record(record) for record in described["history"]),
         flight=_flight(described.get("flight"), tensors, order["params"]),
     )
+
+
+def _record(described: Mapping[str, Any]) -> RoundRecord:
+    return RoundRecord(**{**described, **{key: tuple(described.get(key, ())) for key in _TUPLES}})
 
 
 def _flight(
@@ -229,6 +240,19 @@ def _flight(
             number: _in_order(_part(f"{_VERSION}{number}/", tensors), names)
             for number in described["versions"]
         },
+        begun=_begun(described.get("begun"), tensors),
+    )
+
+
+def _begun(described: Mapping[str, Any] | None, tensors: Tensors) -> Begun | None:
+    if described is None:
+        return None
+    return Begun(
+        record=_record(described["record"]),
+        asked=tuple(described["asked"]),
+        total=tensors.get(_TOTAL),
+        total_weight=described["total_weight"],
+        max_total_weight=described["max_total_weight"],
     )
 
 

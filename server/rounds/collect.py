@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from confide.protocol.codecs.travel import PLAIN, Travel
 from confide.protocol.messages import Reply
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes
 from confide.server.rounds.participants import Answer, Question, accept, check_reply
 from confide.server.rounds.tally import Tally
@@ -32,7 +34,7 @@ class Intake:
         timeout_s: seconds for what is left to do after the last answer.
         question: what is asked; None where messages are on their way.
         wanted: accepted updates after which the round is closed; None: everybody is waited for.
-            Only a simulation's virtual clock knows who is first.
+        travel: how updates travel.
     """
 
     server_round: int
@@ -44,6 +46,14 @@ class Intake:
     timeout_s: float
     question: Question | None = None
     wanted: int | None = None
+    travel: Travel = PLAIN
+
+    def unneeded(self, tally: Tally) -> list[str]:
+        """Return who has not answered once the round has all that it wants; else nobody."""
+        if self.wanted is None or self.question is None or len(tally.accepted) < self.wanted:
+            return []
+        heard = {*tally.accepted, *tally.refused}
+        return [name for name in self.question.names if name not in heard]
 
     def add(self, name: str, reply: Reply) -> None:
         """Check a reply and add its update.
@@ -56,6 +66,7 @@ class Intake:
             name,
             declared=self.declared[name],
             shapes=self.shapes,
+            travel=self.travel,
             max_value=self.max_value,
         )
         self.under_way.add(update)
@@ -101,7 +112,9 @@ def collect_updates(intake: Intake) -> Tally:
 
 
 def collect(intake: Intake, take_fn: Callable[[str, Reply], None]) -> Tally:
-    """Ask, and hand each reply that is no refusal to ``take_fn``.
+    """Ask, and hand each reply that is no refusal to ``take_fn``, until the round is closed.
+
+    Whoever is not needed may still compute, and its round is counted where it is.
 
     Args:
         intake: of the round.
@@ -110,6 +123,10 @@ def collect(intake: Intake, take_fn: Callable[[str, Reply], None]) -> Tally:
     tally = Tally(intake.server_round)
     for name, answer in intake.ask_fn(intake.question):
         tally.note(name, answer, take_fn)
+        unneeded = intake.unneeded(tally)
+        if unneeded:
+            tally.refused |= dict.fromkeys(unneeded, str(Refusal.NOT_NEEDED))
+            break
     return tally
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
+from confide.privacy.randomness import derive_key
+from confide.protocol.codecs.travel import Travel, travel_of
 from confide.protocol.messages import Request
-from confide.protocol.tensors import Shapes
+from confide.protocol.tensors import Shapes, Tensors
 from confide.server.rounds.enrolment import join
 from confide.server.rounds.exchange import exchange
 from confide.server.rounds.job import Job
@@ -35,6 +38,26 @@ class Enrolled:
     def reply_shapes(self) -> Shapes:
         """Shapes of an update, and of what the algorithm's clients send beside it."""
         return self.job.algorithm.reply_shapes(self.shapes)
+
+    @property
+    def upload(self) -> Travel:
+        """How updates travel."""
+        return travel_of(self.job.plan.upload)
+
+    @property
+    def download(self) -> Travel:
+        """How the tensors of a round travel."""
+        return travel_of(self.job.plan.download)
+
+    def encode(self, tensors: Tensors, number: int) -> ArrayRecord:
+        """Write the tensors of a round, the same whichever process writes them.
+
+        Args:
+            tensors: what the algorithm sends.
+            number: of the round, or of the steps that they are the result of.
+        """
+        key = derive_key(self.job.secret, "download", self.job.plan.job, number)
+        return self.download.encode(tensors, key=key)
 
     def admit(self, names: Sequence[str]) -> dict[str, str]:
         """Ask those for their consent who were not asked before, where not everybody was.

@@ -83,8 +83,8 @@ class Reach:
         roster: names of a population that is not listed; None where everybody is asked who is
             there.
         clock: by which deadlines are kept.
-        arrivals_fn: how answers come where clients are not asked in rounds; None where that cannot
-            be.
+        arrivals_fn: how answers come where clients are not asked in rounds; None: by messages, each
+            when it comes.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -112,11 +112,7 @@ def exchange(
         again: when a question is asked again; None: never, and an error is a reply like any other.
         clock: by which time is up.
     """
-    if again is not None:
-        # Nobody is to begin, and to pay for, what nobody waits for any more.
-        for message in messages:
-            message.metadata.ttl = _ttl(timeout)
-    questions = _Questions(messages, list(grid.push_messages(messages)), clock)
+    questions = send(grid, messages, timeout, again, clock)
     end, really_over = clock.now() + timeout, REAL.now() + timeout
     pause = FIRST_PAUSE_S
     while questions.waiting:
@@ -145,6 +141,24 @@ def exchange(
             )
         if again is not None:
             questions.ask_again(grid, again, end=end)
+
+
+def send(
+    grid: Grid,
+    messages: Sequence[Message],
+    timeout: float,
+    again: AskAgain | None = None,
+    clock: Clock = REAL,
+) -> "Questions":
+    """Send questions, and return them as they wait for their answers.
+
+    Arguments are those of :func:`exchange`.
+    """
+    if again is not None:
+        # Nobody is to begin, and to pay for, what nobody waits for any more.
+        for message in messages:
+            message.metadata.ttl = _ttl(timeout)
+    return Questions(messages, list(grid.push_messages(messages)), clock)
 
 
 def _ttl(seconds: float) -> float:
@@ -202,7 +216,7 @@ class _Question:
         )
 
 
-class _Questions:
+class Questions:
     """Questions that wait for their answers.
 
     Args:
@@ -269,4 +283,12 @@ class _Questions:
         yield from (question.error for question in self.waiting if question.error is not None)
 
 
-__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "AskAgain", "Reach", "exchange"]
+__all__ = [
+    "FIRST_PAUSE_S",
+    "LONGEST_PAUSE_S",
+    "AskAgain",
+    "Questions",
+    "Reach",
+    "exchange",
+    "send",
+]

@@ -19,14 +19,7 @@ from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
 from confide.protocol.messages import Request
-from confide.protocol.tensors import (
-    BYTES_PER_VALUE,
-    Tensors,
-    encode,
-    num_bytes,
-    num_values,
-    shapes_of,
-)
+from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.collect import Intake
 from confide.server.rounds.enrolled import Enrolled
@@ -151,7 +144,9 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         too_few(f"round {server_round}", got=0, least=least, missing=declined)
     # Encoded once for all: tensors are most of what a message costs.
     tensors = job.algorithm.request(state.params, state.strategy_state)
-    question = train_question(enrolled, cohort, server_round, encode(tensors))
+    question = train_question(
+        enrolled, cohort, server_round, enrolled.encode(tensors, server_round)
+    )
     under_way = begin_round(enrolled, state, cohort)
     intake = Intake(
         server_round=server_round,
@@ -159,6 +154,7 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         under_way=under_way,
         declared=enrolled.clients.num_examples,
         shapes=enrolled.reply_shapes,
+        travel=enrolled.upload,
         max_value=job.settings.max_update_value,
         timeout_s=job.settings.round_timeout_s,
         question=question,
@@ -166,7 +162,8 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     )
     tally = job.reach.collect_fn(intake)
     tally.refused |= declined
-    sent = Sent(asked=cohort, started=started, num_bytes=num_bytes(tensors) * len(cohort))
+    each = enrolled.download.num_bytes(shapes_of(tensors))
+    sent = Sent(asked=cohort, started=started, num_bytes=each * len(cohort))
     return finish_round(enrolled, state, under_way, tally, sent)
 
 
@@ -194,6 +191,7 @@ def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> R
         cohort=[enrolled.clients.num_examples[name] for name in cohort],
         max_value=enrolled.job.settings.max_update_value,
         server_round=state.server_round + 1,
+        num_rounds=enrolled.job.settings.num_rounds,
         plan=enrolled.job.plan,
         released=enrolled.job.released,
         secret=enrolled.job.secret,
@@ -211,10 +209,12 @@ def finish_round(
     """
     settings, plan = enrolled.job.settings, enrolled.job.plan
     # Before the aggregation: with too few the round is not done, and a resumed run repeats it.
-    if len(tally.accepted) < settings.min_clients:
+    # Of institutions: a buffer may hold several answers of one
+    answered = len({*tally.accepted})
+    if answered < settings.min_clients:
         too_few(
             f"round {tally.server_round}",
-            got=len(tally.accepted),
+            got=answered,
             least=settings.min_clients,
             missing=tally.refused,
         )
@@ -226,7 +226,7 @@ def finish_round(
     )
     params, strategy_state = under_way.finish(participation)
     seconds = time.perf_counter() - sent.started
-    update_bytes = BYTES_PER_VALUE * num_values(enrolled.reply_shapes)
+    update_bytes = enrolled.upload.num_bytes(enrolled.reply_shapes)
     clock = enrolled.job.reach.clock
     record = tally.record(
         update_bytes,

@@ -11,13 +11,17 @@ from dataclasses import dataclass, field, replace
 from flwr.app import Message
 
 from confide.errors import ProtocolError
-from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
+from confide.protocol.codecs.travel import PLAIN, Travel
+from confide.protocol.messages import STEPS, Reply, Request, pack_request, unpack_reply
 from confide.protocol.refusals import Refusal, with_figures
-from confide.protocol.tensors import Shapes, decode
+from confide.protocol.tensors import Shapes
 from confide.strategies.roster import Roster
 from confide.strategies.strategy import ClientUpdate
 
 log = logging.getLogger(__name__)
+
+_MOST_STEPS = 1_000_000
+"""More than any plan may ask for."""
 
 CountersignFn = Callable[[str], str]
 """Head of a ledger -> the same head with the coordinator's countersignature."""
@@ -226,9 +230,23 @@ def check_reply(reply: Reply, name: str, *, declared: int) -> None:
 
 
 def accept(
-    reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value: float
+    reply: Reply,
+    name: str,
+    *,
+    declared: int,
+    shapes: Shapes,
+    max_value: float,
+    travel: Travel = PLAIN,
 ) -> ClientUpdate:
     """Check a reply to a train request, whole, and take the update out of it.
+
+    Args:
+        reply: the answer.
+        name: of the institution that was asked.
+        declared: number of training records that it declared.
+        shapes: of an update.
+        max_value: bound on what is accepted.
+        travel: how updates travel.
 
     Raises:
         ProtocolError: if it is not what was asked for.
@@ -236,8 +254,27 @@ def accept(
     check_reply(reply, name, declared=declared)
     if reply.arrays is None:
         raise ProtocolError(f"{name} sends no update.", code=Refusal.TENSOR_NAMES)
-    tensors = decode(reply.arrays, shapes, max_value=max_value).tensors
-    return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples)
+    tensors = travel.decode(reply.arrays, shapes, max_value=max_value).tensors
+    steps = told_steps(reply)
+    return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples, steps=steps)
+
+
+def told_steps(reply: Reply) -> int | None:
+    """Return how many local steps an update has; None where its institution does not tell.
+
+    Raises:
+        ProtocolError: if it is no number of steps.
+    """
+    told = reply.figures.get(STEPS)
+    if told is None:
+        return None
+    if not 1 <= told <= _MOST_STEPS or told != int(told):
+        raise ProtocolError(
+            f"{reply.institution} tells {told:g} steps, expected a whole number from 1 to"
+            f" {_MOST_STEPS}.",
+            code=Refusal.INVALID_MESSAGE,
+        )
+    return int(told)
 
 
 __all__ = [
@@ -248,5 +285,6 @@ __all__ = [
     "check_reply",
     "read_answer",
     "refusal_of",
+    "told_steps",
     "why_absent",
 ]

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise, total
 from confide.protocol.messages import Evaluation
@@ -29,6 +31,8 @@ class RoundRecord:
             since the run began; None by the real clock.
         staleness: of each accepted update, in the order of arrival, the steps that were taken since
             its client was asked; empty for rounds, in which all are fresh.
+        steps: name -> number of local steps in its update, where plans allow for fewer.
+        order: names of ``accepted`` in the order of arrival, where ``staleness`` is.
     """
 
     server_round: int
@@ -42,6 +46,8 @@ class RoundRecord:
     set_aside: Mapping[str, float] = field(default_factory=dict)
     virtual_s: float | None = None
     staleness: tuple[int, ...] = ()
+    order: tuple[str, ...] = ()
+    steps: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,25 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A step of which some answers have come, and not all.
+
+    Attributes:
+        record: what happened so far; its ``order`` is that of the answers in ``total``.
+        asked: whom the step has asked.
+        total: sum of the updates by the step's rule, int64 of shape [d]; None before the first.
+        total_weight: of the updates in it.
+        max_total_weight: the bound that fixes the scale of the sum.
+    """
+
+    record: RoundRecord
+    asked: tuple[str, ...]
+    total: Tensor | None
+    total_weight: int
+    max_total_weight: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flight:
     """Questions that are not answered yet, between two steps.
 
@@ -84,11 +109,13 @@ class Flight:
         asked: client -> number of questions so far.
         waiting: those without an answer, in the order of asking.
         versions: tensors that they were given, but for those of the last step.
+        begun: the next step, where some of its answers have come already.
     """
 
     asked: Mapping[str, int] = field(default_factory=dict)
     waiting: tuple[Asked, ...] = ()
     versions: Mapping[int, Tensors] = field(default_factory=dict)
+    begun: Begun | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +257,7 @@ def update_best(
 
 __all__ = [
     "Asked",
+    "Begun",
     "Best",
     "Flight",
     "RoundRecord",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from confide.errors import ProtocolError
 from confide.protocol.messages import Evaluation, Reply
 from confide.protocol.refusals import with_figures
-from confide.server.rounds.participants import Answer
+from confide.server.rounds.participants import Answer, told_steps
 from confide.server.rounds.state import RoundRecord
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ class Tally:
         validation: name -> metrics of the tensors that the round started from.
         epsilon: name -> privacy spent so far.
         staleness: of each accepted update, where clients are not asked in rounds.
+        steps: name -> number of local steps in its last update, where plans allow for fewer.
     """
 
     server_round: int
@@ -32,6 +33,20 @@ class Tally:
     validation: dict[str, Evaluation] = field(default_factory=dict)
     epsilon: dict[str, float] = field(default_factory=dict)
     staleness: list[int] = field(default_factory=list)
+    steps: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: RoundRecord) -> "Tally":
+        """Go on with what an earlier process counted of clients that are not asked in rounds."""
+        return cls(
+            record.server_round,
+            accepted=list(record.order),
+            refused=dict(record.refused),
+            validation=dict(record.validation),
+            epsilon=dict(record.epsilon),
+            staleness=list(record.staleness),
+            steps=dict(record.steps),
+        )
 
     def note(self, name: str, answer: Answer, take_fn: Callable[[str, Reply], None]) -> None:
         """Count one answer: accepted, or refused with a code.
@@ -53,12 +68,15 @@ class Tally:
                 log.warning("%s declines round %d: %s.", name, self.server_round, told)
             return
         try:
+            steps = told_steps(answer)
             take_fn(name, answer)
         except ProtocolError as error:
             log.warning("The update of %s is refused: %s", name, error)
             self.refused[name] = error.code
             return
         self.accepted.append(name)
+        if steps is not None:
+            self.steps[name] = steps
         if "validation" in answer.evaluations:
             self.validation[name] = answer.evaluations["validation"]
 
@@ -67,6 +85,7 @@ class Tally:
         # What they spent stays; what they scored goes, as for any other refused update.
         for name in lost.keys() & set(self.accepted):
             self.accepted.remove(name)
+            self.steps.pop(name, None)
             self.validation.pop(name, None)
             self.refused[name] = lost[name]
 
@@ -76,6 +95,7 @@ class Tally:
         self.refused |= other.refused
         self.validation |= other.validation
         self.epsilon |= other.epsilon
+        self.steps |= other.steps
 
     def record(
         self,
@@ -97,6 +117,8 @@ class Tally:
             seconds=seconds,
             virtual_s=virtual_s,
             staleness=tuple(self.staleness),
+            order=tuple(self.accepted) if self.staleness else (),
+            steps=dict(sorted(self.steps.items())),
         )
 
 

@@ -73,6 +73,8 @@ class MetricsSink:
         self._evaluations(record.server_round - 1, "validation", record.validation)
         for name, value in record.epsilon.items():
             self._write(record.server_round, "privacy", name, "epsilon", value, None)
+        for name, steps in record.steps.items():
+            self._write(record.server_round, "train", name, "steps", steps, None)
         figures = ["bytes_up", "bytes_down", "seconds"]
         figures += ["virtual_s"] if record.virtual_s is not None else []
         for name in figures:

@@ -19,9 +19,9 @@ from confide.client.training.trainer import Trainer
 from confide.config.attacks import ATTACKS, AttackConfig
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, ProtocolError
-from confide.privacy.randomness import seed_from
+from confide.privacy.randomness import derive_key, seed_from
 from confide.protocol.messages import Reply
-from confide.protocol.tensors import Tensors, encode, flatten, unflatten
+from confide.protocol.tensors import Tensors, flatten, unflatten
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.participants import Answer, accept
 from confide.server.rounds.tally import Tally
@@ -79,7 +79,10 @@ class Attack:
         forged = self._forged(intake, held, own, honest) if own and honest else {}
         for name, (reply, _) in held.items():
             sent = forged.get(name)
-            yield name, reply if sent is None else replace(reply, arrays=encode(sent))
+            if sent is not None:
+                key = derive_key(self.secret, "forge", intake.server_round, name)
+                reply = replace(reply, arrays=intake.travel.encode(sent, key=key))
+            yield name, reply
 
     def _forged(
         self,
@@ -200,6 +203,7 @@ def _update_of(name: str, answer: Answer, intake: Intake) -> Tensors | None:
             name,
             declared=intake.declared[name],
             shapes=intake.shapes,
+            travel=intake.travel,
             max_value=intake.max_value,
         )
     except ProtocolError:

@@ -21,7 +21,7 @@ from confide.config.client import OptimizerConfig
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
 from confide.config.privacy import PolicyConfig
-from confide.config.strategies.strategy import ObjectiveConfig
+from confide.config.strategies.strategy import CodecConfig, ObjectiveConfig
 from confide.errors import RunFailedError
 from confide.privacy.accounting import Schedule
 from confide.privacy.randomness import KEY_BYTES
@@ -71,7 +71,14 @@ class Door:
         self._trainer, self._num_units = trainer, num_units
         # Plain SGD at a rate that shows the noisy sums: what an optimizer or an algorithm makes of
         # them is post-processing.
-        self._plan = replace(plan, job="audit", objective=ObjectiveConfig(), seed=None)
+        self._plan = replace(
+            plan,
+            job="audit",
+            seed=None,
+            objective=ObjectiveConfig(),
+            upload=CodecConfig(),
+            download=CodecConfig(),
+        )
         self.claim = self._ask(trainer)
         schedule = self.claim.schedule
         expected = schedule.sampling_rate * num_units

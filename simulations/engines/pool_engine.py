@@ -10,7 +10,7 @@ from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.flower.messages import assign_message_id, raised
 from confide.protocol.messages import unpack_request
-from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, decode, flatten
+from confide.protocol.tensors import Shapes, read_values
 from confide.server.rounds.collect import Intake, collect
 from confide.server.rounds.exchange import LONGEST_PAUSE_S
 from confide.server.rounds.tally import Tally
@@ -28,9 +28,8 @@ def shapes_in(arrays: ArrayRecord) -> Shapes:
 
 def values_of(arrays: ArrayRecord) -> Tensor:
     """Return encoded tensors as one of float32, shape [d]."""
-    shapes = shapes_in(arrays)
-    # No bound but float32's: these are the coordinator's own
-    return flatten(decode(arrays, shapes, max_value=LARGEST_FLOAT32).tensors, shapes)
+    # Without a look at them: these are the coordinator's own, and may be words of a codec
+    return read_values(arrays, shapes_in(arrays))
 
 
 class PoolGrid(LocalGrid):

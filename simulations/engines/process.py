@@ -21,6 +21,7 @@ from torch import Tensor
 
 from confide.client.training.trainer import Trainer
 from confide.flower.messages import task_identity
+from confide.protocol.codecs.travel import PLAIN, travel_of
 from confide.protocol.tensors import BYTES_PER_VALUE, num_values, shapes_of
 from confide.simulations.engines.pace import Ahead
 from confide.simulations.engines.pool import WorkerPool
@@ -248,12 +249,14 @@ def process_engine(
     """
     # Other jobs of the run, its baselines, are plain, and so need no more.
     algorithm, shapes = build_algorithm(setup.serves.objective), shapes_of(initial)
+    sent, coded = algorithm.request_shapes(shapes), travel_of(setup.serves.download)
     spec = WorkerSpec(
         make_trainer=make_trainer,
         setup=setup,
         num_threads=num_threads,
         records=records,
-        params=SharedBlock(BYTES_PER_VALUE * num_values(algorithm.request_shapes(shapes))),
+        # What is only scored travels as it is; of very few numbers a codec makes more
+        params=SharedBlock(max(travel.num_bytes(sent) for travel in (PLAIN, coded))),
     )
     workforce = Processes(
         spec, largest_sum=num_values(algorithm.reply_shapes(shapes)), count=workers

@@ -18,8 +18,9 @@ from itertools import islice
 import torch
 from flwr.clientapp import ClientApp
 
-from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.cohort import CohortProgram
 from confide.client.batched.cuda import card_of
+from confide.client.batched.result import CohortResult
 from confide.client.batched.stack import LinearStack, stack_of
 from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
@@ -307,6 +308,10 @@ def _why_alone(workload: Workload, stack: LinearStack | None, setup: Setup) -> s
         f"privacy.unit={setup.serves.privacy.unit}": setup.serves.privacy.unit == "group",
         f"objective.kind={objective} reads records": not _is_elementwise(setup.serves),
         "simulation.faults: some clients fail on purpose": setup.faults is not None,
+        # A last bit may turn a number's rounding, or another number be the largest
+        f"strategy.upload.kind={setup.serves.upload.kind} would tell last bits apart": (
+            setup.serves.upload.kind != "none"
+        ),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

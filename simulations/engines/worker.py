@@ -20,6 +20,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.errors import ProtocolError
 from confide.flower.messages import assign_message_id
+from confide.protocol.codecs.travel import Travel, travel_of
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, encode, num_values, unflatten
@@ -228,8 +229,8 @@ class Worker:
             # A copy: the tensors that were given change with the next exchange.
             values = params[: num_values(round_spec.sent)].clone()
             arrays = encode(unflatten(values, round_spec.sent))
-        job = TrainingPlan.from_json(round_spec.plan).job
-        self._exchange = _Exchange(round_spec, job, arrays)
+        plan = TrainingPlan.from_json(round_spec.plan)
+        self._exchange = _Exchange(round_spec, plan.job, arrays, travel_of(plan.upload))
         if round_spec.sum_rule is not None:
             self.sum.begin(round_spec.sum_rule)
 
@@ -258,7 +259,7 @@ class Worker:
         except Exception:
             log.exception("%s raised.", item.client)
         if content is not None and exchange.sum_rule is not None and item.declared is not None:
-            content, weight = self._add_up(exchange.sum_rule, item, content)
+            content, weight = self._add_up(exchange, exchange.sum_rule, item, content)
         return WorkResult(
             message_id=item.message_id,
             client=item.client,
@@ -267,7 +268,9 @@ class Worker:
             weight=weight,
         )
 
-    def _add_up(self, rule: SumRule, item: WorkItem, content: RecordDict) -> tuple[RecordDict, int]:
+    def _add_up(
+        self, exchange: "_Exchange", rule: SumRule, item: WorkItem, content: RecordDict
+    ) -> tuple[RecordDict, int]:
         """Check an update as the coordinator would, and move it from the reply to the sum.
 
         Returns:
@@ -287,6 +290,7 @@ class Worker:
                 client,
                 declared=item.declared,
                 shapes=rule.shapes,
+                travel=exchange.travel,
                 max_value=rule.bounds.max_value,
             )
             weight = self.sum.add(update)
@@ -316,11 +320,13 @@ class _Exchange:
         round_spec: what is asked.
         job: of the plan.
         arrays: the global tensors, encoded; None where the question has none.
+        travel: how updates travel.
     """
 
     round_spec: RoundSpec
     job: str
     arrays: ArrayRecord | None
+    travel: Travel
 
     @property
     def sum_rule(self) -> SumRule | None:

@@ -80,14 +80,11 @@ class Delays:
             load: what an answer takes.
         """
         config, own = self.config, self._client(client)
-        source = random.Random(seed_from(self.secret, "answer", client, number))
-        seconds = own.seconds
-        # Trace files hold a time for each answer
-        if config.per == "answer" or config.kind == "trace":
-            seconds = self._draw_fn(client, number, source)
-        if config.work == "record":
-            seconds *= load.num_examples[client]
-        seconds *= 1.0 + config.jitter * source.uniform(-1.0, 1.0)
+        units = load.num_examples[client] if config.work == "record" or load.client else 1
+        seconds, source = self._work(client, number, units)
+        if load.client is not None and load.client.steps_within_s is not None:
+            steps = load.client.steps_in(units, seconds)
+            seconds *= steps / load.client.planned_steps(units)
         seconds += own.down * load.bytes_down + own.up * load.bytes_up
         is_lost = source.random() < config.dropout
         at = self._presence.back_at(client, asked_at) + seconds
@@ -95,6 +92,27 @@ class Delays:
             return Due(at=at, is_heard=not is_lost)
         end = asked_at + config.deadline_s
         return Due(at=end if is_lost else min(at, end), is_heard=not is_lost and at <= end)
+
+    def work_s(self, client: str, number: int, units: int) -> float:
+        """Return the virtual seconds that a client computes for an answer, with all its steps.
+
+        Args:
+            client: who answers.
+            number: of its question, from 1.
+            units: its number of training units.
+        """
+        return self._work(client, number, units)[0]
+
+    def _work(self, client: str, number: int, units: int) -> tuple[float, random.Random]:
+        """Return these seconds, and what else of the answer is drawn from."""
+        config, seconds = self.config, self._client(client).seconds
+        source = random.Random(seed_from(self.secret, "answer", client, number))
+        # Trace files hold a time for each answer
+        if config.per == "answer" or config.kind == "trace":
+            seconds = self._draw_fn(client, number, source)
+        if config.work == "record":
+            seconds *= units
+        return seconds * (1.0 + config.jitter * source.uniform(-1.0, 1.0)), source
 
     def _client(self, client: str) -> _Client:
         known = self._clients.get(client)
@@ -111,10 +129,31 @@ class Delays:
         return known
 
 
+@dataclass(frozen=True)
+class DelaysSource:
+    """What the delays of a run are made of, for other processes.
+
+    Attributes:
+        config: settings.
+        secret: secret that random draws derive from.
+    """
+
+    config: DelaysConfig
+    secret: bytes = field(repr=False)
+
+    def open(self) -> Delays:
+        """Make them.
+
+        Raises:
+            ConfigError: if a trace cannot be read.
+        """
+        return Delays(self.config, self.secret)
+
+
 def _seconds_a_byte(median: float | None, sigma: float, source: random.Random) -> float:
     # Drawn in any case, so that one setting does not change what another one draws
     factor = source.lognormvariate(0.0, sigma)
     return 0.0 if median is None else 1.0 / (median * factor * _MB)
 
 
-__all__ = ["Delays", "Due"]
+__all__ = ["Delays", "DelaysSource", "Due"]

@@ -2,6 +2,7 @@
 
 import heapq
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from confide.protocol.refusals import Refusal
 from confide.server.rounds.arrivals import AskFn, Load
@@ -30,6 +31,7 @@ class EventQueue:
     ask_fn: AskFn
     load: Load
     charges: bool
+    repeats: ClassVar[bool] = True
     _events: list[tuple[float, int, Asked, bool]] = field(default_factory=list)
     _count: int = 0
 

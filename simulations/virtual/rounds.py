@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import BYTES_PER_VALUE, Tensors, num_values
+from confide.protocol.tensors import BYTES_PER_VALUE, Tensors
 from confide.server.rounds.arrivals import Load
 from confide.server.rounds.collect import CollectFn, Intake
 from confide.server.rounds.participants import Question
@@ -52,7 +53,7 @@ class VirtualRounds:
         unheard = [name for due, name in dues if not due.is_heard]
         if self.charges:
             late = [*unheard, *(name for _, name in heard[taken:])]
-            dropped = replace(intake, under_way=_Dropped())
+            dropped = replace(intake, under_way=_Dropped(), wanted=None)
             self.collect_fn(replace(dropped, question=_to(question, late)))
         is_closed = intake.wanted is not None and len(tally.accepted) >= intake.wanted
         if is_closed:
@@ -77,7 +78,9 @@ class VirtualRounds:
             # As many at a time as are missing: one that is refused makes room for the next
             missing = min(wanted - len(tally.accepted), len(heard) - taken)
             names = [name for _, name in heard[taken : taken + int(missing)]]
-            tally.join(self.collect_fn(replace(intake, question=_to(question, names))))
+            # Who comes first is decided here
+            now = replace(intake, question=_to(question, names), wanted=None)
+            tally.join(self.collect_fn(now))
             taken += len(names)
         return tally, taken
 
@@ -91,8 +94,9 @@ def _load(intake: Intake, question: Question) -> Load:
     down = 0 if arrays is None else sum(math.prod(array.shape) for array in arrays.values())
     return Load(
         bytes_down=BYTES_PER_VALUE * down,
-        bytes_up=BYTES_PER_VALUE * num_values(intake.shapes),
+        bytes_up=intake.travel.num_bytes(intake.shapes),
         num_examples=intake.declared,
+        client=TrainingPlan.from_json(question.request.plan).client,
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
+from confide.client.algorithm_state import keeps_state
 from confide.config.run import Config
 from confide.config.strategies.strategy import BufferedTimingConfig, timing_of
 from confide.privacy.randomness import derive_key
@@ -11,10 +12,9 @@ from confide.server.rounds.arrivals import Arrivals, AskFn, Load
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.exchange import Reach
 from confide.simulations.virtual.clock import VirtualClock
-from confide.simulations.virtual.delays import Delays
+from confide.simulations.virtual.delays import Delays, DelaysSource
 from confide.simulations.virtual.events import EventQueue
 from confide.simulations.virtual.rounds import VirtualRounds
-from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,16 @@ class Timeline:
         return replace(reach, clock=clock, collect_fn=rounds.collect, arrivals_fn=arrivals)
 
 
+def delays_of(config: Config, secret: bytes) -> DelaysSource:
+    """Return what the delays of a run are made of.
+
+    Args:
+        config: of the run.
+        secret: of the simulation.
+    """
+    return DelaysSource(config.simulation.delays, derive_key(secret, "delays"))
+
+
 def timeline_of(
     config: Config, plan: TrainingPlan, secret: bytes, checkpoint: Checkpoint | None
 ) -> Timeline | None:
@@ -71,12 +81,11 @@ def timeline_of(
             config.simulation.engine,
         )
     history = checkpoint.state.history if checkpoint else ()
-    keeps = build_algorithm(plan.objective).first_kept is not None
     return Timeline(
-        delays=Delays(config.simulation.delays, derive_key(secret, "delays")),
+        delays=delays_of(config, secret).open(),
         start=(history[-1].virtual_s or 0.0) if history else 0.0,
-        charges=plan.private or keeps,
+        charges=plan.private or keeps_state(plan),
     )
 
 
-__all__ = ["Timeline", "timeline_of"]
+__all__ = ["Timeline", "delays_of", "timeline_of"]

@@ -58,7 +58,7 @@ def _client(given: ClientRound, train: TrainFn) -> ClientResult:
     # Under privacy this may be called once, so everything else is made of what it returns
     update = train(given.params, add_correction)
     # x - y is minus the update.
-    scale = 1.0 / (given.steps * given.learning_rate)
+    scale = 1.0 / (given.steps_taken * given.learning_rate)
     change = {name: -c - scale * update[name] for name, c in server.items()}
     kept = {name: c + change[name] for name, c in own.items()}
     return ClientResult(update=update, extra=change, kept=kept)

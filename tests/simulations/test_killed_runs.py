@@ -104,6 +104,10 @@ def check_kills(run: Simulate, folder: Path, kind: str, engine: str, *, kills: i
         ("fedadam", "process"),
         ("scaffold", "inline"),
         ("scaffold", "process"),
+        ("fednova", "inline"),
+        ("fedexp", "process"),
+        ("qfedavg", "inline"),
+        ("moon", "process"),
     ],
 )
 def test_kills_at_a_few_instants_change_nothing(

@@ -13,6 +13,12 @@ from confide.config.composing.compose import compose
 from confide.config.fields import setting
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.strategies.aggregators import ROBUST
+from confide.config.strategies.drift import (
+    FedExPConfig,
+    FedNovaConfig,
+    MoonConfig,
+    QFedAvgConfig,
+)
 from confide.config.strategies.objectives import GradientAdamConfig
 from confide.config.strategies.strategy import (
     ALGORITHMS,
@@ -89,6 +95,10 @@ BUILT: dict[str, Strategy] = {
     "fedprox": by_hand(objective=FedProxConfig(proximal_mu=0.01)),
     "feddyn": by_hand(objective=FedDynConfig(alpha=0.1), aggregator=UNIFORM),
     "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
+    "fednova": by_hand(objective=FedNovaConfig()),
+    "fedexp": by_hand(objective=FedExPConfig(epsilon=1e-3)),
+    "qfedavg": by_hand(objective=QFedAvgConfig(q=1.0)),
+    "moon": by_hand(objective=MoonConfig(mu=1.0, temperature=0.5)),
     "fedbuff": by_hand(aggregator=UNIFORM, timing=FedBuff(concurrency=10, buffer_size=10)),
     "fedasync": by_hand(aggregator=UNIFORM, timing=FedAsync(concurrency=10, mixing=0.6)),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
@@ -102,6 +112,7 @@ NEEDS = {
     "strategy=gradient_sum": ["client=private_table"],
     "strategy=gradient_adam": ["client=gradients"],
     "strategy=private_newton": ["client=private_newton", "privacy=record"],
+    "strategy=moon": ["backbone=mlp", "client.optimizer.kind=sgd"],
 }
 PLAN = build_plan(
     backbone=LogisticConfig(row_norm=3.0),
@@ -145,10 +156,11 @@ def three_rounds(algorithm: FederatedAlgorithm, start: Tensors = START) -> tuple
 
 
 def test_every_yaml_is_built_by_hand_here() -> None:
-    # Boosting's model is trees, and robust rules have tests of their own.
+    # Boosting's model is trees, adapters have layers, and robust rules have tests of their own.
     robust = [name for name in ROBUST if name in YAMLS]
     assert len(robust) == len(ROBUST)
-    assert sorted([*BUILT, *robust, "boosting", "custom", "flower"]) == YAMLS
+    apart = ("boosting", "custom", "fedex_lora", "flora", "flower")
+    assert sorted([*BUILT, *robust, *apart]) == YAMLS
 
 
 @pytest.mark.parametrize("name", ROBUST)
@@ -267,6 +279,9 @@ def test_setting_of_another_kind_is_refused(overrides: list[str], message: str) 
         (["strategy=fedprox"], "FedProx"),
         (["strategy=fedadam"], "FedAdam"),
         (["strategy=scaffold"], "SCAFFOLD"),
+        (["strategy=fednova"], "FedNova"),
+        (["strategy=fednova", "strategy/server_optimizer=adam"], "FedAdam with normalised updates"),
+        (["strategy=qfedavg"], "q-FedAvg"),
         (["client=private_table"], "FedSGD"),
         (["strategy=fedadam", "strategy/objective=fedprox"], "FedAdam with a proximal term"),
         (

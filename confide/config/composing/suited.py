@@ -267,10 +267,17 @@ def _is_plain_sum(root: DictConfig) -> bool:
             "server_optimizer.kind": step.kind,
             "server_optimizer.learning_rate": step.learning_rate,
             "server_optimizer.momentum": step.momentum,
+            "server_optimizer.schedule.kind": step.schedule.kind,
+            "server_optimizer.schedule.warmup_rounds": step.schedule.warmup_rounds,
         }.items()
-    ) and (_of(root, "client.optimizer.momentum"), _of(root, "client.optimizer.weight_decay")) == (
-        0,
-        0,
+    ) and all(
+        _of(root, f"client.optimizer.{key}") == value
+        for key, value in {
+            "momentum": 0,
+            "weight_decay": 0,
+            "schedule.kind": "constant",
+            "schedule.warmup_rounds": 0,
+        }.items()
     )
 
 

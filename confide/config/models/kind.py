@@ -35,6 +35,7 @@ class BackboneKind:
         outcomes: kinds of outcome that it predicts; None for all.
         algorithm: the algorithm that trains it, and trains no other; None for every other one.
         forms: forms that it can be exported to.
+        has_features: whether a record is one vector before the last layer, which training changes.
         maker: dotted name of a function of the schema, which makes its files where they are not.
     """
 
@@ -48,6 +49,7 @@ class BackboneKind:
     outcomes: tuple[str, ...] | None = None
     algorithm: str | None = None
     forms: tuple[str, ...] = ("hf", "merged", "onnx", "int8")
+    has_features: bool = False
     maker: str | None = None
 
 

@@ -35,6 +35,7 @@ BACKBONES: dict[str, BackboneKind] = {
         tunings=TUNINGS.keys(),
         has_weights=True,
         choice="minilm or another transformer",
+        has_features=True,
     ),
     "language_model": BackboneKind(
         schema=LanguageModelConfig,
@@ -85,6 +86,7 @@ BACKBONES: dict[str, BackboneKind] = {
         tunings=("full",),
         has_weights=False,
         choice="mlp",
+        has_features=True,
     ),
     "unet": BackboneKind(
         schema=UNetConfig,
@@ -127,6 +129,7 @@ BACKBONES: dict[str, BackboneKind] = {
         choice="patches",
         tasks=("series",),
         forms=("onnx", "int8"),
+        has_features=True,
     ),
     "items": BackboneKind(
         schema=ItemsConfig,
@@ -151,6 +154,7 @@ BACKBONES: dict[str, BackboneKind] = {
         tunings=("head", "lora", "lora_ffa", "lora_alternating", "bias", "norm"),
         has_weights=True,
         choice="vision with a pretrained model of pictures",
+        has_features=True,
     ),
     "cnn": BackboneKind(
         schema=CnnConfig,
@@ -162,6 +166,7 @@ BACKBONES: dict[str, BackboneKind] = {
         tunings=("full",),
         has_weights=False,
         choice="cnn",
+        has_features=True,
     ),
     "ctc": BackboneKind(
         schema=CtcConfig,

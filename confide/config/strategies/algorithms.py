@@ -4,13 +4,23 @@ One line is one algorithm: its small config, the dotted path of what builds it, 
 torch is imported.
 """
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import dataclass, fields
+from typing import Any
 
+from confide.config.strategies.drift import (
+    FedExPConfig,
+    FedNovaConfig,
+    MoonConfig,
+    QFedAvgConfig,
+)
 from confide.config.strategies.objectives import (
     BoostingConfig,
     ClientMomentumConfig,
     FedDynConfig,
+    FedExLoraConfig,
     FedProxConfig,
+    FloraConfig,
     GradientAdamConfig,
     GradientSumConfig,
     NewtonConfig,
@@ -34,6 +44,15 @@ class PartKind:
     schema: type
     builder: str
     name: str = ""
+
+    def build(self, config: Any) -> Any:
+        """Call the builder with settings, an instance of ``schema``, each by its name."""
+        module, _, name = self.builder.rpartition(".")
+        builder = getattr(importlib.import_module(module), name)
+        settings = {item.name: getattr(config, item.name) for item in fields(config)}
+        del settings["kind"]  # the line was found by it
+        settings.pop("schedule", None)  # of any server optimizer, and so the strategy's
+        return builder(**settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +78,24 @@ class AlgorithmKind(PartKind):
         sends: what leaves an institution in a round, for a report.
         elementwise: whether its client part works number by number and trains once, so that it may
             be called for many institutions at once, whose tensors have one more, first dimension;
-            one that reads the number of steps keeps something too (``first_kept``).
+            one that reads the number of steps keeps something too (``first_kept``), or
+            ``reads_steps``.
+        reads_steps: whether what it sends follows from the number of local steps.
+        step_length: whether its server part says how long the step is, for any model, so that the
+            server optimizer has to be plain.
+        only_mean: whether it sends figures beside the update that a mean alone makes sense of, so
+            that no robust rule fits, which sees both as one vector.
+        compares: whether it compares what goes into the model's last layer.
         exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
+        tuning: the only kind of tuning that it is for; empty for any.
+        each_update: whether it averages something of each update beside it, as no rule but the
+            weighted mean does.
         any_version: whether it needs no more of a client than an update of the tensors that it was
             given, so that these may differ from client to client.
+        lossy: whether updates, and the tensors that it starts from, may be rounded on their way:
+            neither sums that have to be exact, nor an account that both sides keep, nor steps that
+            follow from the noise alone.
+        any_steps: whether clients may take fewer steps than planned, each its own number.
     """
 
     phrase: str = ""
@@ -82,6 +115,14 @@ class AlgorithmKind(PartKind):
     exact: bool = False
     elementwise: bool = False
     any_version: bool = False
+    lossy: bool = False
+    any_steps: bool = False
+    reads_steps: bool = False
+    step_length: bool = False
+    only_mean: bool = False
+    compares: bool = False
+    tuning: str = ""
+    each_update: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -91,6 +132,8 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         name="FedAvg",
         elementwise=True,
         any_version=True,
+        lossy=True,
+        any_steps=True,
     ),
     "fedprox": AlgorithmKind(
         schema=FedProxConfig,
@@ -100,6 +143,8 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         sentence="A proximal term held each institution near the global model.",
         elementwise=True,
         any_version=True,
+        lossy=True,
+        any_steps=True,
     ),
     "feddyn": AlgorithmKind(
         schema=FedDynConfig,
@@ -111,6 +156,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its part of the server's correction",
         elementwise=True,
+        any_steps=True,
     ),
     "client_momentum": AlgorithmKind(
         schema=ClientMomentumConfig,
@@ -119,6 +165,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         phrase="momentum at the institutions",
         sentence="Each institution sent a running mean of its updates.",
         elementwise=True,
+        lossy=True,
     ),
     "scaffold": AlgorithmKind(
         schema=ScaffoldConfig,
@@ -130,6 +177,87 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         weighting="uniform",
         remains="its last part of the server's control variate",
         elementwise=True,
+        any_steps=True,
+    ),
+    "fednova": AlgorithmKind(
+        schema=FedNovaConfig,
+        builder="confide.strategies.algorithms.drift.fednova.fednova",
+        name="FedNova",
+        phrase="normalised updates",
+        sentence="Each institution's update was divided by the local steps that were in it, and"
+        " their mean multiplied by the mean number of steps.",
+        sends="updates of trainable tensors and the number of local steps",
+        choice="strategy=fednova",
+        elementwise=True,
+        any_steps=True,
+        reads_steps=True,
+        only_mean=True,
+    ),
+    "fedexp": AlgorithmKind(
+        schema=FedExPConfig,
+        builder="confide.strategies.algorithms.drift.fedexp.fedexp",
+        name="FedExP",
+        phrase="extrapolated steps",
+        sentence="The coordinator's step was the longer the more the institutions' updates pointed"
+        " in different directions.",
+        sends="updates of trainable tensors and their squared norms",
+        choice="strategy=fedexp",
+        elementwise=True,
+        step_length=True,
+        only_mean=True,
+    ),
+    "qfedavg": AlgorithmKind(
+        schema=QFedAvgConfig,
+        builder="confide.strategies.algorithms.drift.qfedavg.qfedavg",
+        name="q-FedAvg",
+        phrase="weights by loss",
+        sentence="An institution counted the more, the larger its loss by the global model was.",
+        reads_records=True,
+        sends="updates of trainable tensors, weighted by the loss of its training records,",
+        choice="strategy=qfedavg",
+        under_privacy="strategy=fedavg",
+        step_length=True,
+        only_mean=True,
+    ),
+    "moon": AlgorithmKind(
+        schema=MoonConfig,
+        builder="confide.strategies.algorithms.drift.moon.moon",
+        name="MOON",
+        phrase="a contrastive loss",
+        sentence="A contrastive loss held each institution's representations near the global"
+        " model's and away from those of its own last model.",
+        reads_records=True,
+        choice="strategy=moon",
+        under_privacy="strategy=fedprox",
+        compares=True,
+    ),
+    "fedex_lora": AlgorithmKind(
+        schema=FedExLoraConfig,
+        builder="confide.strategies.algorithms.exact_lora.fedex_lora",
+        name="FedEx-LoRA",
+        phrase="adapters whose products are averaged",
+        sentence="Adapters were averaged, and what their mean leaves out of the mean of their"
+        " products was added to the weights that they belong to.",
+        tuning="lora_exact",
+        each_update=True,
+        own_step=True,
+        any_model=True,
+        own_recipe=True,
+        choice="strategy=fedex_lora",
+    ),
+    "flora": AlgorithmKind(
+        schema=FloraConfig,
+        builder="confide.strategies.algorithms.exact_lora.flora",
+        name="FLoRA",
+        phrase="adapters that are multiplied out",
+        sentence="After each round the mean of the adapters' products was added to the weights that"
+        " they belong to, and adapters started anew.",
+        tuning="lora_exact",
+        each_update=True,
+        own_step=True,
+        any_model=True,
+        own_recipe=True,
+        choice="strategy=flora",
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,
@@ -162,6 +290,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         own_recipe=True,
         choice="client=gradients",
         elementwise=True,
+        lossy=True,
     ),
     "newton": AlgorithmKind(
         schema=NewtonConfig,

@@ -176,6 +176,9 @@ def _one_step_problems(
         "optimizer.momentum": (optimizer.momentum, 0.0),
         "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
     }
+    found |= {
+        f"optimizer.{name}": pair for name, pair in optimizer.schedule.beside_constant.items()
+    }
     wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
     if wrong:
         said = ", ".join(f"{name}={value}" for name, (value, _) in wrong.items())
@@ -243,12 +246,28 @@ class BoostingConfig(ObjectiveConfig):
             )
 
 
+@dataclass
+class FedExLoraConfig(ObjectiveConfig):
+    """FedEx-LoRA: what the mean of adapters leaves out is added to the weights they belong to."""
+
+    kind: str = part_name("fedex_lora", "objective")
+
+
+@dataclass
+class FloraConfig(ObjectiveConfig):
+    """FLoRA: adapters are multiplied out into the weights, and start anew in every round."""
+
+    kind: str = part_name("flora", "objective")
+
+
 __all__ = [
     "CHOSEN_BY_GROUP",
     "BoostingConfig",
     "ClientMomentumConfig",
     "FedDynConfig",
+    "FedExLoraConfig",
     "FedProxConfig",
+    "FloraConfig",
     "GradientSumConfig",
     "NewtonConfig",
     "ObjectiveConfig",

@@ -21,6 +21,7 @@ from confide.config.strategies.aggregators import (
     WeightedMeanConfig,
 )
 from confide.config.strategies.algorithms import ALGORITHMS, AlgorithmKind, PartKind
+from confide.config.strategies.codecs import CODECS, CodecConfig, sparse_problem
 from confide.config.strategies.objectives import (
     CHOSEN_BY_GROUP,
     BoostingConfig,
@@ -33,6 +34,7 @@ from confide.config.strategies.objectives import (
     ScaffoldConfig,
     part_name,
 )
+from confide.config.strategies.schedules import ScheduleConfig
 from confide.config.strategies.timings import (
     BufferedTimingConfig,
     FedAsyncTimingConfig,
@@ -59,7 +61,7 @@ class UniformSelectionConfig(SelectionConfig):
     over_selection: float = setting(
         1.0,
         "Factor by which more clients than clients_per_round are asked; the round is closed once"
-        " clients_per_round of them were accepted. Needs simulation.delays.",
+        " clients_per_round of them were accepted. A simulation needs delays.",
         ge=1,
         le=100,
     )
@@ -78,6 +80,7 @@ class ServerOptimizerConfig:
     """A server optimizer."""
 
     kind: str = setting("???", CHOSEN_BY_GROUP.format(group="server_optimizer"))
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass
@@ -160,6 +163,8 @@ PARTS: dict[str, Mapping[str, PartKind]] = {
     "aggregator": AGGREGATORS,
     "server_optimizer": SERVER_OPTIMIZERS,
     "timing": TIMINGS,
+    "upload": CODECS,
+    "download": CODECS,
 }
 """Field of a composed strategy -> the table of its kinds."""
 
@@ -182,10 +187,15 @@ class ComposedStrategyConfig(StrategyConfig):
     server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     timing: TimingConfig = field(default_factory=TimingConfig)
+    upload: CodecConfig = field(default_factory=CodecConfig)
+    download: CodecConfig = field(default_factory=CodecConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from self._timing_problems()
+        sparse = sparse_problem(self.aggregator, self.upload)
+        if sparse is not None:
+            yield sparse
         # The server's part of an algorithm sums over clients as its paper does; another weighting
         # would make it another algorithm. A custom rule is its author's to judge.
         algorithm, aggregator = ALGORITHMS.get(self.objective.kind), self.aggregator
@@ -205,7 +215,23 @@ class ComposedStrategyConfig(StrategyConfig):
                 f" aggregator.kind={aggregator.kind} is none; set strategy/mixing=none, or choose a"
                 " rule such as strategy/aggregator=trimmed_mean."
             )
-        if algorithm is not None and algorithm.own_step:
+        if algorithm is not None and algorithm.only_mean and isinstance(aggregator, RobustConfig):
+            yield (
+                f"aggregator.kind={aggregator.kind}: a robust rule sees an update and the figures"
+                f" that objective.kind={self.objective.kind} sends beside it as one vector; set"
+                " strategy/aggregator=weighted_mean, or strategy/objective=plain."
+            )
+        if (
+            algorithm is not None
+            and algorithm.each_update
+            and aggregator.kind != WeightedMeanConfig().kind
+        ):
+            yield (
+                f"aggregator.kind={aggregator.kind}: objective.kind={self.objective.kind} averages"
+                " products of each institution's adapters, by the weights of a mean; set"
+                " strategy/aggregator=weighted_mean, or another strategy."
+            )
+        if algorithm is not None and (algorithm.own_step or algorithm.step_length):
             yield from self._step_problems()
         if algorithm is not None and algorithm.exact:
             yield from self._exact_problems()
@@ -254,13 +280,15 @@ class ComposedStrategyConfig(StrategyConfig):
     def _step_problems(self) -> Iterator[str]:
         """Yield what the coordinator's optimizer would change of an algorithm's own steps."""
         optimizer, plain = self.server_optimizer, SgdConfig()
-        names = ("learning_rate", "momentum") if isinstance(optimizer, SgdConfig) else ("kind",)
-        wrong = [name for name in names if getattr(optimizer, name) != getattr(plain, name)]
+        names = ["learning_rate", "momentum"] if isinstance(optimizer, SgdConfig) else ["kind"]
+        found = {name: (getattr(optimizer, name), getattr(plain, name)) for name in names}
+        found |= optimizer.schedule.beside_constant
+        wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
         if wrong:
             said = ", ".join(
-                f"server_optimizer.{name}={getattr(optimizer, name)}" for name in wrong
+                f"server_optimizer.{name}={value}" for name, (value, _) in wrong.items()
             )
-            rights = ", ".join(f"{name}={getattr(plain, name)}" for name in wrong)
+            rights = ", ".join(f"{name}={right}" for name, (_, right) in wrong.items())
             kind = self.objective.kind
             own = " (its momentum is objective.momentum)" * hasattr(self.objective, "momentum")
             yield (
@@ -301,6 +329,13 @@ def timing_of(strategy: StrategyConfig) -> TimingConfig:
     return strategy.timing if isinstance(strategy, ComposedStrategyConfig) else TimingConfig()
 
 
+def codecs_of(strategy: StrategyConfig) -> tuple[CodecConfig, CodecConfig]:
+    """Return how updates, and global tensors, travel; as they are unless composed here."""
+    if isinstance(strategy, ComposedStrategyConfig):
+        return strategy.upload, strategy.download
+    return CodecConfig(), CodecConfig()
+
+
 def objective_of(strategy: StrategyConfig) -> ObjectiveConfig:
     """Return what a strategy's clients do; one of Flower's own has plain clients."""
     if isinstance(strategy, ComposedStrategyConfig | CustomStrategyConfig):
@@ -311,6 +346,7 @@ def objective_of(strategy: StrategyConfig) -> ObjectiveConfig:
 __all__ = [
     "AGGREGATORS",
     "ALGORITHMS",
+    "CODECS",
     "PARTS",
     "SELECTIONS",
     "SERVER_OPTIMIZERS",
@@ -321,6 +357,7 @@ __all__ = [
     "AlgorithmKind",
     "BoostingConfig",
     "BufferedTimingConfig",
+    "CodecConfig",
     "ComposedStrategyConfig",
     "CustomAggregatorConfig",
     "CustomStrategyConfig",
@@ -343,6 +380,7 @@ __all__ = [
     "UniformSelectionConfig",
     "WeightedMeanConfig",
     "YogiConfig",
+    "codecs_of",
     "objective_of",
     "timing_of",
 ]

@@ -27,6 +27,12 @@ def objective_problems(
     """
     yield from objective.client_problems(client)
     algorithm = ALGORITHMS[objective.kind]
+    if client.steps_within_s is not None and not algorithm.any_steps:
+        fits = " or ".join(name for name, kind in ALGORITHMS.items() if kind.any_steps)
+        yield (
+            f"client.steps_within_s={client.steps_within_s:g}: objective.kind={objective.kind}"
+            f" takes all its steps; leave it out, or set strategy/objective={fits}."
+        )
     if algorithm.needs_gram and not private:
         yield (
             f"objective.kind={objective.kind} weighs noise against curvature; without privacy"
@@ -55,12 +61,19 @@ def record_problems(
             " backbone computes once a picture, before any view of it; set task.views=1, or"
             " tuning=lora."
         )
+    yield from tuning.problems()
     kind, algorithm = TUNINGS.get(tuning.kind), ALGORITHMS.get(objective.kind)
-    if kind is not None and kind.turns and algorithm is not None and algorithm.remains:
+    is_part = kind is not None and bool(kind.turns or getattr(tuning, "ranks", None))
+    if is_part and algorithm is not None and algorithm.remains:
         yield (
             f"objective.kind={objective.kind} keeps something of each round for all trained"
             f" tensors, and tuning={tuning.kind} trains a part of them in each; choose"
-            " strategy=fedavg or fedprox, or tuning=lora."
+            " strategy=fedavg or fedprox, or tuning=lora without tuning.ranks."
+        )
+    if algorithm is not None and algorithm.tuning not in ("", tuning.kind):
+        yield (
+            f"objective.kind={objective.kind} is defined for tuning={algorithm.tuning}, and"
+            f" tuning.kind={tuning.kind}; set tuning={algorithm.tuning}, or strategy=fedavg."
         )
     if task.self_training is None:
         return
@@ -74,6 +87,37 @@ def record_problems(
         yield (
             f"{key}: records of task.kind={task.kind} are made of a source's rows, labels and all;"
             " leave it out."
+        )
+
+
+def feature_problems(
+    task: TaskConfig, backbone: BackboneConfig, tuning: TuningConfig, objective: ObjectiveConfig
+) -> Iterator[str]:
+    """Yield why an algorithm that compares representations finds none that training changes."""
+    kind, algorithm = BACKBONES.get(backbone.kind), ALGORITHMS.get(objective.kind)
+    if kind is None or algorithm is None or not algorithm.compares:  # reported as out of range
+        return
+    wrong = None
+    if not kind.has_features:
+        wrong = f"backbone.kind={backbone.kind} has none"
+    elif tuning.kind == "head":
+        wrong = "tuning.kind=head leaves it as it is"
+    elif task.kind == "token_classification":
+        wrong = f"task.kind={task.kind} has one for each token"
+    if wrong is not None:
+        yield (
+            f"objective.kind={objective.kind} compares what goes into the last layer, one vector a"
+            f" record, and {wrong}; choose strategy=fedprox, or a model such as backbone=mlp."
+        )
+
+
+def tuning_problems(tuning: TuningConfig, objective: ObjectiveConfig) -> Iterator[str]:
+    """Yield why a kind of tuning is nothing without an algorithm, which a run does not name."""
+    own = [name for name, kind in ALGORITHMS.items() if kind.tuning == tuning.kind]
+    if own and objective.kind not in own:
+        yield (
+            f"tuning={tuning.kind} sends what objective.kind={objective.kind} never changes; set"
+            f" strategy={' or '.join(own)}, or tuning=lora."
         )
 
 
@@ -111,4 +155,10 @@ def model_problems(
         )
 
 
-__all__ = ["model_problems", "objective_problems", "record_problems"]
+__all__ = [
+    "feature_problems",
+    "model_problems",
+    "objective_problems",
+    "record_problems",
+    "tuning_problems",
+]

@@ -1,5 +1,7 @@
 """Settings of low-rank adapters."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from confide.config.fields import setting
@@ -26,11 +28,31 @@ class LoraConfig(TuningConfig):
         "Whether the adapter counts alpha / sqrt(rank), so that steps do not shrink as ranks grow"
         " (Kalajdzievski 2023, arXiv 2312.03732).",
     )
+    ranks: dict[str, int] = setting(
+        dict,
+        "Ranks of institutions that train fewer than rank, by their names: the first rows of A and"
+        " columns of B; all others train all.",
+    )
 
     def __post_init__(self) -> None:
         # What plans have always said means the family's own names, of which these are BERT's
         if self.target_modules == OF_BERT:
             self.target_modules = None
+
+    def problems(self) -> Iterator[str]:
+        """Yield ranks that an institution cannot have."""
+        for name, rank in self.ranks.items():
+            if not 1 <= rank <= self.rank:
+                yield f"tuning.ranks.{name}={rank}: expected 1 to tuning.rank={self.rank}."
+
+    def rank_of(self, institution: str) -> int:
+        """Return how many directions an institution trains."""
+        return self.ranks.get(institution, self.rank)
+
+    @property
+    def scale(self) -> float:
+        """What the product of an adapter's halves counts, > 0."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 @dataclass
@@ -69,4 +91,17 @@ class AlternatingLoraConfig(LoraConfig):
     )
 
 
-__all__ = ["OF_BERT", "AlternatingLoraConfig", "FfaLoraConfig", "LoraConfig"]
+@dataclass
+class ExactLoraConfig(LoraConfig):
+    """Low-rank adapters, the weights that they belong to, and the head.
+
+    What the mean of adapters leaves out is added to those weights by the coordinator: strategies
+    fedex_lora and flora. They are trained by nobody, and travel to institutions alone.
+    """
+
+    kind: str = setting(
+        "lora_exact", "Chosen by its group: tuning=lora_exact.", choices=("lora_exact",)
+    )
+
+
+__all__ = ["OF_BERT", "AlternatingLoraConfig", "ExactLoraConfig", "FfaLoraConfig", "LoraConfig"]

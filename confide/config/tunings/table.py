@@ -11,6 +11,7 @@ from confide.config.tunings.bottleneck import BottleneckConfig
 from confide.config.tunings.lora import (
     OF_BERT,
     AlternatingLoraConfig,
+    ExactLoraConfig,
     FfaLoraConfig,
     LoraConfig,
 )
@@ -92,6 +93,18 @@ TUNINGS: dict[str, TuningKind] = {
         # B first: it starts at zero, so that A has no gradient before
         turns=(".lora_A.", ".lora_B."),
     ),
+    "lora_exact": TuningKind(
+        schema=ExactLoraConfig,
+        tune="confide.models.tuning.lora.add_exact_lora",
+        described=(
+            "rank-{tuning.rank} adapters, averaged exactly by the weights that they belong to, and"
+            " a head on the backbone {backbone}"
+        ),
+        learning_rates=(0.1, 0.5),
+        forms=("merged", "onnx", "int8"),  # the backbone's own weights are no longer what it adapts
+        # In every round: local steps never change them
+        turns=(".base_layer.weight",),
+    ),
     "bottleneck": TuningKind(
         schema=BottleneckConfig,
         tune="confide.models.tuning.bottleneck.add_bottlenecks",
@@ -159,9 +172,11 @@ def written_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a tuning as plans have always written them."""
     if values["kind"] in _FIRST_KINDS:
         return {**values, **_OF_LORA}
+    # A setting that is younger than plans with adapters: where it says nothing, it is not there
+    written = {key: value for key, value in values.items() if key != "ranks" or value}
     if values["kind"] != "lora":
-        return dict(values)
-    written = {**values, "target_modules": values["target_modules"] or OF_BERT}
+        return written
+    written["target_modules"] = values["target_modules"] or OF_BERT
     if not values["rank_stabilised"]:
         del written["rank_stabilised"]
     return written

@@ -1,5 +1,6 @@
 """Which tensors of a model are trained: what every kind of tuning says."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +21,10 @@ class TuningConfig:
         "Chosen by its group, such as tuning=lora.",
         choices=("full", "head", "bias", "norm"),
     )
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        return iter(())
 
     def seeded(self, seed: int) -> "TuningConfig":
         """Return it with the seed of frozen tensors that start at random.

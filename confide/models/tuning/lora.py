@@ -8,13 +8,16 @@ LoRA", 2023, arXiv 2312.03732).
 With A frozen (FFA-LoRA: Sun et al., "Improving LoRA in Privacy-preserving Federated Learning", ICLR
 2024, arXiv 2403.12313) the mean of institutions' B is the mean of their B A, half as much travels,
 and noise enters once and not as a product of two.
+
+With both trained, mean(B) mean(A) is another matrix than mean(B A). What it leaves out can be added
+to W, which then has to travel: :mod:`confide.strategies.algorithms.exact_lora`.
 """
 
 import warnings
 
 from torch import nn
 
-from confide.config.tunings.lora import FfaLoraConfig, LoraConfig
+from confide.config.tunings.lora import ExactLoraConfig, FfaLoraConfig, LoraConfig
 from confide.errors import ModelError
 from confide.models.tuning.frozen import freeze_at_random
 from confide.models.tuning.places import QUERY_AND_VALUE, endings_of
@@ -65,4 +68,23 @@ def add_ffa_lora(encoder: nn.Module, tuning: FfaLoraConfig) -> nn.Module:
     return adapted
 
 
-__all__ = ["add_ffa_lora", "add_lora"]
+def add_exact_lora(encoder: nn.Module, tuning: ExactLoraConfig) -> nn.Module:
+    """Add adapters whose weights travel too, so that a coordinator can add to them.
+
+    Raises:
+        ModelError: if no module matches ``tuning.target_modules``, or one is no linear layer.
+    """
+    adapted = add_lora(encoder, tuning)
+    for name, module in adapted.named_modules():
+        if not name.endswith(".base_layer"):
+            continue
+        if not isinstance(module, nn.Linear):  # GPT-2's matrices are transposed
+            raise ModelError(
+                f"tuning=lora_exact adds to the weights of linear layers, and {name} is"
+                f" {type(module).__name__}; choose tuning=lora_ffa, whose mean is exact too."
+            )
+        module.weight.requires_grad_(True)
+    return adapted
+
+
+__all__ = ["add_exact_lora", "add_ffa_lora", "add_lora"]

@@ -35,6 +35,7 @@ from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.privacy import PrivacyConfig
+from confide.config.strategies.drift import FedExPConfig, FedNovaConfig
 from confide.config.strategies.objectives import FedDynConfig, FedProxConfig, ScaffoldConfig
 from confide.errors import PrivacyError, RowsDifferError
 from confide.models.networks import trainable_tensors
@@ -146,6 +147,11 @@ def assert_equal(one: ClientResult, other: ClientResult) -> None:
         pytest.param(UNEQUAL, {"objective": FedProxConfig(proximal_mu=1.0)}, id="fedprox"),
         pytest.param(UNEQUAL, {"objective": FedDynConfig(alpha=0.3)}, id="feddyn"),
         pytest.param(UNEQUAL, {"objective": ScaffoldConfig()}, id="scaffold"),
+        pytest.param(UNEQUAL, {"objective": FedNovaConfig()}, id="fednova"),
+        pytest.param(UNEQUAL, {"objective": FedExPConfig()}, id="fedexp"),
+        pytest.param(
+            (40, 81), {"privacy": PRIVATE, "objective": FedExPConfig()}, id="private, fedexp"
+        ),
         pytest.param((40, 40), {"privacy": PRIVATE}, id="private"),
         pytest.param((40, 81), {"privacy": PRIVATE}, id="private, unequal"),
         pytest.param(

@@ -15,7 +15,8 @@ from builders import POLICY, build_plan, workload_of
 from safetensors.torch import load_file
 
 from confide.client.batched import cohort
-from confide.client.batched.cohort import CohortProgram, CohortResult
+from confide.client.batched.cohort import CohortProgram
+from confide.client.batched.result import CohortResult
 from confide.client.batched.stack import stack_of
 from confide.client.training_round import RoundWork
 from confide.errors import RunFailedError

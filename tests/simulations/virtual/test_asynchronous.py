@@ -9,7 +9,7 @@ import pytest
 from fake_institutions import Fake, Listener, drifters, end, essence, halfway_to
 from virtual_runs import at_once, strategy, taking, virtual_run
 
-from confide.errors import ConfigError, RunFailedError
+from confide.errors import RunFailedError
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import sha256
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
@@ -136,12 +136,6 @@ def test_a_first_step_that_cannot_be_filled_ends_the_run(tmp_path: Path) -> None
     timing = FedBuff(concurrency=2, buffer_size=7)
     with pytest.raises(RunFailedError, match="round 1: 6 institutions answered"):
         virtual_run(a_and_b(), strategy(timing), taking(tmp_path, TIMES), most=3, num_rounds=9)
-
-
-def test_without_arrivals_an_asynchronous_strategy_is_refused() -> None:
-    timing = FedBuff(concurrency=2, buffer_size=2)
-    with pytest.raises(ConfigError, match=r"simulated alone; choose strategy=fedavg"):
-        virtual_run(a_and_b(), strategy(timing), None, num_rounds=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Algorithms for institutions whose records are unlike, or whose work is unequal."""
