@@ -44,7 +44,7 @@ from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
 from confide.strategies.algorithms.fedavg import fedavg
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 from confide.tasks.tabular import FEATURES, Tabular
 from confide.tasks.task import LABELS, Examples
 

@@ -31,7 +31,7 @@ from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
 from confide.strategies.algorithms.fedavg import fedavg
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 
 _WARM_UP = 1
 CROWD = replace(CNN, num_clients=1000, num_examples=2, batch_size=2)

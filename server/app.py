@@ -16,7 +16,7 @@ from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
 from confide.server.rounds import loop
 from confide.server.rounds.asynchronous.buffers import buffered, run_buffers
 from confide.server.rounds.collect import Intake, collect_updates
-from confide.server.rounds.enrolled import Enrolled
+from confide.server.rounds.enrolled import Enrolled, select, varies
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
@@ -113,7 +113,7 @@ class RoundStrategy(Strategy):
             enrolled, state = loop.begin(self._job, grid, _decoded(arrays))
         else:
             enrolled, state = self._driven.enrolled, self._driven.state
-        drawn = loop.select(enrolled, server_round)
+        drawn = select(enrolled, replace(state, server_round=server_round - 1))
         declined = enrolled.admit(drawn)
         cohort = [name for name in drawn if name not in declined]
         self._driven = _Driven(enrolled=enrolled, state=state, cohort=cohort)
@@ -145,8 +145,13 @@ class RoundStrategy(Strategy):
             max_value=settings.max_update_value,
             timeout_s=settings.round_timeout_s,
         )
-        sent = loop.Sent(asked=driven.cohort, started=perf_counter(), num_bytes=0)
-        state = loop.finish_round(enrolled, driven.state, under_way, collect_updates(intake), sent)
+        started = perf_counter()
+        sent = loop.Sent(asked=driven.cohort, started=started, num_bytes=0)
+        if not driven.cohort and varies(self._job):
+            state = loop.without_clients(enrolled, driven.state, started)
+        else:
+            tally = collect_updates(intake)
+            state = loop.finish_round(enrolled, driven.state, under_way, tally, sent)
         loop.commit(enrolled, state)
         self._driven = replace(driven, state=state)
         return encode(state.params), None

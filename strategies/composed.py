@@ -26,6 +26,8 @@ from confide.strategies.strategy import (
     Aggregator,
     Bounds,
     ClientUpdate,
+    Dividing,
+    Drawing,
     Judging,
     Keeping,
     Round,
@@ -34,6 +36,7 @@ from confide.strategies.strategy import (
     Selection,
     ServerOptimizer,
     SumRule,
+    Surroundings,
 )
 from confide.strategies.timings.rounds import Rounds
 from confide.strategies.timings.timing import Timing
@@ -99,6 +102,24 @@ class Strategy:
         """Choose this round's clients."""
         return self.selection(clients, secret=secret, server_round=server_round)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a round begins once ``server.min_clients`` are there."""
+        return isinstance(self.selection, Drawing) and self.selection.waits
+
+    @property
+    def varies(self) -> bool:
+        """Whether chance decides how many are drawn, so that it may be nobody."""
+        return isinstance(self.selection, Drawing) and self.selection.varies
+
+    def draw(
+        self, clients: Sequence[str], seen: Surroundings, *, secret: bytes, server_round: int
+    ) -> list[str]:
+        """Choose this round's clients by all that the selection looks at."""
+        if isinstance(self.selection, Drawing):
+            return self.selection.draw(clients, seen, secret=secret, server_round=server_round)
+        return self.select(clients, secret=secret, server_round=server_round)
+
     def request(self, params: Tensors, state: Tensors) -> Tensors:
         """Return the global tensors, with what the algorithm sends beside them."""
         _, own = split_prefix(_ALGORITHM, state)
@@ -163,6 +184,11 @@ class _ComposedRound:
         others, own = split_prefix(_ALGORITHM, start.state)
         optimizer_state, _ = split_prefix(_AGGREGATOR, others)
         update, extra = split_extra(self.accumulator.mean())
+        selection = self.strategy.selection
+        if isinstance(selection, Dividing):
+            update = _times(
+                update, selection.factor(len(participation.accepted), participation.num_clients)
+            )
 
         # The algorithm decides when, and by which update; the optimizer keeps its own state
         def step(update: Tensors) -> ServerResult:
@@ -194,6 +220,11 @@ class _ComposedRound:
         if rate == 1.0:  # the step itself, to the last bit
             return params
         return {name: value + rate * (params[name] - value) for name, value in start.params.items()}
+
+
+def _times(update: Tensors, factor: float) -> Tensors:
+    # By 1 nothing is multiplied: everybody's mean stays what it is to the last bit
+    return update if factor == 1.0 else {name: value * factor for name, value in update.items()}
 
 
 __all__ = ["Strategy"]

@@ -4,7 +4,7 @@ Sign convention everywhere: an *update* is local minus global, so that FedAvg ad
 to the global tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -106,6 +106,49 @@ class Selection(Protocol):
 
     def __call__(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose from ``clients``; the same for the same secret and round, whatever their order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a selection may look at beside names.
+
+    Attributes:
+        is_there_fn: tells whether a client is there now.
+        asked_fn: number of rounds, >= 0 -> names of those who were asked in the last so many.
+    """
+
+    is_there_fn: Callable[[str], bool]
+    asked_fn: Callable[[int], Collection[str]] = lambda rounds: ()
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A selection, or a strategy with one, that looks at more than names."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a round begins once ``server.min_clients`` clients are there."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether chance decides how many are drawn, so that it may be nobody.
+
+        A round with nobody leaves the model as it is, and one with fewer than
+        ``server.min_clients`` is done with these.
+        """
+
+    def draw(
+        self, clients: Sequence[str], seen: Surroundings, *, secret: bytes, server_round: int
+    ) -> list[str]:
+        """Choose from ``clients``; the same for the same secret, round and surroundings."""
+
+
+@runtime_checkable
+class Dividing(Protocol):
+    """A selection that says by how many a round's sum is divided."""
+
+    def factor(self, accepted: int, num_clients: int) -> float:
+        """Return what the mean of ``accepted`` updates is multiplied by, > 0."""
 
 
 class ServerOptimizer(Protocol):
@@ -248,6 +291,8 @@ __all__ = [
     "Bounds",
     "ClientUpdate",
     "Closing",
+    "Dividing",
+    "Drawing",
     "FederatedAlgorithm",
     "Finishing",
     "Judging",
@@ -258,4 +303,5 @@ __all__ = [
     "Selection",
     "ServerOptimizer",
     "SumRule",
+    "Surroundings",
 ]

@@ -31,7 +31,7 @@ from confide.server.rounds.state import RoundRecord, RunState
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.flower_adapter import FlowerStrategy
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 from confide.strategies.strategy import FederatedAlgorithm
 
 SECRET = bytes(32)

@@ -19,8 +19,9 @@ from confide.simulations.virtual.delays import Delays
 from confide.simulations.virtual.timeline import Timeline
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.composed import Strategy
-from confide.strategies.selection import SelectAll, SelectUniform
+from confide.strategies.selections.uniform import SelectAll
 from confide.strategies.server_optimizers import Sgd
+from confide.strategies.strategy import Selection
 from confide.strategies.timings.rounds import Rounds
 from confide.strategies.timings.timing import Timing
 
@@ -43,7 +44,7 @@ def at_once() -> Delays:
 
 def strategy(
     timing: Timing | None = None,
-    selection: SelectAll | SelectUniform | None = None,
+    selection: Selection | None = None,
     weighting: str = "uniform",
 ) -> Strategy:
     return Strategy(

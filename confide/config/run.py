@@ -23,11 +23,15 @@ from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
+from confide.config.strategies.selections import (
+    CountedSelectionConfig,
+    SelectionConfig,
+    UniformSelectionConfig,
+)
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     ComposedStrategyConfig,
     StrategyConfig,
-    UniformSelectionConfig,
     codecs_of,
     objective_of,
     timing_of,
@@ -297,17 +301,9 @@ class Config:
             yield f"server.min_clients={least} exceeds {there}; lower it or add institutions."
         # One of Flower's own strategies selects by itself.
         selection = getattr(self.strategy, "selection", None)
-        if isinstance(selection, UniformSelectionConfig):
-            chosen = selection.clients_per_round
-            key = f"strategy.selection.clients_per_round={chosen}"
-            if chosen > clients:
-                yield f"{key} exceeds {there}; lower it or add institutions."
-            elif selection.asked > clients:
-                yield (
-                    f"{key}, over_selection={selection.over_selection:g} ask {selection.asked},"
-                    f" which exceeds {there}; lower one of them or add institutions."
-                )
-            there, clients = key, min(chosen, clients)
+        if isinstance(selection, SelectionConfig):
+            yield from selection.client_problems(clients, there)
+            clients, there = selection.fewest(clients, there, least)
         timing = timing_of(self.strategy)
         if isinstance(timing, BufferedTimingConfig):
             yield from timing.client_problems(clients, there, rounds=self.server.num_rounds)
@@ -320,11 +316,8 @@ class Config:
         if self.data.expected_clients is not None:
             yield from self.client_problems(self.data.expected_clients)
         selection = getattr(self.strategy, "selection", None)
-        if isinstance(selection, UniformSelectionConfig) and selection.clients_per_round < least:
-            yield (
-                f"strategy.selection.clients_per_round={selection.clients_per_round} is below"
-                f" server.min_clients={least}; lower the latter."
-            )
+        if isinstance(selection, CountedSelectionConfig) and selection.clients_per_round < least:
+            yield f"{selection.key} is below server.min_clients={least}; lower the latter."
         over = selection.over_selection if isinstance(selection, UniformSelectionConfig) else 1
         # Institutions of a deployment are as fast as they are
         is_timeless = self.simulation.delays.kind == "none" and self.server.kit is None

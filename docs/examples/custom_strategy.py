@@ -6,7 +6,7 @@ confide simulate experiment=heart_disease strategy=custom strategy._target_=cust
 from confide.protocol.tensors import Tensors
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.composed import Strategy
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 
 
 class SignSteps:

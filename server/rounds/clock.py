@@ -1,10 +1,12 @@
-"""The clock of a run's rounds: the real one, or a simulation's.
+"""The clock of a run's rounds, the real one or a simulation's, and who is there by it.
 
 What decides a result, a deadline say, asks the clock of the run's reach. What people are shown of
 the time that something took is real time.
 """
 
+import itertools
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,4 +42,21 @@ class RealClock:
 
 REAL = RealClock()
 
-__all__ = ["REAL", "Clock", "RealClock"]
+
+class Presence(Protocol):
+    """Tells who is there."""
+
+    def is_there(self, client: str) -> bool:
+        """Tell whether a client is there now."""
+
+    def wait(self, clients: Sequence[str], least: int) -> None:
+        """Let time pass until ``least`` of ``clients`` are there, or it has been long enough."""
+
+
+def enough(presence: Presence, clients: Iterable[str], least: int) -> bool:
+    """Tell whether ``least`` of ``clients`` are there; of many the first ones mostly suffice."""
+    found = itertools.islice(filter(presence.is_there, clients), least)
+    return sum(1 for _ in found) >= least
+
+
+__all__ = ["REAL", "Clock", "Presence", "RealClock", "enough"]

@@ -1,6 +1,7 @@
-"""A job together with those who take part in it, and how they are asked."""
+"""A job together with those who take part in it: who is chosen, and how they are asked."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord
@@ -10,10 +11,47 @@ from confide.privacy.randomness import derive_key
 from confide.protocol.codecs.travel import Travel, travel_of
 from confide.protocol.messages import Request
 from confide.protocol.tensors import Shapes, Tensors
-from confide.server.rounds.enrolment import join
-from confide.server.rounds.exchange import exchange
+from confide.server.rounds.clock import Clock, Presence, enough
+from confide.server.rounds.enrolment import join, too_few
+from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, exchange
 from confide.server.rounds.job import Job
 from confide.server.rounds.participants import Answer, Clients, Question
+from confide.server.rounds.state import RunState
+from confide.strategies.strategy import Drawing, Surroundings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Connected:
+    """Whom a grid is connected to, as of the last look; a round looks once.
+
+    Attributes:
+        grid: lists its nodes.
+        clients: who takes part.
+        clock: by which is waited.
+        timeout_s: for so long at most.
+    """
+
+    grid: Grid
+    clients: Clients
+    clock: Clock
+    timeout_s: float
+
+    @functools.cached_property
+    def _nodes(self) -> Container[int]:
+        nodes = self.grid.get_node_ids()
+        return nodes if isinstance(nodes, range) else set(nodes)  # of a population a range
+
+    def is_there(self, client: str) -> bool:
+        """Tell whether a client was connected at the last look."""
+        return self.clients.node_of(client) in self._nodes
+
+    def wait(self, clients: Sequence[str], least: int) -> None:
+        """Look again until ``least`` of ``clients`` are connected, or time is up."""
+        end, pause = self.clock.now() + self.timeout_s, FIRST_PAUSE_S
+        while not enough(self, clients, least) and self.clock.now() < end:
+            self.clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+            del self.__dict__["_nodes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +118,17 @@ class Enrolled:
             reach=reach,
         )
 
+    @property
+    def presence(self) -> Presence:
+        """Who is there at the beginning of a round."""
+        known = self.job.reach.presence
+        return known or Connected(
+            grid=self.grid,
+            clients=self.clients,
+            clock=self.job.reach.clock,
+            timeout_s=self.job.settings.round_timeout_s,
+        )
+
     def question(self, names: Sequence[str], request: Request) -> Question:
         """Write down what ``names`` are asked."""
         return Question(
@@ -97,4 +146,39 @@ class Enrolled:
         return self.clients.answers(replies, question.names)
 
 
-__all__ = ["Enrolled"]
+def select(enrolled: Enrolled, state: RunState) -> list[str]:
+    """Choose the clients of the round after ``state``.
+
+    Raises:
+        RunFailedError: if nobody is there to choose from.
+    """
+    job, server_round, clients = enrolled.job, state.server_round + 1, enrolled.clients.everybody
+    algorithm, least = job.algorithm, job.settings.min_clients
+    if not isinstance(algorithm, Drawing):
+        return algorithm.select(clients, secret=job.secret, server_round=server_round)
+    presence = enrolled.presence
+    if algorithm.waits:
+        presence.wait(clients, least)
+    seen = Surroundings(
+        is_there_fn=presence.is_there, asked_fn=lambda rounds: _asked_in(state, rounds)
+    )
+    drawn = algorithm.draw(clients, seen, secret=job.secret, server_round=server_round)
+    if algorithm.waits and len(drawn) < least:
+        missing = (name for name in enrolled.clients.num_examples if not presence.is_there(name))
+        absent = dict.fromkeys(missing, "not_connected")
+        too_few(f"round {server_round}", got=len(drawn), least=least, missing=absent)
+    return drawn
+
+
+def _asked_in(state: RunState, rounds: int) -> frozenset[str]:
+    """Return who was asked in the last rounds, whatever came of it."""
+    recent = state.history[max(0, len(state.history) - rounds) :]
+    return frozenset(name for record in recent for name in (*record.accepted, *record.refused))
+
+
+def varies(job: Job) -> bool:
+    """Tell whether chance decides how many clients a round has."""
+    return isinstance(job.algorithm, Drawing) and job.algorithm.varies
+
+
+__all__ = ["Connected", "Enrolled", "select", "varies"]

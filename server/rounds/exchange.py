@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from confide.errors import RunFailedError
 from confide.protocol.refusals import NOT_YET
 from confide.server.rounds.arrivals import ArrivalsFn
-from confide.server.rounds.clock import REAL, Clock
+from confide.server.rounds.clock import REAL, Clock, Presence
 from confide.server.rounds.collect import CollectFn, collect_updates
 from confide.server.rounds.participants import CountersignFn, refusal_of
 from confide.strategies.roster import Roster
@@ -85,6 +85,7 @@ class Reach:
         clock: by which deadlines are kept.
         arrivals_fn: how answers come where clients are not asked in rounds; None: by messages, each
             when it comes.
+        presence: who is there; None: whoever the grid is connected to.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class Reach:
     roster: Roster | None = None
     clock: Clock = REAL
     arrivals_fn: ArrivalsFn | None = None
+    presence: Presence | None = None
 
 
 def exchange(

@@ -22,7 +22,7 @@ from confide.protocol.messages import Request
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.collect import Intake
-from confide.server.rounds.enrolled import Enrolled
+from confide.server.rounds.enrolled import Enrolled, select, varies
 from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
@@ -136,7 +136,9 @@ def ends_early(job: Job, state: RunState) -> bool:
 def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     job, server_round = enrolled.job, state.server_round + 1
     started = time.perf_counter()
-    drawn = select(enrolled, server_round)
+    drawn = select(enrolled, state)
+    if not drawn and varies(job):
+        return without_clients(enrolled, state, started)
     declined = enrolled.admit(drawn)
     cohort = [name for name in drawn if name not in declined]
     if not cohort:
@@ -167,12 +169,16 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     return finish_round(enrolled, state, under_way, tally, sent)
 
 
-def select(enrolled: Enrolled, server_round: int) -> list[str]:
-    """Choose a round's clients."""
-    job = enrolled.job
-    return job.algorithm.select(
-        enrolled.clients.everybody, secret=job.secret, server_round=server_round
+def without_clients(enrolled: Enrolled, state: RunState, started: float) -> RunState:
+    """Count a round in which nobody was drawn; the model stays what it is."""
+    clock, tally = enrolled.job.reach.clock, Tally(state.server_round + 1)
+    record = tally.record(
+        0,
+        bytes_down=0,
+        seconds=time.perf_counter() - started,
+        virtual_s=clock.now() if clock.is_virtual else None,
     )
+    return replace(state, server_round=tally.server_round, history=(*state.history, record))
 
 
 def train_question(
@@ -209,13 +215,16 @@ def finish_round(
     """
     settings, plan = enrolled.job.settings, enrolled.job.plan
     # Before the aggregation: with too few the round is not done, and a resumed run repeats it.
+    least = settings.min_clients
+    if varies(enrolled.job):  # chance drew fewer, whose loss it is not
+        least = min(least, len(sent.asked))
     # Of institutions: a buffer may hold several answers of one
     answered = len({*tally.accepted})
-    if answered < settings.min_clients:
+    if answered < least:
         too_few(
             f"round {tally.server_round}",
             got=answered,
-            least=settings.min_clients,
+            least=least,
             missing=tally.refused,
         )
     # Of all who enrolled, not of the cohort: FedDyn's state is a mean over all clients.
@@ -332,6 +341,6 @@ __all__ = [
     "ends_early",
     "finish_round",
     "run_rounds",
-    "select",
     "train_question",
+    "without_clients",
 ]

@@ -11,8 +11,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -26,8 +26,9 @@ from confide.config.composing.compose import (
     hydra_settings,
     is_hydra,
     num_jobs,
+    without_patterns,
 )
-from confide.config.composing.sweeps import of_kind, swept_keys
+from confide.config.composing.sweeps import RefusedJob, of_kind, swept_keys
 from confide.config.run import Config
 from confide.config.tasks.table import known_metrics
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
@@ -40,7 +41,14 @@ from confide.server.run.command_line import (
     refuse_passwords,
     run_with_hydra,
 )
-from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, sweep_table
+from confide.simulations.sweeps.sweep import (
+    SweptRun,
+    best_run,
+    refused_jobs,
+    sweep_runs,
+    sweep_table,
+    write_refused,
+)
 from confide.storage.files import locked
 from confide.terminal import make_console
 
@@ -79,6 +87,8 @@ class Sweep:
         by_optuna: whether Optuna chooses the values of the settings that differ.
         by_program: whether a program reads stdout, which then has only the jobs' events.
         words: further arguments for Hydra, besides the given ones.
+        patterns: given overrides that name several choices by a pattern, written out.
+        refused: jobs of such patterns that do not fit, and are left out.
     """
 
     folder: Path
@@ -88,6 +98,8 @@ class Sweep:
     by_optuna: bool
     by_program: bool
     words: Sequence[str]
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    refused: Sequence[RefusedJob] = ()
 
     def in_folder(self, folder: Path) -> "Sweep":
         """Return the sweep in another folder."""
@@ -96,12 +108,12 @@ class Sweep:
     def heading(self) -> str:
         """Return the heading of the job that Hydra is running."""
         hydra = HydraConfig.get()
-        changed = [
-            word
-            for word in map(str, hydra.overrides.task)
-            if word.partition("=")[0].lstrip("+~") in self.keys
-        ]
+        changed = self.changed(map(str, hydra.overrides.task))
         return f"job {int(hydra.job.num) + 1} of {self.jobs}: {' '.join(changed)}"
+
+    def changed(self, words: Iterable[str]) -> list[str]:
+        """Return those of a job's overrides that not every job has."""
+        return [word for word in words if word.partition("=")[0].lstrip("+~") in self.keys]
 
 
 def is_sweep(argv: Sequence[str]) -> bool:
@@ -128,7 +140,11 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
     with locked(sweep.folder / ".lock", otherwise=busy):
         if not overwrite:
             refuse_jobs(sweep.folder)
-        return _run_jobs(argv, sweep, job_fn)
+        write_refused(
+            sweep.folder,
+            [replace(one, overrides=sweep.changed(one.overrides)) for one in sweep.refused],
+        )
+        return _run_jobs([sweep.patterns.get(word, word) for word in argv], sweep, job_fn)
 
 
 def _run_jobs(argv: Sequence[str], sweep: Sweep, job_fn: JobFn) -> int:
@@ -165,11 +181,9 @@ def _run_jobs(argv: Sequence[str], sweep: Sweep, job_fn: JobFn) -> int:
     _print_results(runs, sweep)
     if interrupted:
         return EXIT_INTERRUPTED
-    return (
-        EXIT_FAILED
-        if len(runs) < sweep.jobs or any(run.status != "completed" for run in runs)
-        else 0
-    )
+    fine = {"completed", "refused"}  # of a pattern some values do not fit
+    lost = len(runs) < sweep.jobs or any(run.status not in fine for run in runs)
+    return EXIT_FAILED if lost else 0
 
 
 @contextlib.contextmanager
@@ -191,6 +205,9 @@ def _print_results(runs: Sequence[SweptRun], sweep: Sweep) -> None:
     """Print the table of results, the errors of failed jobs, and the best job."""
     console = make_console(stderr=sweep.by_program)
     sweep_table(runs, sweep.folder).show(console)
+    for one in refused_jobs(sweep.folder):
+        told = f"{' '.join(one.overrides)} refused: {' '.join(one.problems)}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     for run in runs:
         if run.summary and run.status != "completed":
             message = (
@@ -221,13 +238,14 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
     # Every job is composed and checked now: a mistake in the last one is reported before the first
     # has run for hours
     refuse_passwords(overrides)
-    words = [word for word in overrides if not is_hydra(word)]
-    check_jobs(words)
-    hydra = hydra_settings(overrides)
+    given = [word for word in overrides if not is_hydra(word)]
+    refused = check_jobs(given)
+    words = written = without_patterns(given, refused)
+    hydra = hydra_settings([*written, *(word for word in overrides if is_hydra(word))])
     # Optuna's search space may stand in its own settings and not on the command line
     searched = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
     if searched:
-        words = [*searched, *words]
+        words = [*searched, *written]
         check_jobs(words)
     chooses = _OPTUNA in hydra.sweeper._target_
     config = compose(first_job(words))
@@ -235,14 +253,14 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
         f"{word}: {why}"
         for sweeper, kind, why in _UNFIT
         if sweeper in hydra.sweeper._target_
-        for word in of_kind(words, kind)
+        for word in of_kind([*searched, *given], kind)
     ]
     if unfit:
         raise ConfigError(unfit)
     folder = Path(str(hydra.sweep.dir)).resolve()
     return Sweep(
         folder=folder,
-        keys=swept_keys(words),
+        keys=swept_keys([*searched, *given]),
         jobs=hydra.sweeper.n_trials if chooses else num_jobs(words),
         in_turn=_BASIC in hydra.launcher._target_,
         by_optuna=chooses,
@@ -252,6 +270,8 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
             _sweep_dir(folder),
             *(_optuna_settings(hydra, config, words, overrides) if chooses else []),
         ],
+        patterns={old: new for old, new in zip(given, written, strict=True) if old != new},
+        refused=refused,
     )
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from confide.errors import ConfideError, ConfigError
 from confide.server.run_folder import REPORT, SUMMARY
-from confide.simulations.sweeps.sweep import sweep_runs
+from confide.simulations.sweeps.sweep import refused_jobs, sweep_runs
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
     lost = [
         (f"{job.run_dir.relative_to(folder)}: {' '.join(job.overrides)}", job.status)
         for job in jobs
-        if job.summary is None
+        if job.summary is None and job.status != "refused"
     ]
+    lost += [(" ".join(one.overrides), " ".join(one.problems)) for one in refused_jobs(folder)]
     runs = [read_run(job.run_dir) for job in jobs if job.summary is not None]
     if not runs:
         raise ConfigError(f"{folder}: no job of this sweep ended with a model.")

@@ -1,20 +1,24 @@
 """The jobs of a sweep, read from their folders: what each one changed, and its results."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from confide.config.composing.sweeps import RefusedJob
 from confide.config.tasks.table import known_metrics
 from confide.server.run_folder import COMMAND, summary_of
+from confide.storage.files import write_text
 from confide.tables import Table
 
 _RECORD_GROUPS = ("data", "experiment", "task")
 """Groups of settings that decide which records validate; simulation.seed does too."""
+_REFUSED = "refused.json"
 _OVERRIDES = ".hydra/overrides.yaml"
 _LONGEST_NUMBER = 8
 
@@ -27,17 +31,22 @@ class SweptRun:
         run_dir: folder of the run (RUN).
         overrides: overrides that not every job of the sweep has; all of them if it has one job.
         summary: content of ``RUN/summary.json``; None if the job did not get that far.
+        is_refused: whether its config contradicts itself, and the sweep began all the same.
     """
 
     run_dir: Path
     overrides: list[str]
     summary: dict[str, Any] | None
+    is_refused: bool = False
 
     @property
     def status(self) -> str:
-        """One of completed, declined, failed and unfinished; institutions decline at enrolment."""
+        """One of completed, declined, failed, refused and unfinished.
+
+        Institutions decline at enrolment.
+        """
         if self.summary is None:
-            return "unfinished"
+            return "refused" if self.is_refused else "unfinished"
         if self.summary["status"] == "failed" and "enrol" in self.summary.get("failures", {}):
             return "declined"
         return str(self.summary["status"])
@@ -58,15 +67,37 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
     found = {path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)}
     folders = sorted(found, key=natural)
     words = [_overrides(folder) for folder in folders]
+    refused = [set(one.overrides) for one in refused_jobs(sweep_dir)]
     seen = Counter(word for job in words for word in dict.fromkeys(job))
     return [
         SweptRun(
             run_dir=folder,
             overrides=[word for word in job if len(words) == 1 or seen[word] < len(words)],
             summary=summary_of(folder),
+            is_refused=any(one <= set(job) for one in refused),
         )
         for folder, job in zip(folders, words, strict=True)
     ]
+
+
+def write_refused(sweep_dir: Path, refused: Sequence[RefusedJob]) -> None:
+    """Write down which jobs of a sweep do not fit, and why; nothing where all do.
+
+    Args:
+        sweep_dir: folder of the sweep.
+        refused: of each those overrides that not every job has.
+    """
+    path = sweep_dir / _REFUSED
+    if refused:
+        write_text(path, json.dumps([asdict(one) for one in refused], indent=2))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def refused_jobs(sweep_dir: Path) -> list[RefusedJob]:
+    """Read which jobs of a sweep do not fit, and why."""
+    path = sweep_dir / _REFUSED
+    return [RefusedJob(**one) for one in json.loads(path.read_text())] if path.exists() else []
 
 
 def _overrides(run_dir: Path) -> list[str]:
@@ -113,21 +144,35 @@ def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
         runs: jobs, as :func:`sweep_runs` returns them.
         sweep_dir: folder of the sweep.
     """
-    keys = list(dict.fromkeys(_key(word) for run in runs for word in run.overrides))
+    folders = [set(run.overrides) for run in runs]
+    # Those whose values fit in no job have no folder
+    refused = [
+        one.overrides
+        for one in refused_jobs(sweep_dir)
+        if not any(set(one.overrides) <= job for job in folders)
+    ]
+    words = [word for job in (*(run.overrides for run in runs), *refused) for word in job]
+    keys = list(dict.fromkeys(map(_key, words)))
     completed = [run for run in runs if run.status == "completed"]
     metrics = sorted({str(run.summary["primary_metric"]) for run in completed if run.summary})
-    plain = len(completed) == len(runs)
+    plain = len(completed) == len(runs) and not refused
     # A key is broken at its dots, so that many settings fit beside each other
     texts = ["RUN", *(key.replace(".", ".\n") for key in keys), *([] if plain else ["status"])]
     scores = [f"{split}\n{metric}" for metric in metrics for split in ("validation", "test")]
     numbers = (*scores, "epsilon", "seconds")
     table = Table(*texts, *numbers, numbers=numbers, title=f"{len(runs)} jobs in {sweep_dir}")
     for run in runs:
-        values = {_key(word): _short(word.partition("=")[2]) for word in run.overrides}
-        cells = [values.get(key, "") for key in keys] + ([] if plain else [run.status])
+        cells = [*_values(run.overrides, keys), *([] if plain else [run.status])]
         folder = str(run.run_dir.relative_to(sweep_dir))
         table.add_row(folder, *cells, *_results(run, metrics))
+    for one in refused:
+        table.add_row("-", *_values(one, keys), "refused")
     return table
+
+
+def _values(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    values = {_key(word): _short(word.partition("=")[2]) for word in words}
+    return [values.get(key, "") for key in keys]
 
 
 def _results(run: SweptRun, metrics: Sequence[str]) -> list[str]:
@@ -164,4 +209,11 @@ def _short(value: str) -> str:
         return value
 
 
-__all__ = ["SweptRun", "best_run", "sweep_runs", "sweep_table"]
+__all__ = [
+    "SweptRun",
+    "best_run",
+    "refused_jobs",
+    "sweep_runs",
+    "sweep_table",
+    "write_refused",
+]

@@ -49,12 +49,13 @@ class Delays:
     Attributes:
         config: settings.
         secret: secret that random draws derive from.
+        presence: when clients are there.
     """
 
     config: DelaysConfig
     secret: bytes
     _draw_fn: DrawFn = field(init=False)
-    _presence: Presence = field(init=False)
+    presence: Presence = field(init=False)
     _clients: dict[str, _Client] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class Delays:
             Callable[[DelaysConfig], DrawFn], getattr(importlib.import_module(module), name)
         )
         object.__setattr__(self, "_draw_fn", builder(self.config))
-        object.__setattr__(self, "_presence", Presence(self.config.availability, self.secret))
+        object.__setattr__(self, "presence", Presence(self.config.availability, self.secret))
 
     def due(self, client: str, number: int, asked_at: float, load: Load) -> Due:
         """Return when an answer comes.
@@ -87,7 +88,7 @@ class Delays:
             seconds *= steps / load.client.planned_steps(units)
         seconds += own.down * load.bytes_down + own.up * load.bytes_up
         is_lost = source.random() < config.dropout
-        at = self._presence.back_at(client, asked_at) + seconds
+        at = self.presence.back_at(client, asked_at) + seconds
         if config.deadline_s is None:
             return Due(at=at, is_heard=not is_lost)
         end = asked_at + config.deadline_s

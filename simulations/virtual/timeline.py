@@ -14,6 +14,7 @@ from confide.server.rounds.exchange import Reach
 from confide.simulations.virtual.clock import VirtualClock
 from confide.simulations.virtual.delays import Delays, DelaysSource
 from confide.simulations.virtual.events import EventQueue
+from confide.simulations.virtual.presence import VirtualPresence
 from confide.simulations.virtual.rounds import VirtualRounds
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,13 @@ class Timeline:
                 clock=clock, delays=self.delays, ask_fn=ask_fn, load=load, charges=self.charges
             )
 
-        return replace(reach, clock=clock, collect_fn=rounds.collect, arrivals_fn=arrivals)
+        return replace(
+            reach,
+            clock=clock,
+            collect_fn=rounds.collect,
+            arrivals_fn=arrivals,
+            presence=VirtualPresence(clock=clock, presence=self.delays.presence),
+        )
 
 
 def delays_of(config: Config, secret: bytes) -> DelaysSource:

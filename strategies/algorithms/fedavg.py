@@ -9,7 +9,7 @@ McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentra
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.algorithm import Algorithm
 from confide.strategies.composed import Strategy
-from confide.strategies.selection import SelectAll
+from confide.strategies.selections.uniform import SelectAll
 from confide.strategies.server_optimizers import Sgd
 from confide.strategies.strategy import Selection
 

@@ -45,7 +45,7 @@ from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.parts import build_algorithm
 from confide.strategies.robust.mixing import NearestNeighbours
 from confide.strategies.robust.rule import RobustRule
-from confide.strategies.selection import SelectAll, SelectUniform
+from confide.strategies.selections.uniform import SelectAll, SelectUniform
 from confide.strategies.server_optimizers import Adaptive, Sgd, adagrad, adam, yogi
 from confide.strategies.strategy import (
     ClientUpdate,

@@ -35,7 +35,13 @@ from confide.config.composing.problems import (
 from confide.config.composing.quoting import quote_texts
 from confide.config.composing.schema import register_schema
 from confide.config.composing.suited import register_rule, suited_words
-from confide.config.composing.sweeps import count_jobs, expand
+from confide.config.composing.sweeps import (
+    RefusedJob,
+    count_jobs,
+    expand,
+    has_pattern,
+    written_out,
+)
 from confide.config.run import Config
 from confide.errors import ConfigError
 from confide.security.redaction import redact
@@ -105,23 +111,42 @@ def _own_files(words: Sequence[str]) -> list[OwnFile]:
     ]
 
 
-def check_jobs(overrides: Sequence[str]) -> None:
+def check_jobs(overrides: Sequence[str]) -> list[RefusedJob]:
     """Check every job of a sweep before the first one starts.
 
     Args:
         overrides: overrides whose values may be sweeps, as for ``--multirun``.
 
+    Returns:
+        The jobs that do not fit, where their values are of a pattern, such as ``strategy=glob(*)``,
+        and others do: nobody wrote them down one by one.
+
     Raises:
-        ConfigError: naming every mistake, each once.
+        ConfigError: naming every mistake, each once; where no job fits, those that all have.
     """
-    problems: dict[str, None] = {}
-    for job in _jobs(overrides, most=_MOST_JOBS_CHECKED):
+    refused = []
+    jobs = _jobs(overrides, most=_MOST_JOBS_CHECKED)
+    for job in jobs:
         try:
             compose(job)
         except ConfigError as error:
-            problems.update(dict.fromkeys(error.problems))
-    if problems:
-        raise ConfigError(list(problems))
+            refused.append(RefusedJob(overrides=job, problems=list(error.problems)))
+    found = list(dict.fromkeys(problem for job in refused for problem in job.problems))
+    if not found or (len(refused) < len(jobs) and has_pattern(overrides)):
+        return refused
+    everywhere = [p for p in found if all(p in job.problems for job in refused)]
+    raise ConfigError(everywhere if len(refused) == len(jobs) and everywhere else found)
+
+
+def without_patterns(overrides: Sequence[str], refused: Sequence[RefusedJob]) -> list[str]:
+    """Write out patterns such as ``glob(*)``, without the values that fit in no job.
+
+    Args:
+        overrides: of a sweep.
+        refused: of its jobs, as :func:`check_jobs` returns them.
+    """
+    with _loader() as loader:
+        return written_out(overrides, loader, refused)
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -344,4 +369,5 @@ __all__ = [
     "own_files",
     "rule_words",
     "to_config",
+    "without_patterns",
 ]

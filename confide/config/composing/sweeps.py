@@ -5,12 +5,27 @@ Overrides such as ``a=1,2``, ``a=range(1,9)``, ``a=glob(fed*)``, ``a=tag(log, in
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, ValueType
 from hydra.errors import HydraException
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedJob:
+    """A job whose config contradicts itself.
+
+    Attributes:
+        overrides: all of the job.
+        problems: a sentence for each mistake.
+    """
+
+    overrides: Sequence[str]
+    problems: Sequence[str]
 
 
 def expand(overrides: Sequence[str], loader: ConfigLoader, *, most: int) -> Iterator[list[str]]:
@@ -47,6 +62,33 @@ def of_kind(overrides: Sequence[str], kind: ValueType) -> list[str]:
     ]
 
 
+def has_pattern(overrides: Sequence[str]) -> bool:
+    """Say whether values are chosen by a pattern, ``glob(...)``."""
+    return bool(of_kind(overrides, ValueType.GLOB_CHOICE_SWEEP))
+
+
+def written_out(
+    overrides: Sequence[str], loader: ConfigLoader, refused: Sequence[RefusedJob]
+) -> list[str]:
+    """Write out patterns, without the values that are in refused jobs alone.
+
+    Args:
+        overrides: overrides as for ``--multirun``.
+        loader: Hydra's config loader, which knows the choices of a group.
+        refused: jobs that do not fit, of all that the overrides stand for.
+    """
+    total = count_jobs(overrides, loader)
+    lost = Counter(word for job in refused for word in job.overrides)
+    patterns = of_kind(overrides, ValueType.GLOB_CHOICE_SWEEP)
+    return [_listed(word, loader, total, lost) if word in patterns else word for word in overrides]
+
+
+def _listed(word: str, loader: ConfigLoader, total: int, lost: Mapping[str, int]) -> str:
+    values = _values(word, loader)
+    left = [one for one in values if lost.get(one, 0) < total // len(values)]
+    return f"{word.partition('=')[0]}={','.join(one.partition('=')[2] for one in left)}"
+
+
 def _values(word: str, loader: ConfigLoader) -> list[str]:
     """Return the overrides that one override stands for; itself if it is no sweep or is wrong."""
     try:
@@ -58,6 +100,8 @@ def _values(word: str, loader: ConfigLoader) -> list[str]:
             values = [str(sweep.start), str(sweep.end)]
         else:
             values = list(override.sweep_string_iterator())
+        if isinstance(sweep, Glob):  # the schemas that files extend are no choices
+            values = [value for value in values if not value.endswith("_schema")]
         if isinstance(sweep, Glob) and not values:
             # A pattern that matches nothing would mean no jobs at all, and no error. As a value it
             # is no choice of the group, which is reported like any other mistake.
@@ -67,4 +111,12 @@ def _values(word: str, loader: ConfigLoader) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in values]
 
 
-__all__ = ["count_jobs", "expand", "of_kind", "swept_keys"]
+__all__ = [
+    "RefusedJob",
+    "count_jobs",
+    "expand",
+    "has_pattern",
+    "of_kind",
+    "swept_keys",
+    "written_out",
+]

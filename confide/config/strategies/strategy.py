@@ -4,7 +4,6 @@ One line of a table is one kind of part: its small config, the dotted path of wh
 its name. An algorithm's config travels in the plan, so both sides check it. No torch is imported.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,42 +34,18 @@ from confide.config.strategies.objectives import (
     part_name,
 )
 from confide.config.strategies.schedules import ScheduleConfig
+from confide.config.strategies.selections import (
+    SELECTIONS,
+    PoissonSelectionConfig,
+    SelectionConfig,
+    UniformSelectionConfig,
+)
 from confide.config.strategies.timings import (
     BufferedTimingConfig,
     FedAsyncTimingConfig,
     FedBuffTimingConfig,
     TimingConfig,
 )
-
-# Who takes part
-
-
-@dataclass
-class SelectionConfig:
-    """Everybody takes part in every round; other selections extend this."""
-
-    kind: str = part_name("all", "selection")
-
-
-@dataclass
-class UniformSelectionConfig(SelectionConfig):
-    """A fixed number of clients a round, uniformly without replacement."""
-
-    kind: str = part_name("uniform", "selection")
-    clients_per_round: int = setting("???", "Clients in one round.", ge=1)
-    over_selection: float = setting(
-        1.0,
-        "Factor by which more clients than clients_per_round are asked; the round is closed once"
-        " clients_per_round of them were accepted. A simulation needs delays.",
-        ge=1,
-        le=100,
-    )
-
-    @property
-    def asked(self) -> int:
-        """Number of clients that a round asks."""
-        return math.ceil(self.clients_per_round * self.over_selection)
-
 
 # How the aggregated update changes the global tensors
 
@@ -123,12 +98,6 @@ class YogiConfig(AdamConfig):
 # The tables
 
 
-SELECTIONS: dict[str, PartKind] = {
-    "all": PartKind(schema=SelectionConfig, builder="confide.strategies.selection.SelectAll"),
-    "uniform": PartKind(
-        schema=UniformSelectionConfig, builder="confide.strategies.selection.SelectUniform"
-    ),
-}
 SERVER_OPTIMIZERS: dict[str, PartKind] = {
     "sgd": PartKind(schema=SgdConfig, builder="confide.strategies.server_optimizers.Sgd"),
     "adam": PartKind(
@@ -196,6 +165,8 @@ class ComposedStrategyConfig(StrategyConfig):
         sparse = sparse_problem(self.aggregator, self.upload)
         if sparse is not None:
             yield sparse
+        if isinstance(self.selection, PoissonSelectionConfig):
+            yield from self._poisson_problems(self.selection)
         # The server's part of an algorithm sums over clients as its paper does; another weighting
         # would make it another algorithm. A custom rule is its author's to judge.
         algorithm, aggregator = ALGORITHMS.get(self.objective.kind), self.aggregator
@@ -261,6 +232,36 @@ class ComposedStrategyConfig(StrategyConfig):
             yield (
                 f"server_optimizer.kind={self.server_optimizer.kind}: fedasync mixes models by"
                 " timing.mixing and takes no other step; leave server_optimizer out."
+            )
+
+    def _poisson_problems(self, selection: PoissonSelectionConfig) -> Iterator[str]:
+        """Yield what needs to know how many clients a round has."""
+        aggregator, algorithm = self.aggregator, ALGORITHMS.get(self.objective.kind)
+        if isinstance(aggregator, RobustConfig):
+            yield (
+                f"aggregator.kind={aggregator.kind}: it withstands a part of a known number, and"
+                " with selection.kind=poisson chance decides how many there are; set"
+                " strategy/selection=uniform, or strategy/aggregator=weighted_mean."
+            )
+        if algorithm is not None and algorithm.own_step:
+            yield (
+                f"selection.kind=poisson: objective.kind={self.objective.kind} takes steps whose"
+                " length is made for everybody's sums; set strategy/selection=all."
+            )
+        if selection.denominator != "expected":
+            return
+        if not isinstance(aggregator, WeightedMeanConfig) or aggregator.weighting != "uniform":
+            yield (
+                "selection.denominator=expected counts clients, who then weigh the same; set"
+                " strategy/aggregator=weighted_mean strategy.aggregator.weighting=uniform, or"
+                " selection.denominator=accepted."
+            )
+        if algorithm is not None and not algorithm.any_version:
+            fits = " or ".join(name for name, kind in ALGORITHMS.items() if kind.any_version)
+            yield (
+                f"selection.denominator=expected: objective.kind={self.objective.kind} is defined"
+                f" for means over those who answer; set strategy/objective={fits}, or"
+                " selection.denominator=accepted."
             )
 
     def _exact_problems(self) -> Iterator[str]:

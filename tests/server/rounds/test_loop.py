@@ -40,7 +40,7 @@ from confide.server.app import RoundStrategy
 from confide.server.rounds.enrolment import too_few
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.algorithms.fedavg import fedavg
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 
 pytestmark = pytest.mark.usefixtures("identity")
 

@@ -18,7 +18,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.simulations.engines.inline import InlineGrid
 from confide.simulations.populations.roster import SourceRoster
 from confide.strategies.algorithms.fedavg import fedavg
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 
 pytestmark = pytest.mark.usefixtures("identity")
 POPULATION = 40

@@ -7,7 +7,7 @@ from populations_made import Made
 
 from confide.simulations.populations.roster import NodeNames, SourceRoster
 from confide.simulations.populations.source import RecordSource
-from confide.strategies.selection import SelectAll, SelectUniform
+from confide.strategies.selections.uniform import SelectAll, SelectUniform
 
 SECRET = bytes(32)
 

@@ -8,7 +8,7 @@ from virtual_runs import strategy, taking, virtual_run
 
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import sha256
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 
 pytestmark = pytest.mark.usefixtures("identity")
 

@@ -16,7 +16,7 @@ from confide.errors import ConfigError
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.composed import Strategy
-from confide.strategies.selection import SelectAll
+from confide.strategies.selections.uniform import SelectAll
 from confide.strategies.server_optimizers import Sgd
 from confide.strategies.strategy import ClientUpdate, RoundStart
 

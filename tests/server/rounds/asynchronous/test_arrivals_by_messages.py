@@ -33,7 +33,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.composed import Strategy
-from confide.strategies.selection import SelectUniform
+from confide.strategies.selections.uniform import SelectUniform
 from confide.strategies.timings.fedasync import FedAsync
 from confide.strategies.timings.fedbuff import FedBuff
 

@@ -1,4 +1,4 @@
-"""Who takes part in a round."""
+"""Everybody, or a fixed number of clients drawn anew in each round."""
 
 import math
 import random

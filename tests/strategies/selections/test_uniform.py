@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from confide.errors import ConfigError
-from confide.strategies.selection import SelectAll, SelectUniform
+from confide.strategies.selections.uniform import SelectAll, SelectUniform
 
 CLIENTS = ["bank-3", "bank-1", "bank-2", "bank-4"]
 SECRET, OTHER_SECRET = bytes(32), bytes(31) + b"\1"
