@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from confide.errors import ConfigError
 from confide.protocol.tensors import Tensors
 from confide.strategies.mechanisms.clipping import FixedClipping
 from confide.strategies.mechanisms.mechanism import (
@@ -29,6 +30,7 @@ from confide.strategies.mechanisms.mechanism import (
     drawn_noise,
 )
 
+_PARTICIPATIONS = "participations"
 _BEFORE = "noise/"
 """Prefix of the noise of earlier rounds in the state: ``noise/1/NAME`` is the last round's."""
 
@@ -62,28 +64,40 @@ class BandedMechanism:
     Attributes:
         noise_multiplier: z, noise of the whole run in units of its sensitivity, >= 0.
         bands: b, >= 1.
-        participations: k, most rounds of one client.
         clipping: S; it is the same in all rounds, or C x would have no one sensitivity.
     """
 
     noise_multiplier: float
     bands: int
-    participations: int
     clipping: FixedClipping
 
     adapts = False
 
     def first_state(self, params: Tensors) -> Tensors:
         """Return the clipping norm, and no noise of earlier rounds."""
+        # Known with the first round: it depends on how many there are
+        unknown = {_PARTICIPATIONS: torch.zeros(1, dtype=torch.int64)}
         zeros = {
             f"{_BEFORE}{age}/{name}": torch.zeros(value.shape, dtype=torch.float64)
             for age in range(1, self.bands)
             for name, value in params.items()
         }
-        return as_state(self.clipping.clip_norm) | zeros
+        return as_state(self.clipping.clip_norm) | unknown | zeros
 
     def release(self, given: RoundSum) -> Released:
-        """Return the mean with this round's noise, less what it takes back of earlier ones."""
+        """Return the mean with this round's noise, less what it takes back of earlier ones.
+
+        Raises:
+            ConfigError: if one client may take part more often than the noise of earlier rounds
+                was made for.
+        """
+        before = int(given.state[_PARTICIPATIONS][0])
+        if before not in (0, given.participations):
+            raise ConfigError(
+                f"server.num_rounds allows a client {given.participations} rounds, and the noise of"
+                f" earlier rounds was made for {before}: one release of the whole run. Go on with"
+                " the number of rounds that the run began with."
+            )
         clip_norm = float(given.state[CLIP_NORM][0])
         noise = drawn_noise(
             given.total, secret=given.secret, server_round=given.server_round, what="update"
@@ -92,10 +106,12 @@ class BandedMechanism:
         for age, coefficient in enumerate(coefficients(self.bands)[1:], start=1):
             for name in noise:
                 noise[name] = noise[name] - coefficient * given.state[f"{_BEFORE}{age}/{name}"]
-        std = self.noise_multiplier * clip_norm * sensitivity(self.bands, self.participations)
+        std = self.noise_multiplier * clip_norm * sensitivity(self.bands, given.participations)
         return Released(
             update=divided(given.total, noise, std=std, expected=given.expected),
-            state=as_state(clip_norm) | dict(self._kept(noise, given.state)),
+            state=as_state(clip_norm)
+            | {_PARTICIPATIONS: torch.tensor([given.participations])}
+            | dict(self._kept(noise, given.state)),
         )
 
     def _kept(self, noise: dict[str, Tensor], state: Tensors) -> Iterator[tuple[str, Tensor]]:

@@ -75,7 +75,7 @@ class AdaptiveClipping:
                 f" least {math.floor(10 * noise_multiplier) + 1} clients a round, raise"
                 " strategy.mechanism.bit_noise above half of it, or leave quantile out."
             )
-        return (noise_multiplier**-2 - (2 * std) ** -2) ** -0.5
+        return 1 / math.sqrt(noise_multiplier**-2 - (2 * std) ** -2)
 
     def next_norm(self, clip_norm: float, given: RoundSum) -> float:
         """Return S for the next round, from the noised share of clients within it."""

@@ -49,6 +49,7 @@ class RoundSum:
         total: their sum, float64; zeros where nobody was drawn.
         within: sum of what clients told of their norms, where clipping adapts.
         expected: m, the number that the sum is divided by, > 0.
+        participations: most rounds of one client in the whole run.
         server_round: from 1.
         secret: of the run; the noise derives from it and the round.
         state: of the mechanism, after the round before.
@@ -57,6 +58,7 @@ class RoundSum:
     total: Mapping[str, Tensor]
     within: float
     expected: float
+    participations: int
     server_round: int
     secret: bytes
     state: Tensors

@@ -19,11 +19,15 @@ SECRET = bytes(32)
 ZEROS = {"w": torch.zeros(3)}
 
 
-def run(mechanism: Mechanism, rounds: int, *, expected: float = 1.0) -> list[Tensor]:
+def run(
+    mechanism: Mechanism, rounds: int, *, expected: float = 1.0, participations: int = 1
+) -> list[Tensor]:
     """Release so many rounds in which nobody took part."""
     state, told = mechanism.first_state(ZEROS), []
     for server_round in range(1, rounds + 1):
-        released = mechanism.release(given(state, server_round, expected=expected))
+        released = mechanism.release(
+            given(state, server_round, expected=expected, participations=participations)
+        )
         told.append(released.update["w"])
         state = released.state
     return told
@@ -35,11 +39,13 @@ def given(
     *,
     expected: float = 1.0,
     within: float = 0.0,
+    participations: int = 1,
     total: Tensor | None = None,
 ) -> RoundSum:
     return RoundSum(
         total={"w": torch.zeros(3, dtype=torch.float64) if total is None else total},
         within=within,
+        participations=participations,
         expected=expected,
         server_round=server_round,
         secret=SECRET,
@@ -142,7 +148,6 @@ def test_correlated_noise_is_what_the_dense_inverse_gives(bands: int) -> None:
     mechanism = BandedMechanism(
         noise_multiplier=0.5,
         bands=bands,
-        participations=participations,
         clipping=FixedClipping(clip_norm=2.0),
     )
     drawn = torch.stack(
@@ -153,13 +158,13 @@ def test_correlated_noise_is_what_the_dense_inverse_gives(bands: int) -> None:
     )
     wanted = numpy.linalg.inv(_toeplitz(rounds, bands)) @ drawn.numpy()
     std = 0.5 * 2.0 * sensitivity(bands, participations)
-    told = torch.stack(run(mechanism, rounds)).numpy()
+    told = torch.stack(run(mechanism, rounds, participations=participations)).numpy()
     assert numpy.allclose(told, std * wanted, rtol=1e-6, atol=1e-7)
 
 
 def test_one_band_is_independent_noise_bit_for_bit() -> None:
     clipping = FixedClipping(clip_norm=1.0)
-    banded = BandedMechanism(noise_multiplier=0.7, bands=1, participations=1, clipping=clipping)
+    banded = BandedMechanism(noise_multiplier=0.7, bands=1, clipping=clipping)
     plain = GaussianMechanism(noise_multiplier=0.7, clipping=clipping)
     for one, other in zip(run(banded, 5, expected=3.0), run(plain, 5, expected=3.0), strict=True):
         assert torch.equal(one, other)
@@ -195,10 +200,18 @@ def test_bands_err_less_on_the_model_than_independent_noise() -> None:
 
 def test_a_resumed_run_has_the_same_noise() -> None:
     clipping = FixedClipping(clip_norm=1.0)
-    mechanism = BandedMechanism(noise_multiplier=1.0, bands=3, participations=2, clipping=clipping)
+    mechanism = BandedMechanism(noise_multiplier=1.0, bands=3, clipping=clipping)
     whole = run(mechanism, 6)
     state = mechanism.first_state(ZEROS)
     for server_round in range(1, 4):
         state = mechanism.release(given(state, server_round)).state
     kept = {name: value.clone() for name, value in state.items()}
     assert torch.equal(mechanism.release(given(kept, 4)).update["w"], whole[3])
+
+
+def test_a_run_that_is_made_longer_is_refused() -> None:
+    clipping = FixedClipping(clip_norm=1.0)
+    mechanism = BandedMechanism(noise_multiplier=1.0, bands=2, clipping=clipping)
+    state = mechanism.release(given(mechanism.first_state(ZEROS), 1, participations=2)).state
+    with pytest.raises(ConfigError, match="allows a client 3 rounds, and the noise"):
+        mechanism.release(given(state, 2, participations=3))
