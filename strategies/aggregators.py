@@ -83,19 +83,25 @@ class FixedPointMean:
             self.total[block].add_(values[block].double().mul_(factor).round_().long())
         self.total_weight += weight
 
-    def add_rows(self, values: Tensor, num_examples: Sequence[int]) -> None:
+    def add_rows(
+        self, values: Tensor, num_examples: Sequence[int], discounts: Sequence[float] = ()
+    ) -> None:
         """Take several updates; the sum is that of taking them one by one, bit for bit.
 
         Args:
             values: float32 of shape [m, d], checked before as for :meth:`add`.
             num_examples: of each.
+            discounts: of each; none: 1.
 
         Raises:
             ProtocolError: if the weights would pass the bound that the scale was fixed for.
         """
         weights = [n if self.weighting == "num_examples" else 1 for n in num_examples]
         self._check_weight(sum(weights), f"A group of {len(weights)}")
-        factors = torch.tensor(weights, dtype=torch.float64).mul_(2.0**self.scale_bits)
+        factors = torch.tensor(weights, dtype=torch.float64)
+        if discounts:
+            factors *= torch.tensor(discounts, dtype=torch.float64)
+        factors *= 2.0**self.scale_bits
         step = max(1, _BLOCK // max(1, values.shape[1]))
         for rows, part in zip(values.split(step), factors.split(step), strict=True):
             for total, block in zip(

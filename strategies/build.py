@@ -38,6 +38,7 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
                     "aggregator",
                     "server_optimizer",
                     "timing",
+                    "mechanism",
                 )
                 for part in [getattr(config, group)]
             }

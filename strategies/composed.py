@@ -20,12 +20,15 @@ from confide.strategies.algorithm import (
     split_prefix,
 )
 from confide.strategies.mean_beside import MeanBeside
+from confide.strategies.mechanisms.mechanism import CLIP_NORM, Mechanism, RoundSum
+from confide.strategies.mechanisms.rule import ClippedSum, ClippedUpdates
 from confide.strategies.parts import build_algorithm
 from confide.strategies.strategy import (
     Accumulator,
     Aggregator,
     Bounds,
     ClientUpdate,
+    Countable,
     Dividing,
     Drawing,
     Judging,
@@ -41,7 +44,7 @@ from confide.strategies.strategy import (
 from confide.strategies.timings.rounds import Rounds
 from confide.strategies.timings.timing import Timing
 
-_ALGORITHM, _AGGREGATOR = "algorithm/", "aggregator/"
+_ALGORITHM, _AGGREGATOR, _MECHANISM = "algorithm/", "aggregator/", "mechanism/"
 """Prefixes of these parts' own tensors in a strategy's state; the others are the optimizer's."""
 
 
@@ -55,6 +58,7 @@ class Strategy:
         server_optimizer: how that changes the global tensors.
         objective: the algorithm, as the plan names it.
         timing: when a step is taken.
+        mechanism: clips updates and adds noise, so that no client shows; None for none.
         schedule: how long the server optimizer's step is from round to round.
     """
 
@@ -64,6 +68,12 @@ class Strategy:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     timing: Timing = field(default_factory=Rounds)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    mechanism: Mechanism | None = None
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether a round without clients changes the model all the same."""
+        return self.mechanism is not None
 
     @property
     def wanted(self) -> int | None:
@@ -96,7 +106,10 @@ class Strategy:
         own = prefixed(_ALGORITHM, self.algorithm.first_state(params))
         rule, shapes = self._aggregator, self.reply_shapes(shapes_of(params))
         kept = rule.first_state(shapes) if isinstance(rule, RoundAware) else {}
-        return self.server_optimizer.init(params) | own | prefixed(_AGGREGATOR, kept)
+        state = self.server_optimizer.init(params) | own | prefixed(_AGGREGATOR, kept)
+        if self.mechanism is not None:
+            state |= prefixed(_MECHANISM, self.mechanism.first_state(params))
+        return state
 
     def select(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose this round's clients."""
@@ -143,6 +156,10 @@ class Strategy:
         aggregator = self._aggregator
         if isinstance(aggregator, RoundAware):
             aggregator = aggregator.at(start, split_prefix(_AGGREGATOR, start.state)[1])
+        if self.mechanism is not None:  # beside the weighted mean alone, as the config was checked
+            kept = split_prefix(_MECHANISM, start.state)[1]
+            clip_norm = float(kept[CLIP_NORM][0])
+            aggregator = ClippedSum(clip_norm=clip_norm, counts=self.mechanism.adapts)
         # A cohort without records would leave no scale to sum at.
         total_weight = max(1, aggregator.total_weight(start.cohort))
         bounds = Bounds(max_value=start.max_value, max_total_weight=total_weight)
@@ -182,13 +199,16 @@ class _ComposedRound:
         # One flat state, so that a checkpoint knows nothing of its parts
         start = self.start
         others, own = split_prefix(_ALGORITHM, start.state)
-        optimizer_state, _ = split_prefix(_AGGREGATOR, others)
-        update, extra = split_extra(self.accumulator.mean())
-        selection = self.strategy.selection
-        if isinstance(selection, Dividing):
-            update = _times(
-                update, selection.factor(len(participation.accepted), participation.num_clients)
+        others, _ = split_prefix(_AGGREGATOR, others)
+        optimizer_state, mechanism_state = split_prefix(_MECHANISM, others)
+        extra: Tensors = {}
+        if isinstance(self.accumulator, ClippedUpdates):
+            update, mechanism_state = self._released(
+                self.accumulator, mechanism_state, participation.num_clients
             )
+        else:
+            update, extra = split_extra(self.accumulator.mean())
+            update = _divided(update, self.strategy.selection, participation)
 
         # The algorithm decides when, and by which update; the optimizer keeps its own state
         def step(update: Tensors) -> ServerResult:
@@ -211,7 +231,27 @@ class _ComposedRound:
         result = self.strategy.algorithm.server(given, step)
         kept = self.accumulator.state if isinstance(self.accumulator, Keeping) else {}
         state = result.optimizer_state | prefixed(_ALGORITHM, result.state)
-        return result.params, state | prefixed(_AGGREGATOR, kept)
+        state |= prefixed(_AGGREGATOR, kept) | prefixed(_MECHANISM, mechanism_state)
+        return result.params, state
+
+    def _released(
+        self, clipped: ClippedUpdates, state: Tensors, num_clients: int
+    ) -> tuple[Tensors, Tensors]:
+        """Return the noised mean of clipped updates, and the mechanism's state after it."""
+        mechanism, selection = self.strategy.mechanism, self.strategy.selection
+        assert mechanism is not None
+        assert isinstance(selection, Countable)  # as the config was checked
+        given = RoundSum(
+            total=clipped.sum(),
+            within=clipped.within,
+            expected=selection.expected(num_clients),
+            participations=selection.participations(num_clients, self.start.num_rounds),
+            server_round=self.start.server_round,
+            secret=self.start.secret,
+            state=state,
+        )
+        released = mechanism.release(given)
+        return released.update, released.state
 
     def _scheduled(self, params: Tensors) -> Tensors:
         """Go the round's share of a step, which is as long as the optimizer's learning rate."""
@@ -222,7 +262,11 @@ class _ComposedRound:
         return {name: value + rate * (params[name] - value) for name, value in start.params.items()}
 
 
-def _times(update: Tensors, factor: float) -> Tensors:
+def _divided(update: Tensors, selection: Selection, participation: Participation) -> Tensors:
+    """Divide a mean's sum by what the selection says, in place of the number that came."""
+    if not isinstance(selection, Dividing):
+        return update
+    factor = selection.factor(len(participation.accepted), participation.num_clients)
     # By 1 nothing is multiplied: everybody's mean stays what it is to the last bit
     return update if factor == 1.0 else {name: value * factor for name, value in update.items()}
 

@@ -151,6 +151,26 @@ class Dividing(Protocol):
         """Return what the mean of ``accepted`` updates is multiplied by, > 0."""
 
 
+@runtime_checkable
+class Countable(Protocol):
+    """A selection of which it is known beforehand how many it draws, and how often one."""
+
+    def expected(self, num_clients: int) -> float:
+        """Return how many of so many clients a round asks on average, > 0."""
+
+    def participations(self, num_clients: int, num_rounds: int) -> int:
+        """Return in how many of so many rounds one client may take part at most."""
+
+
+@runtime_checkable
+class Noising(Protocol):
+    """A strategy that may add noise to its rounds, those with nobody too."""
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether a round without clients changes the model all the same."""
+
+
 class ServerOptimizer(Protocol):
     """How the aggregated update changes the global tensors."""
 
@@ -291,12 +311,14 @@ __all__ = [
     "Bounds",
     "ClientUpdate",
     "Closing",
+    "Countable",
     "Dividing",
     "Drawing",
     "FederatedAlgorithm",
     "Finishing",
     "Judging",
     "Keeping",
+    "Noising",
     "Round",
     "RoundAware",
     "RoundStart",

@@ -19,7 +19,16 @@ FEDERATION = FederationConfig(
     name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"]
 )
 LONGER = replace(FEDERATION, institutions=["Cleveland", "VA Long Beach", "Hungary"])
-KIT = ["README.md", "ca.crt", "client.yaml", "heads.pub", "node.key", "node.pub"]
+KIT = [
+    "README.md",
+    "ca.crt",
+    "client.yaml",
+    "heads.pub",
+    "node.key",
+    "node.pub",
+    "trainer.crt",
+    "trainer.key",
+]
 COORDINATOR = [
     "README.md",
     "ca.crt",
@@ -75,6 +84,11 @@ def check_sound(out: Path, federation: FederationConfig) -> None:
         public = ec_keys.read_public_key(kit / "node.pub")
         assert public == ec_keys.read_public_key(out / "coordinator" / file)
         assert (kit / "ca.crt").read_bytes() == (out / "authority" / "ca.crt").read_bytes()
+        trainer = certificates.read_certificate(kit / "trainer.crt")
+        assert certificates.is_issued_by(trainer, authority)
+        assert certificates.common_name(trainer.subject) == name
+        if (kit / "trainer.key").exists():
+            assert certificates.is_key_of(ec_keys.read_private_key(kit / "trainer.key"), trainer)
         if (kit / "node.key").exists():
             assert ec_keys.read_node_key(kit / "node.key").public_key() == public
         made_by_coordinator = "made by the coordinator" in (kit / "README.md").read_text()

@@ -22,10 +22,11 @@ from confide.deployment.checks import (
     private_folder,
     releases,
     show,
+    validity,
 )
 from confide.deployment.reachability import check_reachable
 from confide.errors import ConfideError, ConfigError, DeniedError
-from confide.security import ec_keys
+from confide.security import certificates, ec_keys
 
 if TYPE_CHECKING:
     from confide.client.records.report import CountTokens
@@ -85,6 +86,7 @@ def _outside(kit: InstitutionKit) -> list[Finding]:
         ("versions", releases),
         ("ca.crt", lambda: authority(ca, "ask the coordinator for a new federation's kit.")),
         ("node.key", lambda: _node_key(kit)),
+        ("trainer.key", lambda: _trainer_key(kit)),
         ("reach", lambda: check_reachable(coordinator.address, ca) if is_address else ()),
         ("supernode", lambda: _supernode(kit)),
         ("folders", lambda: _folders(kit)),
@@ -113,6 +115,33 @@ def _node_key(kit: InstitutionKit) -> Iterator[Finding]:
             "node.key", "error", f"{public.name} is not the public key of {path.name}", fix
         )
     yield ok("node.key", f"EC P-384, fingerprint {ec_keys.key_fingerprint(key)}")
+
+
+def _trainer_key(kit: InstitutionKit) -> Iterator[Finding]:
+    """Check what signs for the institution in masked sums, which a kit need not have."""
+    coordinator = kit.config.coordinator
+    key_path, path = kit.path(coordinator.trainer_key), kit.path(coordinator.trainer_certificate)
+    for needed in (key_path, path):
+        if not needed.exists():
+            yield Finding(
+                "trainer.key",
+                "warning",
+                f"{needed} is missing, so that this kit takes part in no masked sum",
+                "make it by `confide provision --request`, or ask the coordinator for the file.",
+            )
+            return
+    key, certificate = ec_keys.read_private_key(key_path), certificates.read_certificate(path)
+    yield from private_file("trainer.key", key_path)
+    name = certificates.common_name(certificate.subject)
+    if not certificates.is_key_of(key, certificate) or name != kit.config.name:
+        fix = "bring back the pair that came with the kit."
+        told = f"{path.name} is of {name}, and not for {key_path.name}"
+        yield Finding("trainer.key", "error", told, fix)
+        return
+    fingerprint = ec_keys.key_fingerprint(key.public_key())
+    yield ok("trainer.key", f"EC P-384, fingerprint {fingerprint}")
+    fix = "ask the coordinator to run `confide provision` again, and to send the file."
+    yield validity("trainer.crt", certificate, fix)
 
 
 def _supernode(kit: InstitutionKit) -> Iterator[Finding]:

@@ -57,6 +57,14 @@ class CoordinatorConfig:
         "ca.crt", "Certificate of the authority that signed the coordinator's certificate."
     )
     key: str = setting("node.key", "This institution's private key, EC P-384 in OpenSSH format.")
+    trainer_key: str = setting(
+        "trainer.key",
+        "The trainer's private key, EC P-384 in PEM, by which it signs in sums that nobody sees"
+        " inside; readable by its user alone.",
+    )
+    trainer_certificate: str = setting(
+        "trainer.crt", "Certificate of the authority for that key; other institutions check it."
+    )
     heads: str = setting(
         "heads.pub",
         "Public key by which the coordinator countersigns heads of the ledger; where there is no"

@@ -24,6 +24,7 @@ from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
+from confide.config.strategies.mechanisms import release_problems
 from confide.config.strategies.selections import (
     CountedSelectionConfig,
     SelectionConfig,
@@ -340,6 +341,7 @@ class Config:
                 f"client.steps_within_s={within_s:g}: without delays steps take no time; set"
                 " simulation/delays=KIND, or leave it out."
             )
+        yield from release_problems(self.strategy, keep=server.keep, patience=server.patience)
         if self.data.validation == 0 and server.keep == "best":
             yield (
                 "server.keep=best needs validation records; set data.validation > 0 or"

@@ -59,6 +59,14 @@ class Refusal(StrEnum):
     STOPPED = "stopped", "declined: its people stopped this job; `confide client approve` resumes"
     NOT_TRAINED = "not_trained", "declined to score for a job that has not trained there"
 
+    # Sums that nobody sees inside
+    SUM_REQUIRED = "sum_required", "declined: its policy sends updates into masked sums alone"
+    SUM_KEYS = "sum_keys", "declined: a key of the cohort is none that an institution signed"
+    SUM_COHORT = "sum_cohort", "declined: the cohort of a masked sum is not what it may be"
+    SUM_UNKNOWN = "sum_unknown", "has put nothing into that masked sum"
+    SUM_SURVIVORS = "sum_survivors", "declined: it opens a masked sum for one set of survivors"
+    SUM_SHARES = "sum_shares", "was sent, or sent, shares of a masked sum that are not whole"
+
     # The budget
     NO_BUDGET = "no_budget", "declined: it has no lifetime budget to charge"
     BUDGET_EXHAUSTED = "budget_exhausted", "declined: its lifetime budget would not cover the run"
@@ -108,6 +116,12 @@ class Refusal(StrEnum):
     POLICY_UPDATE_FINITE = "policy_update_finite", "declined: its update was not finite"
     POLICY_PUBLIC_N = "policy_public_n", "declined: it has more records than it declared"
     POLICY_MIN_RECORDS = "policy_min_records", "declined: it has fewer records than its policy asks"
+    POLICY_MIN_COHORT = "policy_min_cohort", "declined: too few institutions share the masked sum"
+    POLICY_THRESHOLD = "policy_threshold", "declined: too few shares would open the masked sum"
+    POLICY_MIN_SURVIVORS = (
+        "policy_min_survivors",
+        "declined: too few institutions are left in the masked sum",
+    )
     POLICY_APPROVAL = "policy_approval", "waits for its people to approve the plan"
     POLICY_HOURS = "policy_hours", "trains at other hours only; it is asked again"
 

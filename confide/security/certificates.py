@@ -1,8 +1,9 @@
 """X.509 certificates of a federation: its authority's, the coordinator's, and what they say.
 
-The authority signs the coordinator's certificates and nothing else: institutions are known by their
-public keys, as Flower authenticates SuperNodes, and trust any server that has a certificate of the
-authority for the host that they call. All keys are EC P-384.
+The authority signs the coordinator's certificates, and those by which trainers sign for their
+institutions in masked sums. Institutions are known to Flower by their public keys, as it
+authenticates SuperNodes, and trust any server that has a certificate of the authority for the host
+that they call. All keys are EC P-384.
 """
 
 import datetime
@@ -61,11 +62,7 @@ def issue_server_certificate(
         ConfigError: if the authority's key is not that of its certificate.
     """
     certificate, key = authority
-    if not is_key_of(key, certificate):
-        raise ConfigError(
-            f"The authority's key is not that of its certificate {fingerprint(certificate)};"
-            f" {AS_PROVISIONED}."
-        )
+    _check_key(key, certificate)
     # With an organization: a subject equal to the authority's would look self-signed.
     common = hosts[0] if len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
     organization = _name("confide", NameOID.ORGANIZATION_NAME)
@@ -82,21 +79,73 @@ def issue_server_certificate(
     return builder.sign(key, hashes.SHA384())
 
 
+def issue_trainer_certificate(
+    public_key: PublicKey,
+    name: str,
+    *,
+    authority: tuple[x509.Certificate, PrivateKey],
+    days: int,
+    now: datetime.datetime | None = None,
+) -> x509.Certificate:
+    """Sign an institution's certificate, by which its trainer signs for it in masked sums.
+
+    It is for signatures alone: no server and no client of TLS is known by it.
+
+    Args:
+        public_key: public key of the institution's trainer.
+        name: of the institution, at most 64 bytes in UTF-8.
+        authority: certificate and private key of the authority.
+        days: validity in days; it ends at the latest with the authority's.
+        now: current time, with its time zone.
+
+    Raises:
+        ConfigError: if the authority's key is not that of its certificate.
+    """
+    certificate, key = authority
+    _check_key(key, certificate)
+    builder = _builder(
+        _name(name),
+        certificate.subject,
+        public_key,
+        _now(now),
+        days,
+        latest=certificate.not_valid_after_utc,
+    )
+    for extension, critical in _leaf_extensions(certificate):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(key, hashes.SHA384())
+
+
+def _check_key(key: PrivateKey, certificate: x509.Certificate) -> None:
+    if not is_key_of(key, certificate):
+        raise ConfigError(
+            f"The authority's key is not that of its certificate {fingerprint(certificate)};"
+            f" {AS_PROVISIONED}."
+        )
+
+
+def _leaf_extensions(authority: x509.Certificate) -> list[tuple[x509.ExtensionType, bool]]:
+    """Return what certificates that sign no others have, each with whether it is critical."""
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_key_usage(signs_certificates=False), True),
+        (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
+    ]
+
+
 def _server_extensions(
     hosts: Sequence[str], authority: x509.Certificate
 ) -> list[tuple[x509.ExtensionType, bool]]:
     """Return a server certificate's extensions, each with whether it is critical."""
-    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     names = [_general_name(host) for host in hosts]
     # Python 3.13 verifies strictly: without key usage and the authority's key identifier it refuses
     # a certificate that older releases take. Clients look for their host in the alternative names
     # alone; the common name is for people.
     return [
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_key_usage(signs_certificates=False), True),
+        *_leaf_extensions(authority),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
         (x509.SubjectAlternativeName(names), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
     ]
 
 
@@ -195,6 +244,12 @@ def time_left(
     return certificate.not_valid_after_utc - _now(now)
 
 
+def is_valid_at(certificate: x509.Certificate, *, now: datetime.datetime | None = None) -> bool:
+    """Return whether a certificate is valid, as far as clocks may differ."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begin - CLOCKS_DIFFER <= _now(now) <= end + CLOCKS_DIFFER
+
+
 def lifetime(certificate: x509.Certificate) -> datetime.timedelta:
     """Return how long a certificate is valid in all."""
     return certificate.not_valid_after_utc - certificate.not_valid_before_utc
@@ -232,7 +287,9 @@ __all__ = [
     "is_for",
     "is_issued_by",
     "is_key_of",
+    "is_valid_at",
     "issue_server_certificate",
+    "issue_trainer_certificate",
     "lifetime",
     "make_authority",
     "read_certificate",

@@ -1,11 +1,13 @@
-"""Certificate requests (PKCS#10) of institutions that make their own node keys.
+"""Certificate requests (PKCS#10) of institutions that make their own keys.
 
 A request proves that its sender holds the private key of the public key in it; the private key
-never leaves the institution.
+never leaves the institution. One is for the node, by which the coordinator recognises the
+institution; one for the trainer, which signs for it in masked sums.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,33 +18,42 @@ from confide.errors import ConfigError
 from confide.security.certificates import common_name
 from confide.security.ec_keys import PrivateKey, PublicKey, is_p384, kind_of, reason_of
 
+Role = Literal["node", "trainer"]
+"""Whose key it is: the SuperNode's, or the trainer's."""
+
 
 @dataclass(frozen=True)
-class NodeRequest:
+class KeyRequest:
     """A checked certificate request.
 
     Attributes:
         name: name of the institution.
-        public_key: its node's public key.
+        public_key: public key of its node or its trainer.
+        role: which of them.
     """
 
     name: str
     public_key: PublicKey
+    role: Role
 
 
-def make_request(key: PrivateKey, name: str) -> str:
-    """Write an institution's certificate request (PKCS#10, PEM), signed with its node key.
+def make_request(key: PrivateKey, name: str, role: Role = "node") -> str:
+    """Write an institution's certificate request (PKCS#10, PEM), signed with the key in it.
 
     Args:
-        key: private key of the node.
+        key: private key of the node or the trainer.
         name: name of the institution, at most 64 bytes in UTF-8.
+        role: whose key it is.
     """
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    if role != "node":
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role))
+    subject = x509.Name(attributes)
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def read_request(path: Path) -> NodeRequest:
+def read_request(path: Path) -> KeyRequest:
     """Read a certificate request and check that its sender holds the private key.
 
     Raises:
@@ -75,7 +86,9 @@ def read_request(path: Path) -> NodeRequest:
     # The last two are among the problems already; the type checker does not see that.
     if problems or not is_p384(key) or not name:
         raise ConfigError(problems)
-    return NodeRequest(name, key)
+    units = request.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    is_trainer = [unit.value for unit in units] == ["trainer"]
+    return KeyRequest(name, key, "trainer" if is_trainer else "node")
 
 
-__all__ = ["NodeRequest", "make_request", "read_request"]
+__all__ = ["KeyRequest", "Role", "make_request", "read_request"]

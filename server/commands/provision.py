@@ -81,10 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         ),
         # Read before the others, since it decides what "config" in the YAML may name
         ("--config-dir DIR", CONFIG_DIR_HELP, {}),
-        ("--replace NAME", "replace this institution's key by that of its request", many),
+        ("--replace NAME", "replace this institution's keys by those of its requests", many),
         (
             "--request NAME",
-            "at an institution: make its key, and a certificate request to send",
+            "at an institution: make its keys, and certificate requests to send",
             {},
         ),
     ]
@@ -100,13 +100,14 @@ def _request(arguments: argparse.Namespace) -> int:
     name = arguments.request
     made = make_request(name, arguments.out or Path(folder_name(name)))
     print(
-        f"{made.folder / 'node.key'}: the private key of {name}. Keep it here; nobody else ever"
-        " needs it.\n"
-        f"{made.folder / 'node.csr'}: send this file to the coordinator, and nothing else.\n"
+        f"{made.folder / 'node.key'}, trainer.key: private keys of {name}. Keep them here; nobody"
+        " else ever needs them.\n"
+        f"{made.folder / 'node.csr'}, trainer.csr: send these files to the coordinator, and nothing"
+        " else.\n"
         "Fingerprint of the key, to be read to the coordinator by telephone:"
         f" {made.key_fingerprint}\n"
-        "You will receive a kit without node.key: copy node.key into it, then run `confide doctor"
-        " KIT`."
+        "You will receive a kit without them: copy node.key and trainer.key into it, then run"
+        " `confide doctor KIT`."
     )
     return 0
 

@@ -53,6 +53,26 @@ class Authority:
             )
         return key
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the private key is on this machine."""
+        return (self.places.authority / "ca.key").exists()
+
+    def signer(self, needed_for: str, *, now: datetime.datetime) -> ec_keys.PrivateKey:
+        """Return the private key, to sign a certificate with.
+
+        Raises:
+            ConfigError: as :meth:`key`, or if the authority is about to expire.
+        """
+        key = self.key(needed_for)
+        if certificates.time_left(self.certificate, now=now) < RENEWED_BEFORE:
+            raise ConfigError(
+                f"The authority expires on {self.certificate.not_valid_after_utc:%Y-%m-%d}, too"
+                " soon to sign with; provision a new federation with another --out, and send every"
+                " institution its kit."
+            )
+        return key
+
     def issue(
         self, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime
     ) -> str | None:
@@ -62,13 +82,7 @@ class Authority:
         if reason is None:
             return None
         # Asked for only now: with certificates that are still good, provisioning needs no key.
-        signer = self.key(f"{path} must be issued: {reason}")
-        if certificates.time_left(self.certificate, now=now) < RENEWED_BEFORE:
-            raise ConfigError(
-                f"The authority expires on {self.certificate.not_valid_after_utc:%Y-%m-%d}, too"
-                " soon to sign with; provision a new federation with another --out, and send every"
-                " institution its kit."
-            )
+        signer = self.signer(f"{path} must be issued: {reason}", now=now)
         write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
         key = ec_keys.read_private_key(key_path).public_key()
         issued = certificates.issue_server_certificate(
@@ -92,11 +106,16 @@ class Authority:
         if not certificates.is_for(certificate, hosts):
             before = ", ".join(certificates.hosts_of(certificate))
             return f"hosts changed from {before} to {', '.join(hosts)}"
-        # Half of its life at most: one of a few days would otherwise be replaced each time.
-        enough = min(RENEWED_BEFORE, certificates.lifetime(certificate) / 2)
-        if certificates.time_left(certificate, now=now) < enough:
-            return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
-        return None
+        return why_renew(certificate, now=now)
+
+
+def why_renew(certificate: x509.Certificate, *, now: datetime.datetime) -> str | None:
+    """Return why a certificate is near its end; None if it is not."""
+    # Half of its life at most: one of a few days would otherwise be replaced each time.
+    enough = min(RENEWED_BEFORE, certificates.lifetime(certificate) / 2)
+    if certificates.time_left(certificate, now=now) < enough:
+        return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    return None
 
 
 def find_authority(
@@ -181,4 +200,11 @@ def certify_coordinator(
     return notes
 
 
-__all__ = ["LOOPBACK_HOSTS", "RENEWED_BEFORE", "Authority", "certify_coordinator", "find_authority"]
+__all__ = [
+    "LOOPBACK_HOSTS",
+    "RENEWED_BEFORE",
+    "Authority",
+    "certify_coordinator",
+    "find_authority",
+    "why_renew",
+]

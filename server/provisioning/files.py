@@ -57,6 +57,10 @@ class Places:
         """Return the file of the public key by which the coordinator recognises an institution."""
         return self.coordinator / "nodes" / f"{folder_name(name)}.pub"
 
+    def certified(self, name: str) -> Path:
+        """Return the file of the last certificate of an institution's trainer."""
+        return self.coordinator / "trainers" / f"{folder_name(name)}.crt"
+
 
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
@@ -95,6 +99,7 @@ def remove_leftovers(out: Path) -> None:
         out / "authority",
         out / "coordinator",
         out / "coordinator" / "nodes",
+        out / "coordinator" / "trainers",
         *out.glob("institutions/*"),
     )
     for path in (path for folder in folders for path in folder.glob(".*")):

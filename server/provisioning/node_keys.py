@@ -1,6 +1,6 @@
 """Chooses the key to register each institution by, from requests, kits and earlier runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,15 +74,26 @@ class _Keys:
                 )
 
 
-def read_requests(
-    paths: Sequence[Path], federation: FederationConfig
-) -> dict[str, ec_keys.PublicKey]:
-    """Return the public key of each institution that sent a certificate request to a federation.
+@dataclass(frozen=True)
+class RequestedKeys:
+    """Public keys that institutions sent requests of, by name.
+
+    Attributes:
+        nodes: of their nodes.
+        trainers: of their trainers.
+    """
+
+    nodes: dict[str, ec_keys.PublicKey] = field(default_factory=dict)
+    trainers: dict[str, ec_keys.PublicKey] = field(default_factory=dict)
+
+
+def read_requests(paths: Sequence[Path], federation: FederationConfig) -> RequestedKeys:
+    """Return the public keys that institutions sent certificate requests of to a federation.
 
     Raises:
         ConfigError: naming every request that cannot be used.
     """
-    requested: dict[str, ec_keys.PublicKey] = {}
+    read = RequestedKeys()
     problems = []
     for path in paths:
         try:
@@ -90,6 +101,7 @@ def read_requests(
         except ConfigError as error:
             problems += error.problems
             continue
+        requested = read.nodes if request.role == "node" else read.trainers
         if request.name not in federation.institutions:
             known = ", ".join(federation.institutions)
             problems.append(
@@ -103,13 +115,13 @@ def read_requests(
         requested[request.name] = request.public_key
     if problems:
         raise ConfigError(problems)
-    return requested
+    return read
 
 
 def choose_keys(
     places: Places,
     federation: FederationConfig,
-    requested: Mapping[str, ec_keys.PublicKey],
+    requested: RequestedKeys,
     replace: Sequence[str],
 ) -> dict[str, NodeKey]:
     """Return the public key to register each institution by; nothing is written.
@@ -117,19 +129,19 @@ def choose_keys(
     Args:
         places: folders of an earlier run, if any.
         federation: the federation.
-        requested: public keys of certificate requests, by institution.
+        requested: public keys of certificate requests.
         replace: institutions whose key may change to that of their request.
 
     Raises:
         ConfigError: naming every key that cannot be used.
     """
     keys = _Keys()
-    for name in sorted(set(replace) - set(requested)):
+    for name in sorted(set(replace) - set(requested.nodes) - set(requested.trainers)):
         keys.problems.append(
             f"--replace {name!r} needs the request of the new key; give --csr FILE too."
         )
     for name in federation.institutions:
-        keys.choose(places, name, requested.get(name), may_replace=name in replace)
+        keys.choose(places, name, requested.nodes.get(name), may_replace=name in replace)
     keys.refuse_shared()
     # All at once: whoever provisions asks each institution by telephone.
     if keys.problems:
@@ -141,4 +153,4 @@ def _public_key_in(path: Path) -> ec_keys.PublicKey | None:
     return ec_keys.read_public_key(path) if path.exists() else None
 
 
-__all__ = ["NodeKey", "choose_keys", "read_requests"]
+__all__ = ["NodeKey", "RequestedKeys", "choose_keys", "read_requests"]

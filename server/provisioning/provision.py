@@ -8,6 +8,7 @@ request of their own; such a key is as secret as the channel that the kit is sen
 """
 
 import contextlib
+import dataclasses
 import datetime
 import json
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from confide.deployment.federation import (
 )
 from confide.errors import ConfigError, UnreadableError
 from confide.security import certificates, ec_keys, signing_requests
+from confide.security.signing_requests import KeyRequest
 from confide.server.provisioning.certificates import Authority, certify_coordinator, find_authority
 from confide.server.provisioning.files import (
     SECRET,
@@ -39,6 +41,8 @@ from confide.server.provisioning.files import (
 )
 from confide.server.provisioning.node_keys import NodeKey, choose_keys, read_requests
 from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
+from confide.server.provisioning.trainer_keys import KEY as TRAINER_KEY
+from confide.server.provisioning.trainer_keys import certify_trainer, choose_trainer_keys
 from confide.storage.files import make_private_folder, write_json, write_text
 
 
@@ -144,14 +148,26 @@ def provision(
         remove_leftovers(out)
         # All keys are chosen before anything is written, so that a mistake leaves no half a kit.
         keys = choose_keys(places, federation, requested, replace)
+        trainers = choose_trainer_keys(places, keys, requested, replace)
         authority = find_authority(places, federation, now)
         fingerprint = certificates.fingerprint(authority.certificate)
         notes = certify_coordinator(authority, federation, now)
         write_missing(places.heads, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
-        kits = [
-            _make_kit(name, keys[name], federation, config, authority)
-            for name in federation.institutions
-        ]
+        kits = []
+        for name in federation.institutions:
+            make_private_folder(places.kit(name).parent)
+            was_there = places.kit(name).exists()
+            make_private_folder(places.kit(name))
+            certified = certify_trainer(
+                name, trainers[name], authority, days=federation.days, now=now
+            )
+            notes += [certified.note] if certified.note else []
+            kit = _make_kit(name, keys[name], federation, config, authority)
+            # Its certificate is a part of it, which another step writes
+            state = "made" if not was_there else kit.state
+            if state == "unchanged" and certified.is_written:
+                state = "completed"
+            kits.append(dataclasses.replace(kit, state=state))
         removed, changes = _write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
@@ -162,11 +178,12 @@ def provision(
 
 
 def make_request(name: str, folder: Path) -> Requested:
-    """Make an institution's node key, unless there is one, and a certificate request for it.
+    """Make an institution's keys, unless they are there, and certificate requests for them.
 
     Args:
         name: name of the institution, as in the federation's YAML.
-        folder: folder to write ``node.key``, ``node.pub`` and ``node.csr`` to.
+        folder: folder to write ``node.key``, ``node.pub``, ``node.csr``, ``trainer.key`` and
+            ``trainer.csr`` to.
 
     Raises:
         ConfigError: if a certificate request cannot hold the name.
@@ -181,14 +198,22 @@ def make_request(name: str, folder: Path) -> Requested:
             write_text(path, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
         key = ec_keys.read_node_key(path)
         write_changed(folder / "node.pub", ec_keys.public_line(key.public_key()))
-        request = None
-        with contextlib.suppress(ConfigError):
-            request = signing_requests.read_request(folder / "node.csr")
-        # ECDSA signatures are random: a request is written again only if the present one does not
-        # fit, so that the file that was sent stays the one that is here.
-        if request is None or (request.name, request.public_key) != (name, key.public_key()):
-            write_text(folder / "node.csr", signing_requests.make_request(key, name))
+        _write_request(folder / "node.csr", key, KeyRequest(name, key.public_key(), "node"))
+        path = folder / TRAINER_KEY
+        write_missing(path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        trainer = ec_keys.read_private_key(path)
+        wanted = KeyRequest(name, trainer.public_key(), "trainer")
+        _write_request(folder / "trainer.csr", trainer, wanted)
     return Requested(folder=folder, key_fingerprint=ec_keys.key_fingerprint(key.public_key()))
+
+
+def _write_request(path: Path, key: ec_keys.PrivateKey, wanted: KeyRequest) -> None:
+    """Write a request, unless the one that is there is it."""
+    # ECDSA signatures are random: the file that was sent has to stay the one that is here.
+    with contextlib.suppress(ConfigError):
+        if signing_requests.read_request(path) == wanted:
+            return
+    write_text(path, signing_requests.make_request(key, wanted.name, wanted.role))
 
 
 # --- the roster

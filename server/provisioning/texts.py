@@ -43,9 +43,11 @@ This folder lets {name} take part in the federation **{federation}**.
 | `heads.pub` | the key by which the coordinator countersigns what your ledger said | no |
 | `node.pub` | your public key, by which the coordinator recognises you | no |
 | `node.key` | {key} | **yes** |
+| `trainer.crt` | the authority's word that your trainer is yours, for sums that nobody sees inside | no |
+| `trainer.key` | your trainer's private key, from where `node.key` is | **yes** |
 
-Anyone who has `node.key` can act as your institution: keep it on the machine that takes part,
-readable by one user (`chmod 600 node.key`). {key_advice}
+Anyone who has `node.key` can act as your institution, and with `trainer.key` sign for it: keep both on the machine that takes
+part, each readable by one user (`chmod 600 node.key trainer.key`). {key_advice}
 
 ## Before you start
 
@@ -87,7 +89,7 @@ _ADVICE_MADE_HERE = (
 _ADVICE_MADE_THERE = "Nobody else has seen it.\n"
 _REPLACE = (
     "To replace a key, run `confide provision --request NAME --out FOLDER` here, and send the"
-    " coordinator `node.csr` alone."
+    " coordinator `node.csr` and `trainer.csr` alone."
 )
 
 _COORDINATOR_PAGE = """\
@@ -101,7 +103,7 @@ Bring this folder to the machine that institutions reach as {hosts}, port {port}
 | `server.crt`, `server.key` | the certificate for the hosts above, and its key | `server.key` |
 | `heads.key` | countersigns heads of institutions' ledgers: whoever has it can help to rewrite one | yes |
 | `loopback.crt`, `loopback.key` | the same for connections inside this machine | `loopback.key` |
-| `federation.json`, `nodes/` | who may take part, by public key | no |
+| `federation.json`, `nodes/`, `trainers/` | who may take part, by public key; who signs in masked sums | no |
 
 SHA-256 fingerprint of `ca.crt`, to be compared by telephone with each institution:
 
@@ -112,13 +114,13 @@ SHA-256 fingerprint of `ca.crt`, to be compared by telephone with each instituti
 `authority/ca.key`, next to this folder, can make a certificate that every institution trusts.
 Keep `authority/` offline (on a stick in a safe): nothing that runs needs it. Bring it back when
 hosts change or a certificate is within 30 days of its end, run `confide provision` again, and take
-it away again. Adding institutions does not need it.
+it away again. An institution is added without it, and takes part in masked sums once it has a `trainer.crt`.
 
 ## Kits
 
 Send each folder of `institutions/` to its institution and to nobody else, over a channel that others cannot read, and
-delete its `node.key` here once it has arrived. Better: the institution makes its key itself (`confide provision --request
-NAME`), and you run `confide provision FEDERATION.yaml --csr FILE`; a changed key also needs `--replace NAME`.
+delete its `node.key` and `trainer.key` here once they have arrived. Better: the institution makes its keys itself (`confide
+provision --request NAME`), and you run `confide provision FEDERATION.yaml --csr FILE --csr FILE`; a changed key also needs `--replace NAME`.
 
 An institution is removed by taking its name out of the YAML and running `confide provision` again.
 """

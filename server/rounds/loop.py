@@ -32,7 +32,14 @@ from confide.server.rounds.scoring import epsilon_of, evaluate, of_split, scorer
 from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
-from confide.strategies.strategy import Closing, Finishing, Judging, Round, RoundStart
+from confide.strategies.strategy import (
+    Closing,
+    Finishing,
+    Judging,
+    Noising,
+    Round,
+    RoundStart,
+)
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +179,16 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
 
 
 def without_clients(enrolled: Enrolled, state: RunState, started: float) -> RunState:
-    """Count a round in which nobody was drawn; the model stays what it is."""
+    """Count a round in which nobody was drawn.
+
+    The model stays what it is, unless noise has to hide that nobody was there.
+    """
     clock, tally = enrolled.job.reach.clock, Tally(state.server_round + 1)
+    algorithm = enrolled.job.algorithm
+    if isinstance(algorithm, Noising) and algorithm.has_noise:
+        nobody = Participation(asked=(), accepted=(), num_clients=len(enrolled.clients.everybody))
+        params, strategy_state = begin_round(enrolled, state, ()).finish(nobody)
+        state = replace(state, params=params, strategy_state=strategy_state)
     record = tally.record(
         0,
         bytes_down=0,

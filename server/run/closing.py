@@ -140,6 +140,18 @@ def _hostile(summary: Mapping[str, Any]) -> list[str]:
     return [line]
 
 
+def _of_clients(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line on what the models cost a client as a whole; none without such a promise."""
+    told = summary.get("client_privacy")
+    if not told:
+        return []
+    spent = "no bound, without noise" if told["epsilon"] is None else f"{told['epsilon']:.3g}"
+    return [
+        f"Privacy of whole clients: epsilon {spent} at delta {told['delta']:g};"
+        f" {told['guarantee']}."
+    ]
+
+
 def _committed(summary: Mapping[str, Any]) -> list[str]:
     """Return a line on lifetime budgets; none where there are no ledgers, or too many to name."""
     clients = summary["clients"].items()
@@ -202,6 +214,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a"
             f" {privacy['unit']} and institution; {privacy['guarantee']}."
         )
+    lines += _of_clients(summary)
     lines += [f"Of it: {privacy[name]}." for name in ("edges", "gram") if name in privacy]
     lines += _committed(summary) + _missing(summary)
     lines += [

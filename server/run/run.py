@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flwr.serverapp import Grid
+
 from confide.config.custom import unforeseen
 from confide.config.run import Config
 from confide.errors import ConfideError, ConfigError, StorageError, UnreadableError
@@ -32,8 +34,10 @@ from confide.protocol.releases import release_plan
 from confide.protocol.tensors import Tensors
 from confide.server.app import run_server_app
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
+from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
 from confide.server.run.carrier import Carrier, PrepareFn, Run
+from confide.server.run.client_privacy import client_statement, warn_of_few
 from confide.server.run.edges import read_edges, release_edges
 from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
@@ -155,6 +159,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
                 run.progress.planned(epsilon_budget=budget)
                 run.progress.phase("federated", total=job.settings.num_rounds)
                 initial = trainable_tensors(workload.model)
+                warn_of_few(run.config.strategy, _count(grid, reach))
                 outcome = run_server_app(replace(job, reach=reach), grid, initial=initial)
             # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)
@@ -174,9 +179,22 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             withdrawn=run.withdrawn,
             insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
             report=run.config.report,
+            client_privacy=client_statement(
+                run.config.strategy,
+                rounds=outcome.state.server_round,
+                num_clients=outcome.num_clients,
+                reproducible=run.config.simulation.seed is not None,
+            ),
         )
     )
     return few_named(summary, run.run_dir)
+
+
+def _count(grid: Grid, reach: Reach) -> int:
+    """Return how many institutions there are to be asked, as far as that is known beforehand."""
+    if reach.roster is not None:
+        return len(reach.roster)
+    return len(reach.names) or len(list(grid.get_node_ids()))
 
 
 def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:

@@ -104,6 +104,7 @@ class RunResult:
         withdrawn: those whom the run went on without: name -> withdrawal.
         insight: what its model tells of itself; {} for nothing.
         report: what the report says of mistakes and their costs.
+        client_privacy: what the models cost a client as a whole; {} for no such promise.
     """
 
     plan: TrainingPlan
@@ -116,6 +117,7 @@ class RunResult:
     withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
     insight: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: ReportConfig = field(default_factory=ReportConfig)
+    client_privacy: Mapping[str, Any] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -166,6 +168,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "sample": over_sample(outcome) if outcome.is_sampled else {},
         "references": {name: _scores(one, "test") for name, one in findings.references.items()},
         "attack": dict(findings.attack),
+        "client_privacy": dict(result.client_privacy),
         "model": {name: dict(part) for name, part in result.insight.items()},
         "best": _best(plan, state),
         "virtual": _virtual(state.history),

@@ -57,6 +57,14 @@ class SelectPoisson:
             return 1.0
         return accepted / (self.probability * num_clients)
 
+    def expected(self, num_clients: int) -> float:
+        """Return q times the number of clients."""
+        return self.probability * num_clients
+
+    def participations(self, num_clients: int, num_rounds: int) -> int:
+        """Return all rounds: chance may draw a client in each."""
+        return num_rounds
+
     def __call__(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose from ``clients``; the same for the same secret and round."""
         # Sorted first: the order of enrolment must not decide who is chosen.

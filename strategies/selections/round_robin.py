@@ -2,9 +2,9 @@
 
 What matrix mechanisms with bands assume: of each client two rounds are at least ``separation``
 apart, "b-min-sep participation" (Choquette-Choo et al. 2023, arXiv 2306.08153, section 2; Kairouz
-et al. 2021, arXiv 2103.00039, for the fixed order). No such mechanism is here yet: institutions
-account for every round that they take part in, and nothing is amplified by the order, which is no
-secret of theirs.
+et al. 2021, arXiv 2103.00039, for the fixed order), as
+:mod:`confide.strategies.mechanisms.banded` does. Institutions account for every round that they
+take part in, and nothing is amplified by the order, which is no secret of theirs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,6 +44,15 @@ class SelectRoundRobin:
     def varies(self) -> bool:
         """Everybody's turn comes."""
         return False
+
+    def expected(self, num_clients: int) -> float:
+        """Return the number of clients in a round."""
+        return float(self.clients_per_round)
+
+    def participations(self, num_clients: int, num_rounds: int) -> int:
+        """Return how many rounds fit that lie as far apart as is asked for."""
+        separation = self.separation or max(1, num_clients // self.clients_per_round)
+        return -(-num_rounds // separation)
 
     def __call__(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose from ``clients``, who were the same in all rounds before.

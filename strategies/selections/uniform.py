@@ -19,6 +19,14 @@ class SelectAll:
         """All are waited for."""
         return None
 
+    def expected(self, num_clients: int) -> float:
+        """Return their number."""
+        return float(num_clients)
+
+    def participations(self, num_clients: int, num_rounds: int) -> int:
+        """Return all rounds."""
+        return num_rounds
+
     def __call__(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose all of ``clients``."""
         return list(in_order(clients))

@@ -21,6 +21,7 @@ from confide.config.strategies.aggregators import (
 )
 from confide.config.strategies.algorithms import ALGORITHMS, AlgorithmKind, PartKind
 from confide.config.strategies.codecs import CODECS, CodecConfig, sparse_problem
+from confide.config.strategies.mechanisms import MECHANISMS, MechanismConfig
 from confide.config.strategies.objectives import (
     CHOSEN_BY_GROUP,
     BoostingConfig,
@@ -132,6 +133,7 @@ PARTS: dict[str, Mapping[str, PartKind]] = {
     "aggregator": AGGREGATORS,
     "server_optimizer": SERVER_OPTIMIZERS,
     "timing": TIMINGS,
+    "mechanism": MECHANISMS,
     "upload": CODECS,
     "download": CODECS,
 }
@@ -156,12 +158,14 @@ class ComposedStrategyConfig(StrategyConfig):
     server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     timing: TimingConfig = field(default_factory=TimingConfig)
+    mechanism: MechanismConfig = field(default_factory=MechanismConfig)
     upload: CodecConfig = field(default_factory=CodecConfig)
     download: CodecConfig = field(default_factory=CodecConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from self._timing_problems()
+        yield from self._mechanism_problems()
         sparse = sparse_problem(self.aggregator, self.upload)
         if sparse is not None:
             yield sparse
@@ -206,6 +210,24 @@ class ComposedStrategyConfig(StrategyConfig):
             yield from self._step_problems()
         if algorithm is not None and algorithm.exact:
             yield from self._exact_problems()
+
+    def _mechanism_problems(self) -> Iterator[str]:
+        """Yield what client-level privacy cannot account for."""
+        mechanism, algorithm = self.mechanism, ALGORITHMS.get(self.objective.kind)
+        yield from mechanism.selection_problems(self.selection)
+        yield from mechanism.rule_problems(self.aggregator)
+        if mechanism.kind == "none":
+            return
+        key = f"mechanism.kind={mechanism.kind}"
+        if algorithm is not None and not algorithm.any_version:
+            fits = " or ".join(name for name, kind in ALGORITHMS.items() if kind.any_version)
+            yield (
+                f"objective.kind={self.objective.kind}: {key} clips and noises one update a client"
+                " and round, and this algorithm sends more or keeps something of it; set"
+                f" strategy/objective={fits}."
+            )
+        if self.timing.kind != TimingConfig().kind:
+            yield f"timing.kind={self.timing.kind}: {key} accounts for rounds; set rounds."
 
     def _timing_problems(self) -> Iterator[str]:
         """Yield parts that are defined for rounds alone."""

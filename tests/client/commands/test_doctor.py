@@ -107,6 +107,20 @@ def test_keys_that_do_not_fit_or_are_readable_are_told(kit: Path) -> None:
     assert "is missing" in errors(found(kit)["node.key"])
 
 
+def test_a_trainer_that_cannot_sign_is_told(kit: Path) -> None:
+    assert "fingerprint SHA256:" in found(kit)["trainer.key"][0].message
+    assert "valid until" in found(kit)["trainer.crt"][0].message
+    assert "is of" in errors(found(kit, "name=another")["trainer.key"])
+    (kit / "trainer.key").write_text(ec_keys.private_pem(ec_keys.make_key()))
+    (kit / "trainer.key").chmod(0o644)
+    told = errors(found(kit)["trainer.key"])
+    assert "chmod 600" in told
+    assert "and not for trainer.key" in told
+    (kit / "trainer.crt").unlink()
+    (missing,) = found(kit)["trainer.key"]
+    assert (missing.status, "takes part in no masked sum" in missing.message) == ("warning", True)
+
+
 def test_records_that_do_not_fit_are_told(kit: Path) -> None:
     (kit / "few.csv").write_text("id,age\n1,2\n")
     assert "data check" in errors(found(kit, f"data.path={kit}/few.csv")["records"])

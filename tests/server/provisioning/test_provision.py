@@ -31,6 +31,7 @@ def test_a_first_run_makes_the_tree_and_nothing_else(made: Path) -> None:
     for folder in ("Cleveland", "VA%20Long%20Beach"):
         expected |= {
             f"coordinator/nodes/{folder}.pub",
+            f"coordinator/trainers/{folder}.crt",
             *(f"institutions/{folder}/{name}" for name in KIT),
         }
     assert set(files(made)) == expected
@@ -62,8 +63,14 @@ def test_no_key_can_be_read_by_others_at_any_moment(
         provision(FEDERATION, config, tmp_path / "a" / "kits")
     finally:
         os.umask(mask)
-    owners = ["node.key"] * 2
-    assert sorted(seen) == ["ca.key", "heads.key", "loopback.key", *owners, "server.key"]
+    assert sorted(seen) == [
+        "ca.key",
+        "heads.key",
+        "loopback.key",
+        *["node.key"] * 2,
+        "server.key",
+        *["trainer.key"] * 2,
+    ]
 
 
 def test_every_kit_has_the_key_that_countersigns_heads(made: Path, config: Config) -> None:
@@ -91,7 +98,7 @@ def unarmoured(path: Path) -> bytes:
 
 def test_no_kit_holds_a_secret_of_another(made: Path) -> None:
     secrets = {path: private_number(path) for path in made.rglob("*.key")}
-    assert len(secrets) == 6
+    assert len(secrets) == 8
     for folder in [made / "authority", made / "coordinator", *(made / "institutions").iterdir()]:
         content = b"\n".join(unarmoured(path) for path in folder.rglob("*") if path.is_file())
         for owner, number in secrets.items():

@@ -131,15 +131,14 @@ def test_the_command_makes_kits_and_says_what_is_next(
         == 0
     )
     asked = capsys.readouterr().out
-    assert "node.csr: send this file to the coordinator, and nothing else" in asked
+    assert "node.csr, trainer.csr: send these files to the coordinator, and nothing else" in asked
     path = tmp_path / "federation.yaml"
     path.write_text(
         yaml.safe_dump({**dataclasses.asdict(LONGER), "config": ["experiment=heart_disease"]})
     )
-    assert (
-        confide.cli.main(["provision", str(path), "--csr", str(tmp_path / "theirs" / "node.csr")])
-        == 0
-    )
+    requests = [str(tmp_path / "theirs" / f"{role}.csr") for role in ("node", "trainer")]
+    words = ["--csr", requests[0], "--csr", requests[1]]
+    assert confide.cli.main(["provision", str(path), *words]) == 0
     shown = capsys.readouterr().out
     for said in (
         "Hungary",

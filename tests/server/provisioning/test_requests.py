@@ -18,7 +18,8 @@ from confide.server.provisioning.provision import (
 
 def test_a_kit_made_from_a_request_holds_no_private_key(config: Config, tmp_path: Path) -> None:
     requested = make_request("Hungary", tmp_path / "theirs")
-    done = provision(LONGER, config, tmp_path / "kits", requests=[tmp_path / "theirs" / "node.csr"])
+    requests = [tmp_path / "theirs" / f"{role}.csr" for role in ("node", "trainer")]
+    done = provision(LONGER, config, tmp_path / "kits", requests=requests)
     kit = tmp_path / "kits" / "institutions" / "Hungary"
     assert sorted(path.name for path in kit.iterdir()) == [
         "README.md",
@@ -26,6 +27,7 @@ def test_a_kit_made_from_a_request_holds_no_private_key(config: Config, tmp_path
         "client.yaml",
         "heads.pub",
         "node.pub",
+        "trainer.crt",
     ]
     assert (kit / "node.pub").read_bytes() == (tmp_path / "theirs" / "node.pub").read_bytes()
     assert done.kits[2].key_fingerprint == requested.key_fingerprint
@@ -44,7 +46,42 @@ def test_a_request_made_again_keeps_its_key(tmp_path: Path) -> None:
     make_request("Budapest", tmp_path / "theirs")
     assert {
         name for name, content in files(tmp_path / "theirs").items() if content != before[name]
-    } == {"node.csr"}
+    } == {"node.csr", "trainer.csr"}
+
+
+def test_who_makes_its_own_keys_gets_none_for_its_trainer(config: Config, tmp_path: Path) -> None:
+    make_request("Hungary", tmp_path / "theirs")
+    done = provision(LONGER, config, tmp_path / "kits", requests=[tmp_path / "theirs" / "node.csr"])
+    kit = tmp_path / "kits" / "institutions" / "Hungary"
+    assert not list(kit.glob("trainer.*"))
+    assert done.notes[0].startswith("Hungary has no trainer.crt, which masked sums need")
+    again = provision(
+        LONGER, config, tmp_path / "kits", requests=[tmp_path / "theirs" / "trainer.csr"]
+    )
+    assert again.notes == []
+    assert states(again)["Hungary"] == "completed"
+    check_sound(tmp_path / "kits", LONGER)
+
+
+def test_another_trainer_is_certified_only_when_told(
+    out: Path, config: Config, tmp_path: Path
+) -> None:
+    make_request("Cleveland", tmp_path / "theirs")
+    request = [tmp_path / "theirs" / "trainer.csr"]
+    before = files(out)
+    with pytest.raises(ConfigError, match=r"The trainer of 'Cleveland' is certified with key SHA"):
+        provision(FEDERATION, config, out, requests=request)
+    assert files(out) == before
+    done = provision(FEDERATION, config, out, requests=request, replace=["Cleveland"])
+    assert done.notes == [
+        "trainer.crt of Cleveland was replaced: its key was replaced. Send it the file."
+    ]
+    kit = "institutions/Cleveland"
+    after = files(out)
+    assert set(before) - set(after) == {f"{kit}/trainer.key"}
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {f"{kit}/trainer.crt", "coordinator/trainers/Cleveland.crt"}
+    check_sound(out, FEDERATION)
 
 
 def test_another_key_is_taken_only_when_told(out: Path, config: Config, tmp_path: Path) -> None:

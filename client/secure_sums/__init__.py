@@ -1,0 +1,1 @@
+"""An institution's part in sums that nobody sees inside."""

@@ -1,0 +1,1 @@
+"""Sums that nobody sees inside: what institutions and coordinator compute alike."""

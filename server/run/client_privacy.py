@@ -1,0 +1,98 @@
+"""What a run's models tell of any one client as a whole, where its strategy has a mechanism.
+
+The coordinator's own account: an institution's ledger is of its records, whatever this one says.
+"""
+
+import logging
+import math
+from typing import Any
+
+from confide.config.strategies.mechanisms import (
+    BandedMechanismConfig,
+    NoisyMechanismConfig,
+    sampling_rate,
+)
+from confide.config.strategies.strategy import ComposedStrategyConfig, StrategyConfig
+from confide.privacy.accounting import Schedule, epsilon
+
+log = logging.getLogger(__name__)
+_FEW = 100
+
+
+def client_statement(
+    strategy: StrategyConfig, *, rounds: int, num_clients: int, reproducible: bool
+) -> dict[str, Any]:
+    """Describe what the models of some rounds cost one client; {} without a mechanism.
+
+    Args:
+        strategy: of the run.
+        rounds: that were done, empty ones too.
+        num_clients: size of the population.
+        reproducible: whether a seed decided who was drawn and the noise.
+    """
+    mechanism = mechanism_of(strategy)
+    if mechanism is None:
+        return {}
+    assert isinstance(strategy, ComposedStrategyConfig)
+    rate = sampling_rate(strategy.selection)
+    spent = epsilon(_schedule(mechanism, rate, rounds), delta=mechanism.delta)
+    return {
+        "unit": "client",
+        "mechanism": mechanism.kind,
+        "epsilon": None if math.isinf(spent) else spent,
+        "delta": mechanism.delta,
+        "noise_multiplier": mechanism.noise_multiplier,
+        "sampling_rate": rate,
+        "num_clients": num_clients,
+        "guarantee": (
+            "nominal: whoever knows simulation.seed knows who was drawn, and the noise"
+            if reproducible
+            else "holds against whoever sees the models and trusts the coordinator"
+        ),
+        "not_protected": "scores of single clients in this folder, saved updates",
+    }
+
+
+def _schedule(mechanism: NoisyMechanismConfig, rate: float, rounds: int) -> Schedule:
+    if isinstance(mechanism, BandedMechanismConfig):  # one release of all rounds together
+        return Schedule(
+            noise_multiplier=mechanism.noise_multiplier, sampling_rate=1.0, steps=min(1, rounds)
+        )
+    return Schedule(noise_multiplier=mechanism.noise_multiplier, sampling_rate=rate, steps=rounds)
+
+
+def mechanism_of(strategy: StrategyConfig) -> NoisyMechanismConfig | None:
+    """Return the settings of a strategy's mechanism; None where it has none."""
+    mechanism = getattr(strategy, "mechanism", None)
+    return mechanism if isinstance(mechanism, NoisyMechanismConfig) else None
+
+
+def warn_of_few(strategy: StrategyConfig, num_clients: int) -> None:
+    """Say how large the noise is where clients are few, and where delta promises little."""
+    mechanism = mechanism_of(strategy)
+    if mechanism is None:
+        return
+    assert isinstance(strategy, ComposedStrategyConfig)
+    expected = getattr(strategy.selection, "clients_per_round", None) or (
+        sampling_rate(strategy.selection) * num_clients
+    )
+    if num_clients < _FEW:
+        share = mechanism.noise_multiplier / expected
+        log.warning(
+            "strategy.mechanism: with %d clients, about %.3g a round, the noise on each value of"
+            " their mean has a standard deviation of %.3g clipping norms at least; client-level"
+            " privacy is for populations of hundreds and more.",
+            num_clients,
+            expected,
+            share,
+        )
+    if mechanism.delta * num_clients >= 1:
+        log.warning(
+            "strategy.mechanism.delta=%g is not below 1 / %d clients: it would allow one of them"
+            " to be told whole; lower it.",
+            mechanism.delta,
+            num_clients,
+        )
+
+
+__all__ = ["client_statement", "mechanism_of", "warn_of_few"]

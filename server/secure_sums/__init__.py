@@ -1,0 +1,1 @@
+"""The coordinator's part in sums that it does not see inside."""

@@ -1,0 +1,60 @@
+"""Independent Gaussian noise in each round, on clients that were drawn by Poisson sampling.
+
+McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963),
+algorithm 1, with the fixed denominator of its estimator f_f. Each round is a Poisson-subsampled
+Gaussian mechanism with rate q and noise z S on a sum of sensitivity S.
+"""
+
+from dataclasses import dataclass
+
+from confide.protocol.tensors import Tensors
+from confide.strategies.mechanisms.clipping import Clipping
+from confide.strategies.mechanisms.mechanism import (
+    CLIP_NORM,
+    Released,
+    RoundSum,
+    as_state,
+    divided,
+    drawn_noise,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianMechanism:
+    """Noise of standard deviation z S on each round's sum.
+
+    Attributes:
+        noise_multiplier: z, >= 0; the bits of adaptive clipping are paid for with it too.
+        clipping: how S is found.
+    """
+
+    noise_multiplier: float
+    clipping: Clipping
+
+    @property
+    def adapts(self) -> bool:
+        """Whether clients tell on which side of the clipping norm they were."""
+        return self.clipping.adapts
+
+    def first_state(self, params: Tensors) -> Tensors:
+        """Return the first clipping norm."""
+        return as_state(self.clipping.clip_norm)
+
+    def release(self, given: RoundSum) -> Released:
+        """Return the noised mean, and the next clipping norm."""
+        clip_norm = float(given.state[CLIP_NORM][0])
+        std = clip_norm * (
+            self.clipping.multiplier(self.noise_multiplier, given.expected)
+            if self.noise_multiplier
+            else 0.0
+        )
+        noise = drawn_noise(
+            given.total, secret=given.secret, server_round=given.server_round, what="update"
+        )
+        return Released(
+            update=divided(given.total, noise, std=std, expected=given.expected),
+            state=as_state(self.clipping.next_norm(clip_norm, given)),
+        )
+
+
+__all__ = ["GaussianMechanism"]

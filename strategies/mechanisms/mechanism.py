@@ -1,0 +1,123 @@
+"""What a mechanism of client-level privacy does with a round's sum, and what it costs.
+
+Protected: one client with all its records, against whoever sees the models of all rounds.
+Neighbouring relation: one client more or less. Trusted: the coordinator, who sees updates, draws
+clients and adds the noise, and keeps all three to itself. Public: the population's size, the
+probability or the schedule of taking part, the settings, every model. What voids it: draws or noise
+that others can predict (a run's seed, if it is told), another release of the same updates (metrics
+of single clients, saved updates), an update that was not clipped.
+
+The coordinator divides by a number that is fixed beforehand, never by how many came: otherwise one
+client would move more than its share. Rounds without a client have noise like any other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from confide.privacy.randomness import KeyedGenerator, derive_key
+from confide.protocol.tensors import Tensors
+
+CLIP_NORM = "clip_norm"
+"""Name of the clipping norm among what clients are sent, and in a mechanism's state; shape [1]."""
+WITHIN = "within"
+"""Name of what a client tells of its norm, where clipping adapts: 1/2 if it is at most the clipping
+norm, -1/2 otherwise; shape [1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """What a mechanism makes of a round.
+
+    Attributes:
+        update: the mean over the expected number of clients, with noise.
+        state: what the next round starts from.
+    """
+
+    update: Tensors
+    state: Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSum:
+    """A round's clipped updates.
+
+    Attributes:
+        total: their sum, float64; zeros where nobody was drawn.
+        within: sum of what clients told of their norms, where clipping adapts.
+        expected: m, the number that the sum is divided by, > 0.
+        participations: most rounds of one client in the whole run.
+        server_round: from 1.
+        secret: of the run; the noise derives from it and the round.
+        state: of the mechanism, after the round before.
+    """
+
+    total: Mapping[str, Tensor]
+    within: float
+    expected: float
+    participations: int
+    server_round: int
+    secret: bytes
+    state: Tensors
+
+
+class Mechanism(Protocol):
+    """Clips and noises what a round's clients come to."""
+
+    @property
+    def adapts(self) -> bool:
+        """Whether clients tell on which side of the clipping norm they were."""
+
+    def first_state(self, params: Tensors) -> Tensors:
+        """Return the state before the first round, with the first clipping norm."""
+
+    def release(self, given: RoundSum) -> Released:
+        """Return the noised mean, and the state after it."""
+
+
+def drawn_noise(
+    total: Mapping[str, Tensor], *, secret: bytes, server_round: int, what: str
+) -> dict[str, Tensor]:
+    """Draw standard Gaussians for a round: float64, of the shapes of ``total``.
+
+    Args:
+        total: says which tensors.
+        secret: of the run.
+        server_round: from 1.
+        what: what the noise is for; each has a stream of its own.
+    """
+    generator = KeyedGenerator(derive_key(secret, "mechanism", what, server_round))
+    flat = generator.normal(sum(value.numel() for value in total.values()))
+    parts = flat.split([value.numel() for value in total.values()])
+    return {name: part.view(total[name].shape) for name, part in zip(total, parts, strict=True)}
+
+
+def divided(
+    total: Mapping[str, Tensor], noise: Mapping[str, Tensor], *, std: float, expected: float
+) -> Tensors:
+    """Return ``(total + std * noise) / expected``, float32."""
+    # Rounded once, after the noise: what is released depends on the noised sum alone
+    return {
+        name: ((value.double() + std * noise[name]) / expected).float()
+        for name, value in total.items()
+    }
+
+
+def as_state(clip_norm: float) -> Tensors:
+    """Return a clipping norm as a tensor of the state."""
+    return {CLIP_NORM: torch.tensor([clip_norm], dtype=torch.float32)}
+
+
+__all__ = [
+    "CLIP_NORM",
+    "WITHIN",
+    "Mechanism",
+    "Released",
+    "RoundSum",
+    "as_state",
+    "divided",
+    "drawn_noise",
+]

@@ -1,0 +1,175 @@
+"""Institutions with seats in masked sums, and the coordinator that asks them."""
+
+import functools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy
+import torch
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from confide.client.secure_sums.memory import SumsInMemory
+from confide.client.secure_sums.seat import Seat, SumRules
+from confide.secure_aggregation.adverts import Advert, Identity
+from confide.secure_aggregation.context import SumContext, least_threshold, most_colluding
+from confide.security import certificates, ec_keys
+from confide.server.secure_sums.collector import MaskedSum
+from confide.strategies.aggregators import FixedPointMean
+from confide.strategies.strategy import Bounds, ClientUpdate
+
+SHAPES = {"w": (7, 5), "b": (5,)}
+LENGTH = 40
+JOB = "job"
+Integers = NDArray[numpy.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Federation:
+    """An authority, with its key."""
+
+    certificate: x509.Certificate
+    key: ec_keys.PrivateKey
+
+    @classmethod
+    def make(cls) -> "Federation":
+        key = ec_keys.make_key()
+        return cls(certificate=certificates.make_authority("federation", key), key=key)
+
+    def identity(self, name: str) -> Identity:
+        key = ec_keys.make_key()
+        issued = certificates.issue_trainer_certificate(
+            key.public_key(), name, authority=(self.certificate, self.key), days=30
+        )
+        return Identity(certificate=issued, key=key)
+
+
+@functools.cache
+def federation() -> Federation:
+    return Federation.make()
+
+
+@functools.cache
+def identity(name: str) -> Identity:
+    return federation().identity(name)
+
+
+def seat(
+    name: str,
+    rules: SumRules | None = None,
+    *,
+    job: str = JOB,
+    signer: Identity | None = None,
+    run_key: X25519PrivateKey | None = None,
+    memory: SumsInMemory | None = None,
+) -> Seat:
+    """Give an institution a seat."""
+    return Seat(
+        signer or identity(name),
+        job,
+        authority=federation().certificate,
+        rules=rules or SumRules(max_colluding=0),
+        run_key=run_key or X25519PrivateKey.generate(),
+        memory=memory or SumsInMemory(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Institutions with updates of their own, and what their sum is about."""
+
+    seats: dict[str, Seat]
+    adverts: dict[str, Advert]
+    context: SumContext
+    updates: dict[str, ClientUpdate]
+
+    def mean(self) -> FixedPointMean:
+        """Begin a plain sum."""
+        weight = sum(update.num_examples for update in self.updates.values())
+        return FixedPointMean(
+            shapes=SHAPES, bounds=Bounds(max_value=1024.0, max_total_weight=weight)
+        )
+
+    def plain(self, names: Collection[str]) -> FixedPointMean:
+        """Add some updates up, plainly."""
+        mean = self.mean()
+        for name in names:
+            mean.add(self.updates[name])
+        return mean
+
+    def values(self, name: str) -> Integers:
+        """Return the integers that an update adds to a plain sum."""
+        return self.plain([name]).total.numpy()
+
+    def collected(self, names: Sequence[str] | None = None) -> MaskedSum:
+        """Ask some, in this order, for their masked vectors."""
+        under_way = MaskedSum(context=self.context)
+        for name in names or list(self.seats):
+            masked = self.seats[name].mask(self.context, self.values(name))
+            under_way.add(name, masked.vector, masked.boxes, masked.commitments)
+        under_way.close()
+        return under_way
+
+    def answers(
+        self, under_way: MaskedSum, names: Sequence[str] | None = None
+    ) -> dict[str, dict[str, bytes]]:
+        """Ask some survivors for shares."""
+        told = {}
+        for name in names or under_way.survivors:
+            boxes = under_way.boxes_for(name)
+            told[name] = self.seats[name].unmask(self.context, under_way.survivors, boxes)
+            under_way.check_answer(name, told[name])
+        return told
+
+
+def cohort(
+    count: int,
+    *,
+    colluding: int | None = 0,
+    rules: SumRules | None = None,
+    threshold: int | None = None,
+    seed: int = 0,
+) -> Cohort:
+    """Seat so many institutions, with unequal numbers of records."""
+    generator = torch.Generator().manual_seed(seed)
+    names = [f"h{i:02}" for i in range(count)]
+    numbers = {name: 100 + 37 * i for i, name in enumerate(names)}
+    rules = rules or SumRules(max_colluding=colluding)
+    seats = {name: seat(name, rules) for name in names}
+    adverts = {name: one.advertise(num_examples=numbers[name]) for name, one in seats.items()}
+    updates = {
+        name: ClientUpdate(
+            client=name,
+            tensors={p: torch.randn(shape, generator=generator) for p, shape in SHAPES.items()},
+            num_examples=numbers[name],
+        )
+        for name in names
+    }
+    c = most_colluding(count) if colluding is None else colluding
+    bits = FixedPointMean(
+        shapes=SHAPES, bounds=Bounds(max_value=1024.0, max_total_weight=sum(numbers.values()))
+    ).scale_bits
+    context = SumContext(
+        job=JOB,
+        server_round=1,
+        question="question",
+        cohort=tuple(adverts.values()),
+        threshold=threshold or least_threshold(count, c),
+        scale_bits=bits,
+        length=LENGTH,
+    )
+    return Cohort(seats=seats, adverts=adverts, context=context, updates=updates)
+
+
+__all__ = [
+    "JOB",
+    "LENGTH",
+    "SHAPES",
+    "Cohort",
+    "Federation",
+    "cohort",
+    "federation",
+    "identity",
+    "seat",
+]
