@@ -73,7 +73,7 @@ NEEDS = {
     ("strategy", "gradient_sum"): ["client=private_table"],
     ("strategy", "newton"): ["privacy=none"],
     ("strategy", "qfedavg"): ["privacy=none"],
-    ("strategy", "moon"): [*RECORDS, "backbone=mlp", "tuning=full"],
+    ("strategy", "moon"): [*RECORDS, "backbone=mlp", "tuning=full", "privacy=none"],
     ("strategy", "gradient_adam"): ["client=gradients"],
     ("strategy", "private_newton"): ["client=private_newton", *TABLE],
     ("client", "private_newton"): TABLE,
