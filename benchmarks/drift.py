@@ -21,7 +21,6 @@ ALGORITHMS = {
     "FedProx, mu 0.1": ["strategy=fedprox", "strategy.objective.proximal_mu=0.1"],
     "FedNova": ["strategy=fednova"],
     "MOON, mu 1": ["strategy=moon"],
-    "MOON, mu 5": ["strategy=moon", "strategy.objective.mu=5"],
     "FedExP": ["strategy=fedexp"],
     "q-FedAvg, q 0.1": ["strategy=qfedavg", "strategy.objective.q=0.1"],
     "q-FedAvg, q 1": ["strategy=qfedavg"],

@@ -20,6 +20,14 @@ FALLING = (
     "strategy.server_optimizer.schedule={kind: step, warmup_rounds: 1, drops: 1}",
 )
 NEW = ("fednova", "fedexp", "qfedavg", "moon")
+# What keeps or sends most, and the rates: the others in between
+MIXED = [
+    "fedexp",
+    "moon",
+    "falling",
+    pytest.param("fednova", marks=pytest.mark.slow),
+    pytest.param("qfedavg", marks=pytest.mark.slow),
+]
 PROCESS = ("simulation.engine=process", "simulation.workers=2")
 SHORT = (*HEART, "server.num_rounds=3")
 MLP = ("backbone=mlp",)
@@ -43,6 +51,7 @@ def test_with_nothing_to_do_it_is_fedavg_bit_for_bit(
     assert found["model_sha256"] == expected["model_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NEW)
 def test_it_is_another_model_than_fedavgs(run: Simulate, kind: str) -> None:
     own = KINDS[kind]
@@ -51,7 +60,7 @@ def test_it_is_another_model_than_fedavgs(run: Simulate, kind: str) -> None:
     assert run(*SHORT, *own, name="own")["model_sha256"] != expected["model_sha256"]
 
 
-@pytest.mark.parametrize("kind", [*NEW, "falling"])
+@pytest.mark.parametrize("kind", MIXED)
 def test_workers_give_the_inline_model(run: Simulate, kind: str) -> None:
     words = FALLING if kind == "falling" else KINDS[kind]
     inline, process = (
@@ -60,7 +69,7 @@ def test_workers_give_the_inline_model(run: Simulate, kind: str) -> None:
     assert process["model_sha256"] == inline["model_sha256"]
 
 
-@pytest.mark.parametrize("kind", [*NEW, "falling"])
+@pytest.mark.parametrize("kind", MIXED)
 def test_a_stopped_run_goes_on_with_the_same_weights(
     run: Simulate, tmp_path: Path, kind: str
 ) -> None:
