@@ -357,7 +357,7 @@ def test_a_pattern_ends_in_one_page_with_the_reasons(tmp_path: Path) -> None:
     assert [run.status for run in runs] == ["completed", "completed", "refused", "completed"]
     assert "privacy=record strategy=newton refused: " in done.stdout
     page = (tmp_path / "sweep" / "report.html").read_text()
-    assert "norm_bounded" in page
+    assert "aggregated by the norm-bounded mean" in page
     assert "privacy=record strategy=newton" in page
 
 
