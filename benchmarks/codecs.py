@@ -62,6 +62,17 @@ WAYS: dict[str, tuple[str, ...]] = {
     ),
 }
 SEEDS = {"full tuning": (0, 1, 2), "LoRA": (0, 1, 2)}
+_CURVES = {
+    "rounding": {"int8": "int8", "bf16": "bf16", "float32": "float32"},
+    "low rank": {"low rank, 1": "1", "low rank, 4": "4", "float32": "float32"},
+    "top k": {"top k, 1 %": "1 %", "top k, 10 %": "10 %", "float32": "float32"},
+}
+"""Family -> its codecs, as drawn; each ends at float32."""
+_COLOURS = ("#2a78b5", "#c4661f", "#3a9a5b")
+# Reads on light and on dark pages
+_INK = dict.fromkeys(
+    ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), "#888888"
+)
 _KEYS = ["seed", "way", "codec"]
 
 
@@ -95,33 +106,29 @@ def means(table: pandas.DataFrame) -> pandas.DataFrame:
 
 def draw(found: pandas.DataFrame, path: Path) -> None:
     """Draw accuracy against the bytes of an update, a panel for each way to train."""
-    figure, panels = pyplot.subplots(1, len(WAYS), figsize=(9, 3.6))
+    pyplot.rcParams.update(_INK)
+    figure, panels = pyplot.subplots(1, len(WAYS), figsize=(9, 3.8))
     for axis, way in zip(panels, WAYS, strict=True):
-        part = found.loc[way].sort_values("up")
-        axis.axhline(part.accuracy["float32"], color="#888888", linewidth=0.8, linestyle="--")
-        axis.plot(part.up / 1024, part.accuracy, "o", color="#2a78b5")
-        for place, (codec, line) in enumerate(part.iterrows()):
-            above = place % 2 == 0
-            axis.annotate(
-                str(codec),
-                (line.up / 1024, line.accuracy),
-                xytext=(0, 8 if above else -14),
-                textcoords="offset points",
-                ha="center",
-                size=7,
-                color="#888888",
-            )
-        axis.set_xscale("log")
-        axis.margins(0.18, 0.25)
-        axis.set_title(way, color="#888888", size=10)
-        axis.set_xlabel("KiB an update")
-        axis.set_ylabel("accuracy")
-        for one in (axis.xaxis.label, axis.yaxis.label):
-            one.set_color("#888888")
-        axis.tick_params(colors="#888888", which="both")
-        for spine in axis.spines.values():
-            spine.set_color("#888888")
-    figure.tight_layout()
+        part = found.loc[way]
+        for (family, codecs), colour in zip(_CURVES.items(), _COLOURS, strict=True):
+            curve = part.loc[[codec for codec in codecs if codec in part.index]]
+            axis.plot(curve.up / 1024, curve.accuracy, "o-", color=colour, label=family, ms=5)
+            for codec, line in curve.iloc[:-1].iterrows():
+                at = (line.up / 1024, line.accuracy)
+                text = codecs[str(codec)]
+                # Above the curve of rounding, which is the highest, and below the others
+                side = 6 if family == "rounding" else -13
+                axis.annotate(text, at, (0, side), textcoords="offset points", ha="center", size=7)
+        middle = (part.accuracy.max() + part.accuracy.min()) / 2
+        reach = max(0.05, 0.65 * (part.accuracy.max() - part.accuracy.min()))
+        axis.set(xscale="log", ylim=(middle - reach, middle + reach), title=way)
+        axis.set(xlabel="KiB an update", ylabel="accuracy")
+        axis.minorticks_off()
+        axis.set_xticks([4, 8, 16, 32, 64, 128], ["4", "8", "16", "32", "64", "128"])
+        axis.set_xlim(part.up.min() / 1400, part.up.max() / 700)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, metadata={"Date": None}, transparent=True)
 
 
