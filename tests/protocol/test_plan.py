@@ -11,7 +11,12 @@ import pytest
 
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.strategies.strategy import FedProxConfig, ObjectiveConfig, ScaffoldConfig
+from confide.config.strategies.strategy import (
+    ALGORITHMS,
+    FedProxConfig,
+    ObjectiveConfig,
+    ScaffoldConfig,
+)
 from confide.config.tunings.table import TUNINGS
 from confide.errors import ProtocolError
 from confide.protocol.plan import (
@@ -348,7 +353,8 @@ def test_tuning_is_written_as_the_first_plans_did(words: list[str], text: str) -
 
 @pytest.mark.parametrize("kind", TUNINGS)
 def test_plan_of_each_tuning_survives_the_way_there_and_back(kind: str) -> None:
-    made = tuned(f"tuning={kind}")
+    own = [f"strategy={name}" for name, one in ALGORITHMS.items() if one.tuning == kind]
+    made = tuned(f"tuning={kind}", *own[:1])
     assert TrainingPlan.from_json(made.to_json()) == made
     assert TrainingPlan.from_json(made.to_json()).to_json() == made.to_json()
 

@@ -23,7 +23,7 @@ from transformers import (
 
 from confide.config.models.transformer import TransformerConfig
 from confide.config.tunings.bottleneck import BottleneckConfig
-from confide.config.tunings.lora import FfaLoraConfig, LoraConfig
+from confide.config.tunings.lora import ExactLoraConfig, FfaLoraConfig, LoraConfig
 from confide.config.tunings.prefix import PrefixConfig
 from confide.config.tunings.table import TUNINGS
 from confide.config.tunings.tuning import TuningConfig
@@ -111,6 +111,22 @@ def test_bottleneck_adds_what_the_paper_says() -> None:
     inner = nn.functional.gelu(h @ adapter.down.weight.T + adapter.down.bias)
     expected = h + inner @ adapter.up.weight.T
     assert torch.allclose(adapter(torch.tensor([[1.0, -2.0]])), expected)
+
+
+def test_weights_below_adapters_travel_where_averages_are_exact() -> None:
+    lora = apply_tuning(make(), LoraConfig(rank=RANK))
+    exact = apply_tuning(make(), ExactLoraConfig(rank=RANK))
+    weights = adapters(exact) - adapters(lora)
+    assert adapters(lora) <= adapters(exact)
+    assert len(weights) == 2 * LAYERS
+    assert all(name.endswith(".base_layer.weight") for name in weights)
+    assert torch.equal(exact(IDS, MASK), lora(IDS, MASK))
+
+
+def test_weights_of_transposed_matrices_are_not_added_to() -> None:
+    encoder = GPT2Model(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=64))
+    with pytest.raises(ModelError, match=r"is Conv1D; choose tuning=lora_ffa"):
+        apply_tuning(make(encoder), ExactLoraConfig(rank=RANK))
 
 
 def test_frozen_half_of_an_adapter_is_not_trained() -> None:
