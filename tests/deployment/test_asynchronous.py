@@ -159,8 +159,9 @@ def test_a_short_deadline_gives_the_weights_of_slow_simulated_clients(tmp_path: 
     # So short that everybody takes one step, by its own clock or by its virtual speed
     within = "client.steps_within_s=0.000001"
     with hospitals(tmp_path) as deployment:
-        begin(deployment, within)
+        words = ("strategy=fedavg", within)
+        begin(deployment, *words)
         assert deployment.wait_for_server(240) == 0
         assert all(record.steps == dict.fromkeys(HOSPITALS, 1) for record in history_of(deployment))
-        simulated = deployment.simulate(*RUN, within, "simulation/delays=uniform")
+        simulated = deployment.simulate(*RUN, *words, "simulation/delays=uniform")
         assert deployment.summary()["model_sha256"] == simulated["model_sha256"]
