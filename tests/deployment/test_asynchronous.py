@@ -151,3 +151,17 @@ def test_who_is_not_needed_is_charged_all_the_same(tmp_path: Path) -> None:
             # What was under way at the end may have been cut off before it was counted
             assert given <= len(rounds_of(deployment, name)) <= STEPS
         assert sum(len(rounds_of(deployment, name)) for name in HOSPITALS) > 2 * STEPS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_short_deadline_gives_the_weights_of_slow_simulated_clients(tmp_path: Path) -> None:
+    # So short that everybody takes one step, by its own clock or by its virtual speed
+    within = "client.steps_within_s=0.000001"
+    with hospitals(tmp_path) as deployment:
+        words = ("strategy=fedavg", within)
+        begin(deployment, *words)
+        assert deployment.wait_for_server(240) == 0
+        assert all(record.steps == dict.fromkeys(HOSPITALS, 1) for record in history_of(deployment))
+        simulated = deployment.simulate(*RUN, *words, "simulation/delays=uniform")
+        assert deployment.summary()["model_sha256"] == simulated["model_sha256"]

@@ -31,8 +31,9 @@ def objective_problems(
     if client.steps_within_s is not None and not algorithm.any_steps:
         fits = " or ".join(name for name, kind in ALGORITHMS.items() if kind.any_steps)
         yield (
-            f"client.steps_within_s={client.steps_within_s:g}: objective.kind={objective.kind}"
-            f" takes all its steps; leave it out, or set strategy/objective={fits}."
+            f"objective.kind={objective.kind} takes all its steps, and"
+            f" client.steps_within_s={client.steps_within_s:g} allows for fewer; leave it out, or"
+            f" set strategy/objective={fits}."
         )
     if algorithm.needs_gram and not private:
         yield (

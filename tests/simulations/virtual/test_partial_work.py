@@ -100,7 +100,7 @@ def test_an_asynchronous_answer_is_shorter_too(
         (PLAIN, r"client\.steps_within_s=2: without delays steps take no time"),
         (
             ("simulation/delays=uniform", "client=private_table"),
-            r"steps_within_s=2: objective\.kind=gradient_sum takes all its steps",
+            r"strategy\.objective\.kind=gradient_sum takes all its steps",
         ),
     ],
 )
