@@ -83,9 +83,10 @@ def _kept(run: Path, personal: str, job: str) -> Tensors:
     """Return what an institution keeps of a job."""
     folder = run / _SIMULATED / folder_name(personal)
     if (Path(personal) / _KIT).is_file():
-        from confide.client.deployment.kit import load_kit
+        from confide.client.deployment.kit import read_kit
 
-        folder = load_kit(Path(personal)).own / "rounds"
+        # Mistakes elsewhere in it, such as records that moved, are no matter here
+        folder = read_kit(Path(personal))[0].own / "rounds"
     kept = ClientStates(folder, kept=1).load(job, before=sys.maxsize)
     if kept is None:
         there = sorted(path.name for path in (run / _SIMULATED).glob("*"))

@@ -15,10 +15,10 @@ Under DP-SGD one training is noised as a whole, so that what is kept costs nothi
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 from confide.errors import ModelError
-from confide.protocol.tensors import Shapes, Tensors
+from confide.protocol.tensors import Shapes, Tensors, shapes_of
 from confide.strategies.algorithm import (
     Algorithm,
     ClientFn,
@@ -31,12 +31,11 @@ from confide.strategies.algorithm import (
     zeros_of,
 )
 
-NamesFn = Callable[[Iterable[str]], Collection[str]]
-"""Names of a model's trained tensors -> those that stay at institutions."""
+NamesFn = Callable[[Shapes], Collection[str]]
+"""A model's trained tensors, by name -> the names of those that stay at institutions."""
 
 _LAYER = re.compile(r"layers\.(\d+)\.")
-# The part of a name that is a norm's: LayerNorm, norm1, input_layernorm, ln_2, ln_f.
-_NORM = re.compile(r"norm|(^|\.)ln(_\w+)?\.", re.IGNORECASE)
+_WEIGHT, _BIAS = ".weight", ".bias"
 
 
 def fedper() -> Algorithm:
@@ -61,7 +60,7 @@ def keeping(names_fn: NamesFn, client: ClientFn | None = None) -> Algorithm:
         return names_fn(shapes)
 
     def first_kept(params: Tensors) -> Tensors:
-        return {name: params[name] for name in names_fn(params)}
+        return {name: params[name] for name in names_fn(shapes_of(params))}
 
     return Algorithm(
         client=client or _client,
@@ -73,13 +72,13 @@ def keeping(names_fn: NamesFn, client: ClientFn | None = None) -> Algorithm:
     )
 
 
-def head_of(names: Iterable[str]) -> Collection[str]:
+def head_of(shapes: Shapes) -> Collection[str]:
     """Return the names of the last layer's tensors.
 
     Raises:
         ModelError: if there is none, or nothing beside it.
     """
-    every = list(names)
+    every = list(shapes)
     head = [name for name in every if name.startswith("head.")]
     if not head:  # a perceptron numbers its layers
         numbers = [int(found[1]) for name in every if (found := _LAYER.match(name))]
@@ -88,14 +87,21 @@ def head_of(names: Iterable[str]) -> Collection[str]:
     return _some(head, every, "head")
 
 
-def norms_of(names: Iterable[str]) -> Collection[str]:
-    """Return the names of the tensors of norms.
+def norms_of(shapes: Shapes) -> Collection[str]:
+    """Return the names of the tensors of norms, by shape: names differ from family to family.
+
+    The weight of a norm is a vector, and that of any other layer has a dimension more.
 
     Raises:
         ModelError: if there is none that is trained, or nothing beside them.
     """
-    every = list(names)
-    return _some([name for name in every if _NORM.search(name)], every, "norms")
+    layers = {
+        name.removesuffix(_WEIGHT)
+        for name, shape in shapes.items()
+        if name.endswith(_WEIGHT) and len(shape) == 1
+    }
+    own = {layer + end for layer in layers for end in (_WEIGHT, _BIAS)}
+    return _some([name for name in shapes if name in own], list(shapes), "norms")
 
 
 def _some(found: list[str], every: list[str], what: str) -> Collection[str]:

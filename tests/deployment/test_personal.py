@@ -6,10 +6,11 @@ import pandas
 import pytest
 from deployment_run import HEART, Deployment, confide
 
-from confide.client.deployment.kit import load_kit
+from confide.client.deployment.kit import read_kit
 from confide.storage.files import folder_name
 from confide.storage.tensor_files import read_checked, sha256
 
+FOUR_HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
 ROUNDS = "server.num_rounds=3"
 NOISY = ("policy.metrics_privacy=noisy", "policy.min_support=20")
 
@@ -21,7 +22,9 @@ def newest(folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_kit_keeps_its_own_model_and_predicts_with_it(tmp_path: Path) -> None:
-    with Deployment(run_overrides=(*HEART, "strategy=ditto")) as deployment:
+    with Deployment(
+        run_overrides=(*HEART, "strategy=ditto"), institutions=FOUR_HOSPITALS
+    ) as deployment:
         deployment.start_clients()
         deployment.start_server(ROUNDS)
         assert deployment.wait_for_server(240) == 0
@@ -29,7 +32,7 @@ def test_a_kit_keeps_its_own_model_and_predicts_with_it(tmp_path: Path) -> None:
         for part in ("model_sha256", "federated", "personal"):
             assert summary[part] == simulated[part]
         for name in deployment.institutions:
-            own = load_kit(deployment.kit(name)).own / "rounds"
+            own = read_kit(deployment.kit(name))[0].own / "rounds"
             there = deployment.folder / "simulation" / "clients" / folder_name(name)
             assert newest(own) == newest(there)
             told = summary["clients"][name]["personal"]

@@ -14,7 +14,7 @@ from torch import nn
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.strategies.personal import ApflConfig, FedRepConfig, FineTuningConfig
 from confide.errors import ModelError
-from confide.protocol.tensors import Tensors, shapes_of
+from confide.protocol.tensors import Shapes, Tensors, shapes_of
 from confide.strategies.algorithm import Algorithm, GradientFn, Step
 from confide.strategies.algorithms.fedavg import local_sgd as fedavg_client
 from confide.strategies.composed import Strategy
@@ -126,7 +126,7 @@ def test_heads_follow_each_client_and_the_body_follows_their_mean() -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "algorithm", "stays"),
-    [("fedper", fedper(), "head_w"), ("fedbn", fedbn(), "norm_w")],
+    [("fedper", fedper(), "head_w"), ("fedbn", fedbn(), "norm_weight")],
 )
 def test_with_one_client_it_is_fedavg(strategy: str, algorithm: Algorithm, stays: str) -> None:
     start = numbers(body_w=1.0, **{stays: 3.0})
@@ -137,16 +137,35 @@ def test_with_one_client_it_is_fedavg(strategy: str, algorithm: Algorithm, stays
 
 
 def test_which_layers_are_the_head_and_which_are_norms() -> None:
-    assert head_of(["encoder.w", "head.weight", "head.bias"]) == {"head.weight", "head.bias"}
-    assert head_of(["layers.0.weight", "layers.2.weight", "layers.10.bias"]) == {"layers.10.bias"}
-    bert = ["encoder.layer.0.output.LayerNorm.weight", "encoder.layer.0.output.dense.weight"]
-    assert norms_of(bert) == {bert[0]}
-    gpt = ["h.0.ln_1.weight", "ln_f.bias", "h.0.attn.weight", "plan.weight", "kiln.weight"]
-    assert norms_of(gpt) == {"h.0.ln_1.weight", "ln_f.bias"}
+    one: Shapes = {"encoder.w": (2, 2), "head.weight": (2, 2), "head.bias": (2,)}
+    assert head_of(one) == {"head.weight", "head.bias"}
+    assert head_of({"layers.0.weight": (2, 2), "layers.2.bias": (2,), "layers.10.bias": (2,)}) == {
+        "layers.10.bias"
+    }
     with pytest.raises(ModelError, match="nothing but its head is trained"):
-        head_of(["layers.0.weight", "layers.0.bias"])
+        head_of({"layers.0.weight": (2, 2), "layers.0.bias": (2,)})
     with pytest.raises(ModelError, match="no norms is trained"):
-        norms_of(["layers.0.weight", "layers.2.bias"])
+        norms_of({"layers.0.weight": (2, 2), "layers.2.bias": (2,)})
+
+
+def test_norms_are_found_by_what_they_are_whatever_they_are_called() -> None:
+    class Called(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.blocks = nn.LayerNorm(4), nn.Sequential(nn.Conv2d(1, 4, 3))
+            self.blocks.append(nn.GroupNorm(2, 4))
+            self.words, self.norm = nn.Embedding(5, 4), nn.RMSNorm(4)
+            self.out = nn.Linear(4, 2)
+
+    model = Called()
+    norms = {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if type(module).__name__.endswith("Norm")
+        for name, _ in module.named_parameters()
+    }
+    assert len(norms) == 5
+    assert norms_of(shapes_of(dict(model.named_parameters()))) == norms
 
 
 # FedRep
