@@ -87,7 +87,6 @@ WAYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "client.steps_within_s=2",
             "server.num_rounds=30",
         ),
-        "FedBuff, K 10, 20 at a time": ("strategy=fedbuff", _AT_A_TIME, "server.num_rounds=60"),
         "FedBuff, K 5, 20 at a time": (
             "strategy=fedbuff",
             _AT_A_TIME,
