@@ -14,7 +14,7 @@ import confide
 from reproduced.row import Published, Row
 
 ACCURACY, LOSS = "accuracy", "loss x 100"
-_ROUNDS = 50
+_ROUNDS = 20
 
 _SETTINGS = (
     "task=synthetic",
