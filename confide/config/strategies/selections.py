@@ -81,7 +81,7 @@ class UniformSelectionConfig(CountedSelectionConfig):
     over_selection: float = setting(
         1.0,
         "Factor by which more clients than clients_per_round are asked; the round is closed once"
-        " clients_per_round of them were accepted. Needs simulation.delays.",
+        " clients_per_round of them were accepted. A simulation needs delays.",
         ge=1,
         le=100,
     )
