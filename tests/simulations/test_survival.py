@@ -12,7 +12,7 @@ from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 from stopped_run import Simulate, stopped
 
-import confide.simulations.run
+import confide.simulations.prepared
 from confide.config.composing.compose import compose
 from confide.errors import ConfideError, ConfigError
 from confide.inference.prediction import predict
@@ -44,13 +44,13 @@ def words(tmp_path: Path) -> list[str]:
 def split(monkeypatch: pytest.MonkeyPatch) -> dict[str, Federation]:
     """The federation of the run, once it has been scored."""
     kept: dict[str, Federation] = {}
-    score = confide.simulations.run.score_pooled
+    score = confide.simulations.prepared.score_pooled
 
     def scored(federation: Federation, tensors: Any) -> Any:
         kept["federation"] = federation
         return score(federation, tensors)
 
-    monkeypatch.setattr(confide.simulations.run, "score_pooled", scored)
+    monkeypatch.setattr(confide.simulations.prepared, "score_pooled", scored)
     return kept
 
 
