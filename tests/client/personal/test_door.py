@@ -81,7 +81,7 @@ def test_the_head_stays_and_does_not_travel(
     assert reply.refusal is None
     shared = {name: shape for name, shape in shapes(start).items() if name not in head}
     assert reply.arrays is not None
-    sent = decode(reply.arrays, shared, max_value=1e6)
+    sent = decode(reply.arrays, shared, max_value=1e6).tensors
     assert not set(sent) & head
     assert all(value.abs().max() > 0 for value in sent.values())
     kept = states(tmp_path).load(plan.job, before=2)
