@@ -146,8 +146,11 @@ class TrainingRounds:
             for begun in algorithm.starts_of(params, kept.algorithm):
                 if begun is not params:  # of that the bound was checked as it came
                     self._check_kept(begun)
-                trainer.check_margin(schedule)
-                (rows_fn or trainer.check_rows)(begun, schedule)
+                if rows_fn is None:
+                    trainer.check_rows(begun, schedule)
+                else:
+                    trainer.check_margin(schedule)
+                    rows_fn(begun, schedule)
         validation: Mapping[str, Evaluation] = {}
         if len(self._data.validation):
             # Round r scores the tensors it starts from, so that a round is one exchange.

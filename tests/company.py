@@ -19,6 +19,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import ReservedRound, RoundKey
 from confide.client.schedule import LocalSchedule
 from confide.client.training.local_round import RoundInputs
+from confide.client.training.pace import Pace
 from confide.client.training.trainer import Trainer
 from confide.client.training_round import RoundWork
 from confide.config.strategies.strategy import ObjectiveConfig
@@ -51,10 +52,14 @@ def train_in_company(  # noqa: PLR0913 - what Trainer.train takes
     secret: bytes,
     groups: Tensor | None = None,
     change_gradient: GradientFn | None = None,
+    pace: Pace | None = None,
 ) -> Tensors:
     """Take a round's local steps as `Trainer.train` does, as one of four institutions."""
-    if change_gradient is not None or groups is not None:
+    is_timed = plan.client.steps_within_s is not None
+    if change_gradient is not None or groups is not None or is_timed:
         raise ValueError("Only plain rounds of records are computed in company here.")
+    if pace is not None:
+        pace.taken = schedule.steps
     plan = replace(plan, objective=ObjectiveConfig())
     own = work_of(start, examples, plan=plan, schedule=schedule, secret=secret)
     few = first_of(examples, max(1, len(examples) // 2))
