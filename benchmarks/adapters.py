@@ -4,8 +4,8 @@ Two tasks on texts: the sentiment of 800 tweets (accuracy), and the genres of 80
 titles (mean average precision). Four institutions by Dirichlet shares, the first layer of MiniLM,
 texts of 16 tokens, 6 rounds of 2 steps of SGD on 30 % of the records, five seeds (partition, start,
 frozen halves and noise). Rounds are those of a run, without its messages, scores and report. Each
-learning rate is the best of four for plain LoRA at a seed of its own (``--rates`` tries them). Run
-again it goes on where it was ended: a row of the file is not computed anew.
+learning rate is the best of those tried for plain LoRA at a seed of its own (``--rates`` tries
+four). Run again it goes on where it was ended: a row of the file is not computed anew.
 """
 
 import argparse
