@@ -73,7 +73,7 @@ class ScheduleConfig:
 
     def problem(self, num_rounds: int) -> str | None:
         """Return why it is of no use in a run of so many rounds; None if it is."""
-        if self.warmup_rounds < num_rounds:
+        if self.warmup_rounds < max(1, num_rounds):  # of a run of none something else is told
             return None
         return (
             f"warmup_rounds={self.warmup_rounds}: the run has {num_rounds} rounds, all of which"
