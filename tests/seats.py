@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from confide.client.secure_sums.memory import SumsInMemory
-from confide.client.secure_sums.seat import Seat, SumRules
+from confide.client.secure_sums.seat import Masked, Seat, SumRules
 from confide.secure_aggregation.adverts import Advert, Identity
 from confide.secure_aggregation.context import SumContext, least_threshold, most_colluding
 from confide.security import certificates, ec_keys
 from confide.server.secure_sums.collector import MaskedSum
+from confide.storage.tensor_files import sha256
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import Bounds, ClientUpdate
 
@@ -102,11 +103,18 @@ class Cohort:
         """Return the integers that an update adds to a plain sum."""
         return self.plain([name]).total.numpy()
 
+    def mask(self, name: str, context: SumContext | None = None, *, noise: int = 0) -> Masked:
+        """Have an institution mask its update, with fresh noise or as it is."""
+        about = context or self.context
+        values = self.values(name) + noise
+        digest = sha256(self.updates[name].tensors) + str(noise)
+        return self.seats[name].mask(about, values, digest)
+
     def collected(self, names: Sequence[str] | None = None) -> MaskedSum:
         """Ask some, in this order, for their masked vectors."""
         under_way = MaskedSum(context=self.context)
         for name in names or list(self.seats):
-            masked = self.seats[name].mask(self.context, self.values(name))
+            masked = self.mask(name)
             under_way.add(name, masked.vector, masked.boxes, masked.commitments)
         under_way.close()
         return under_way

@@ -13,14 +13,12 @@ class MaskedBefore:
     """A sum that the institution has put a vector into.
 
     Attributes:
-        server_round: round that it is of.
-        question: of the round.
+        update: SHA-256 of the update, before it was weighted and scaled.
         values: SHA-256 of the vector, before it was masked.
         survivors: names of those whose sum it helped to open; empty before it did.
     """
 
-    server_round: int
-    question: str
+    update: str
     values: str
     survivors: tuple[str, ...] = ()
 

@@ -71,13 +71,13 @@ class SumRules:
         """
         count, threshold = len(context.names), context.threshold
         if counted < self.min_cohort:
-            raise _denied("min_cohort", Refusal.POLICY_MIN_COHORT, counted, self.min_cohort)
+            raise _denied("min_cohort", Refusal.SUM_MIN_COHORT, counted, self.min_cohort)
         colluding = most_colluding(count) if self.max_colluding is None else self.max_colluding
         if not count + colluding < 2 * threshold <= 2 * count:
             raise DeniedError(
                 f"policy.secure.max_colluding={colluding}: {threshold} shares of {count} are not"
                 " more than half of all and of those who collude.",
-                code=Refusal.POLICY_THRESHOLD,
+                code=Refusal.SUM_THRESHOLD,
                 figures={"asked": float(threshold), "allowed": (count + colluding) // 2 + 1.0},
             )
 
@@ -93,10 +93,10 @@ class SumRules:
             DeniedError: with the figures.
         """
         if counted < self.min_cohort:
-            raise _denied("min_cohort", Refusal.POLICY_MIN_COHORT, counted, self.min_cohort)
+            raise _denied("min_cohort", Refusal.SUM_MIN_COHORT, counted, self.min_cohort)
         least = max(context.threshold, self.min_survivors or 0)
         if survivors < least:
-            raise _denied("min_survivors", Refusal.POLICY_MIN_SURVIVORS, survivors, least)
+            raise _denied("min_survivors", Refusal.SUM_MIN_SURVIVORS, survivors, least)
 
 
 def _denied(rule: str, code: Refusal, there: int, needed: int) -> DeniedError:
@@ -187,6 +187,11 @@ class Seat:
             raise ProtocolError(f"Expected a sum of job {self._job}.", code=Refusal.SUM_COHORT)
         context.check_shape(name)
         peers = {advert.name: self._peer(advert) for advert in context.cohort}
+        # Whoever has the authority's key could certify one trainer under many names
+        if len({peer.signer for peer in peers.values()}) < len(peers):
+            raise ProtocolError(
+                "Two of the cohort sign with one key, and are one.", code=Refusal.SUM_KEYS
+            )
         counted = sum(peer.counts for peer in peers.values())
         self._rules.check_cohort(context, counted)
         return peers
@@ -211,20 +216,24 @@ class Seat:
                 raise ProtocolError(
                     "This is not the key that this institution signed.", code=Refusal.SUM_KEYS
                 )
-            return _Peer(secret=self._secret, counts=True)
+            own_key = key_fingerprint(self._identity.key.public_key())
+            return _Peer(secret=self._secret, signer=own_key, counts=True)
         key = verify(advert, self._job, self._authority)
-        pinned = self._rules.peers
+        pinned, signer = self._rules.peers, key_fingerprint(key)
         return _Peer(
             secret=shared_secret(self._run_key, advert),
-            counts=pinned is None or key_fingerprint(key) in pinned,
+            signer=signer,
+            counts=pinned is None or signer in pinned,
         )
 
-    def mask(self, context: SumContext, values: NDArray[numpy.int64]) -> Masked:
+    def mask(self, context: SumContext, values: NDArray[numpy.int64], update: str) -> Masked:
         """Mask a vector.
 
         Args:
             context: of the sum; checked.
             values: int64, shape [d]: weighted and scaled, as a plain sum would take them.
+            update: SHA-256 of the update before it was weighted and scaled, which a coordinator has
+                a say in.
 
         Raises:
             ConfideError: as :meth:`check`; or if these values went into another sum, or others
@@ -235,7 +244,7 @@ class Seat:
             raise ProtocolError(
                 f"Expected {context.length} values, got {values.size}.", code=Refusal.SUM_COHORT
             )
-        self._remember(context, values)
+        self._remember(context, values, update)
         name = self._own_advert().name
         shared = {other: peers[other].secret for other in context.others(name)}
         secrets = secrets_of(context, name, self._secret, shared)
@@ -249,7 +258,7 @@ class Seat:
             commitments=commitments_of(context, name, secrets),
         )
 
-    def _remember(self, context: SumContext, values: NDArray[numpy.int64]) -> None:
+    def _remember(self, context: SumContext, values: NDArray[numpy.int64], update: str) -> None:
         hashed = hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()
         before = self._memory.get(context.digest)
         if before is not None and before.values != hashed:
@@ -259,15 +268,13 @@ class Seat:
                 code=Refusal.SUM_COHORT,
             )
         for digest, other in self._memory.all():
-            if digest != context.digest and other.values == hashed:
+            if digest != context.digest and update == other.update:
                 # Sums over two cohorts with equal updates differ by whoever is in one alone.
                 raise ProtocolError(
                     "The same update went into another sum.", code=Refusal.SUM_COHORT
                 )
         if before is None:
-            masked = MaskedBefore(
-                server_round=context.server_round, question=context.question, values=hashed
-            )
+            masked = MaskedBefore(update=update, values=hashed)
             self._memory.mask(context.digest, masked)
 
     def unmask(
@@ -330,10 +337,12 @@ class _Peer:
 
     Attributes:
         secret: that the two share.
+        signer: fingerprint of its trainer's public key.
         counts: whether it counts towards ``min_cohort``.
     """
 
     secret: bytes
+    signer: str
     counts: bool
 
 

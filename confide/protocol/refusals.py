@@ -116,10 +116,10 @@ class Refusal(StrEnum):
     POLICY_UPDATE_FINITE = "policy_update_finite", "declined: its update was not finite"
     POLICY_PUBLIC_N = "policy_public_n", "declined: it has more records than it declared"
     POLICY_MIN_RECORDS = "policy_min_records", "declined: it has fewer records than its policy asks"
-    POLICY_MIN_COHORT = "policy_min_cohort", "declined: too few institutions share the masked sum"
-    POLICY_THRESHOLD = "policy_threshold", "declined: too few shares would open the masked sum"
-    POLICY_MIN_SURVIVORS = (
-        "policy_min_survivors",
+    SUM_MIN_COHORT = "sum_min_cohort", "declined: too few institutions share the masked sum"
+    SUM_THRESHOLD = "sum_threshold", "declined: too few shares would open the masked sum"
+    SUM_MIN_SURVIVORS = (
+        "sum_min_survivors",
         "declined: too few institutions are left in the masked sum",
     )
     POLICY_APPROVAL = "policy_approval", "waits for its people to approve the plan"

@@ -6,7 +6,7 @@ an institution whose kit is no longer here.
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -82,9 +82,26 @@ def choose_trainer_keys(
                 " and its request has another; ask the institution by telephone, then give"
                 f" --replace {name!r}, or leave the request out."
             )
+    problems += _shared(chosen, nodes)
     if problems:
         raise ConfigError(problems)
     return chosen
+
+
+def _shared(chosen: Mapping[str, TrainerKey], nodes: Mapping[str, NodeKey]) -> Iterator[str]:
+    """Yield a reason for each trainer's key that a node or another trainer has too."""
+    owners = {
+        ec_keys.public_line(node.public): f"the node of {name!r}"
+        for name, node in nodes.items()
+        if node.public is not None
+    }
+    for name, key in chosen.items():
+        if key.public is None:
+            continue
+        own = f"the trainer of {name!r}"
+        owner = owners.setdefault(ec_keys.public_line(key.public), own)
+        if owner != own:
+            yield f"{own} has the public key of {owner}; each needs one of its own."
 
 
 def _known(places: Places, name: str) -> ec_keys.PublicKey | None:

@@ -18,10 +18,11 @@ from confide.client.secure_sums.seat import SumRules
 from confide.errors import ConfideError, DeniedError, ProtocolError, RunFailedError
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation import adverts
-from confide.secure_aggregation.adverts import Advert, verify
+from confide.secure_aggregation.adverts import Advert, Identity, verify
 from confide.secure_aggregation.context import SumContext, least_threshold
 from confide.secure_aggregation.masks import add_mask, remove_mask
 from confide.secure_aggregation.shares import PRIME, SHARE_BYTES, Polynomials, joined, weights_of
+from confide.security import certificates
 from confide.security.ec_keys import key_fingerprint
 from confide.server.secure_sums.collector import MaskedSum
 from tests.seats import JOB, LENGTH, SHAPES, Federation, cohort, federation, identity, seat
@@ -57,11 +58,11 @@ def test_a_question_asked_again_is_answered_with_the_same_bytes_after_a_kill_too
         asked.context,
         cohort=(first.advertise(num_examples=100), *asked.context.cohort[1:]),
     )
-    one = first.mask(context, asked.values("h00"))
+    one = first.mask(context, asked.values("h00"), "update")
     kept: SumsInMemory = pickle.loads(pickle.dumps(memory))
     again = seat("h00", run_key=key, memory=kept)
     assert again.advertise(num_examples=100) == first.advertise(num_examples=100)
-    two = again.mask(context, asked.values("h00"))
+    two = again.mask(context, asked.values("h00"), "update")
     assert numpy.array_equal(one.vector, two.vector)
     assert (one.boxes, one.commitments) == (two.boxes, two.commitments)
 
@@ -90,7 +91,7 @@ def test_a_sum_is_opened_for_one_set_of_survivors() -> None:
 @pytest.mark.parametrize(
     ("survivors", "code"),
     [
-        (["h00", "h01"], Refusal.POLICY_MIN_COHORT),
+        (["h00", "h01"], Refusal.SUM_MIN_COHORT),
         (["h01", "h02", "h03"], Refusal.SUM_SURVIVORS),
         (["h00", "h01", "other"], Refusal.SUM_SURVIVORS),
     ],
@@ -111,7 +112,7 @@ def test_fewer_survivors_than_the_institution_asks_for() -> None:
     under_way = asked.collected(["h00", "h01", "h02", "h03"])
     with pytest.raises(DeniedError) as raised:
         asked.answers(under_way)
-    assert code_of(raised) == Refusal.POLICY_MIN_SURVIVORS
+    assert code_of(raised) == Refusal.SUM_MIN_SURVIVORS
     assert raised.value.figures == {"asked": 4.0, "allowed": 5.0}
 
 
@@ -188,7 +189,7 @@ def test_a_key_that_no_institution_signed_for_this_job_is_refused(
     adverts[1] = swapped_fn(adverts[1])
     context = replace(asked.context, cohort=tuple(adverts))
     with pytest.raises(ProtocolError) as raised:
-        asked.seats["h00"].mask(context, asked.values("h00"))
+        asked.seats["h00"].mask(context, asked.values("h00"), "update")
     assert code_of(raised) == Refusal.SUM_KEYS
 
 
@@ -206,8 +207,28 @@ def test_institutions_that_the_authority_invents_do_not_count_where_peers_are_pi
     asked = cohort(6, rules=SumRules(max_colluding=0, peers=pinned))
     with pytest.raises(DeniedError) as raised:
         asked.seats["h00"].check(asked.context)
-    assert code_of(raised) == Refusal.POLICY_MIN_COHORT
+    assert code_of(raised) == Refusal.SUM_MIN_COHORT
     assert raised.value.figures == {"asked": 2.0, "allowed": 3.0}
+
+
+def test_one_trainer_under_many_names_is_refused() -> None:
+    """Whoever has the authority's key certifies a pinned, colluding trainer again and again."""
+    asked = cohort(4)
+    shared = identity("h01")
+    copies = []
+    for name in ("h02", "h03"):
+        made = certificates.issue_trainer_certificate(
+            shared.key.public_key(),
+            name,
+            authority=(federation().certificate, federation().key),
+            days=30,
+        )
+        signer = Identity(certificate=made, key=shared.key)
+        copies.append(seat(name, signer=signer).advertise(num_examples=5))
+    context = replace(asked.context, cohort=(*asked.context.cohort[:2], *copies))
+    with pytest.raises(ProtocolError) as raised:
+        asked.seats["h00"].check(context)
+    assert code_of(raised) == Refusal.SUM_KEYS
 
 
 def test_pinned_peers_count_among_survivors_too() -> None:
@@ -219,7 +240,7 @@ def test_pinned_peers_count_among_survivors_too() -> None:
     with_one = asked.collected(["h00", "h01", "h03", "h04"])
     with pytest.raises(DeniedError) as raised:
         asked.answers(with_one, ["h00"])
-    assert code_of(raised) == Refusal.POLICY_MIN_COHORT
+    assert code_of(raised) == Refusal.SUM_MIN_COHORT
 
 
 @pytest.mark.parametrize(
@@ -231,7 +252,7 @@ def test_a_threshold_at_which_two_sets_of_survivors_could_be_opened(
     asked = cohort(7, threshold=threshold, colluding=colluding)
     with pytest.raises(DeniedError) as raised:
         asked.seats["h00"].check(asked.context)
-    assert code_of(raised) == Refusal.POLICY_THRESHOLD
+    assert code_of(raised) == Refusal.SUM_THRESHOLD
 
 
 @pytest.mark.parametrize(
@@ -243,20 +264,21 @@ def test_the_least_threshold(count: int, colluding: int, least: int) -> None:
 
 def test_an_update_goes_into_one_sum() -> None:
     asked = cohort(5)
-    asked.seats["h00"].mask(asked.context, asked.values("h00"))
-    other = replace(asked.context, cohort=asked.context.cohort[:4], threshold=3)
+    asked.seats["h00"].mask(asked.context, asked.values("h00"), "update")
+    # Nor at another scale, which the coordinator chooses: integers differ then
+    other = replace(asked.context, cohort=asked.context.cohort[:4], threshold=3, scale_bits=30)
     with pytest.raises(ProtocolError) as raised:
-        asked.seats["h00"].mask(other, asked.values("h00"))
+        asked.seats["h00"].mask(other, 2 * asked.values("h00"), "update")
     assert code_of(raised) == Refusal.SUM_COHORT
     # Fresh noise makes other values, and their reservation is one more
-    asked.seats["h00"].mask(other, asked.values("h00") + 1)
+    asked.seats["h00"].mask(other, asked.values("h00") + 1, "another update")
 
 
 def test_no_other_values_under_the_same_masks() -> None:
     asked = cohort(5)
-    asked.seats["h00"].mask(asked.context, asked.values("h00"))
+    asked.seats["h00"].mask(asked.context, asked.values("h00"), "update")
     with pytest.raises(ProtocolError) as raised:
-        asked.seats["h00"].mask(asked.context, asked.values("h00") + 1)
+        asked.seats["h00"].mask(asked.context, asked.values("h00") + 1, "another update")
     assert code_of(raised) == Refusal.SUM_COHORT
 
 
@@ -292,7 +314,7 @@ def test_shares_that_do_not_fit_end_the_sum_and_name_whose_they_are() -> None:
 
 def test_a_vector_that_comes_late_stays_hidden_after_its_pairs_are_known() -> None:
     asked = cohort(5)
-    late = asked.seats["h04"].mask(asked.context, asked.values("h04"))
+    late = asked.mask("h04")
     under_way = asked.collected(["h00", "h01", "h02", "h03"])
     answers = asked.answers(under_way)
     assert numpy.array_equal(under_way.open(answers), asked.plain(under_way.survivors).total)
@@ -313,7 +335,7 @@ def test_a_masked_vector_is_uniform() -> None:
     asked = cohort(3)
     context = replace(asked.context, length=200_000)
     zeros = numpy.zeros(context.length, dtype=numpy.int64)
-    vector = asked.seats["h00"].mask(context, zeros).vector
+    vector = asked.seats["h00"].mask(context, zeros, "zeros").vector
     counts = numpy.bincount(vector.view(numpy.uint8), minlength=256)
     expected = vector.size * 8 / 256
     # Chi-square with 255 degrees of freedom: beyond 350 with probability below 1e-4
@@ -328,8 +350,8 @@ def test_a_masked_vector_is_uniform() -> None:
 def test_each_sum_has_masks_of_its_own(changed: dict[str, int]) -> None:
     asked = cohort(3)
     zeros = numpy.zeros(LENGTH, dtype=numpy.int64)
-    one = asked.seats["h00"].mask(asked.context, asked.values("h00")).vector
-    two = asked.seats["h00"].mask(replace(asked.context, **changed), zeros).vector
+    one = asked.seats["h00"].mask(asked.context, asked.values("h00"), "update").vector
+    two = asked.seats["h00"].mask(replace(asked.context, **changed), zeros, "zeros").vector
     assert not numpy.any(one - asked.values("h00").view(numpy.uint64) == two)
 
 
@@ -339,7 +361,7 @@ def test_different_models_to_different_institutions_give_nothing() -> None:
     other = replace(asked.context, question="other tensors")
     under_way = MaskedSum(context=asked.context)
     for name, one in asked.seats.items():
-        masked = one.mask(other if name == "h02" else asked.context, asked.values(name))
+        masked = one.mask(other if name == "h02" else asked.context, asked.values(name), name)
         under_way.add(name, masked.vector, masked.boxes, masked.commitments)
     under_way.close()
     with pytest.raises(ProtocolError) as raised:

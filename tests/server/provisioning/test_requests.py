@@ -129,6 +129,14 @@ def test_one_key_for_two_is_refused(config: Config, tmp_path: Path) -> None:
         provision(FEDERATION, config, tmp_path / "kits", requests=sorted(tmp_path.glob("*.csr")))
 
 
+def test_one_trainers_key_for_two_is_refused(config: Config, tmp_path: Path) -> None:
+    for name in FEDERATION.institutions:
+        make_request(name, tmp_path / "theirs")
+        shutil.copy(tmp_path / "theirs" / "trainer.csr", tmp_path / f"{name}.csr")
+    with pytest.raises(ConfigError, match="'VA Long Beach' has the public key of the trainer of"):
+        provision(FEDERATION, config, tmp_path / "kits", requests=sorted(tmp_path.glob("*.csr")))
+
+
 def test_a_replacement_needs_a_request(out: Path, config: Config) -> None:
     with pytest.raises(
         ConfigError,
