@@ -104,6 +104,9 @@ def client_round(
         model=_model(plan.to_json()),
         outputs_fn=lambda batch: batch[LABELS],
         losses_fn=lambda outputs, batch: outputs,
+        features_fn=lambda batch: batch[LABELS],
+        load_fn=lambda tensors: None,
+        at_once=len(records),
     )
     return ClientRound(
         params=params,

@@ -99,9 +99,7 @@ class BandedMechanism:
                 " the number of rounds that the run began with."
             )
         clip_norm = float(given.state[CLIP_NORM][0])
-        noise = drawn_noise(
-            given.total, secret=given.secret, server_round=given.server_round, what="update"
-        )
+        noise = drawn_noise(given)
         # The t-th row of C w = xi, solved for w_t; c_0 is 1
         for age, coefficient in enumerate(coefficients(self.bands)[1:], start=1):
             for name in noise:

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 from confide.errors import ConfigError
-from confide.privacy.randomness import KeyedGenerator, derive_key
-from confide.strategies.mechanisms.mechanism import RoundSum
+from confide.privacy.randomness import KeyedGenerator
+from confide.strategies.mechanisms.mechanism import RoundSum, noise_key
 
 _LEAST, _LARGEST = 1e-6, 1e6
 """Of a clipping norm: noise alone must not drive it out of float32's range."""
@@ -79,8 +79,8 @@ class AdaptiveClipping:
 
     def next_norm(self, clip_norm: float, given: RoundSum) -> float:
         """Return S for the next round, from the noised share of clients within it."""
-        key = derive_key(given.secret, "mechanism", "bits", given.server_round)
-        noise = float(KeyedGenerator(key).normal(1, std=self.std(given.expected))[0])
+        generator = KeyedGenerator(noise_key(given, "bits"))
+        noise = float(generator.normal(1, std=self.std(given.expected))[0])
         share = (given.within + noise) / given.expected + 0.5
         moved = clip_norm * math.exp(-self.learning_rate * (share - self.quantile))
         return min(_LARGEST, max(_LEAST, moved))

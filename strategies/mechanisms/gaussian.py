@@ -48,9 +48,7 @@ class GaussianMechanism:
             if self.noise_multiplier
             else 0.0
         )
-        noise = drawn_noise(
-            given.total, secret=given.secret, server_round=given.server_round, what="update"
-        )
+        noise = drawn_noise(given)
         return Released(
             update=divided(given.total, noise, std=std, expected=given.expected),
             state=as_state(self.clipping.next_norm(clip_norm, given)),

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.tensors import Tensors
+from confide.storage.tensor_files import sha256
 
 CLIP_NORM = "clip_norm"
 """Name of the clipping norm among what clients are sent, and in a mechanism's state; shape [1]."""
@@ -78,18 +79,32 @@ class Mechanism(Protocol):
         """Return the noised mean, and the state after it."""
 
 
-def drawn_noise(
-    total: Mapping[str, Tensor], *, secret: bytes, server_round: int, what: str
-) -> dict[str, Tensor]:
-    """Draw standard Gaussians for a round: float64, of the shapes of ``total``.
+def noise_key(given: RoundSum, what: str) -> bytes:
+    """Return the key of a round's noise, of this sum and no other.
+
+    A round that is done again from an earlier checkpoint may have another sum, when somebody is
+    late: equal noise on both would cancel in their difference.
 
     Args:
-        total: says which tensors.
-        secret: of the run.
-        server_round: from 1.
+        given: the round.
         what: what the noise is for; each has a stream of its own.
     """
-    generator = KeyedGenerator(derive_key(secret, "mechanism", what, server_round))
+    total = {name: value.contiguous() for name, value in given.total.items()}
+    figures = given.within, given.expected, given.participations
+    return derive_key(
+        given.secret,
+        "mechanism",
+        what,
+        given.server_round,
+        *(repr(figure) for figure in figures),
+        sha256(total),
+        sha256(given.state),
+    )
+
+
+def drawn_noise(given: RoundSum) -> dict[str, Tensor]:
+    """Draw standard Gaussians for a round's sum: float64, of its shapes."""
+    total, generator = given.total, KeyedGenerator(noise_key(given, "update"))
     flat = generator.normal(sum(value.numel() for value in total.values()))
     parts = flat.split([value.numel() for value in total.values()])
     return {name: part.view(total[name].shape) for name, part in zip(total, parts, strict=True)}
@@ -120,4 +135,5 @@ __all__ = [
     "as_state",
     "divided",
     "drawn_noise",
+    "noise_key",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from confide.errors import ConfigError
 from confide.privacy.accounting import Schedule, epsilon
+from confide.strategies.mechanisms import mechanism as mechanism_module
 from confide.strategies.mechanisms.banded import BandedMechanism, coefficients, sensitivity
 from confide.strategies.mechanisms.clipping import AdaptiveClipping, FixedClipping
 from confide.strategies.mechanisms.gaussian import GaussianMechanism
@@ -69,8 +70,9 @@ def test_without_noise_the_mean_over_the_expected_number_is_left() -> None:
 
 def test_noise_is_z_times_the_clipping_norm_on_the_sum() -> None:
     mechanism = GaussianMechanism(noise_multiplier=2.0, clipping=FixedClipping(clip_norm=0.5))
-    noise = drawn_noise(ZEROS, secret=SECRET, server_round=3, what="update")["w"]
-    told = mechanism.release(given(mechanism.first_state(ZEROS), 3, expected=4.0))
+    about = given(mechanism.first_state(ZEROS), 3, expected=4.0)
+    noise = drawn_noise(about)["w"]
+    told = mechanism.release(about)
     assert torch.equal(told.update["w"], (noise / 4).float())
 
 
@@ -150,24 +152,45 @@ def test_correlated_noise_is_what_the_dense_inverse_gives(bands: int) -> None:
         bands=bands,
         clipping=FixedClipping(clip_norm=2.0),
     )
-    drawn = torch.stack(
-        [
-            drawn_noise(ZEROS, secret=SECRET, server_round=t, what="update")["w"]
-            for t in range(1, rounds + 1)
-        ]
-    )
-    wanted = numpy.linalg.inv(_toeplitz(rounds, bands)) @ drawn.numpy()
+    state, drawn, told = mechanism.first_state(ZEROS), [], []
+    for server_round in range(1, rounds + 1):
+        about = given(state, server_round, participations=participations)
+        drawn.append(drawn_noise(about)["w"])
+        released = mechanism.release(about)
+        told.append(released.update["w"])
+        state = released.state
+    wanted = numpy.linalg.inv(_toeplitz(rounds, bands)) @ torch.stack(drawn).numpy()
     std = 0.5 * 2.0 * sensitivity(bands, participations)
-    told = torch.stack(run(mechanism, rounds, participations=participations)).numpy()
-    assert numpy.allclose(told, std * wanted, rtol=1e-6, atol=1e-7)
+    assert numpy.allclose(torch.stack(told).numpy(), std * wanted, rtol=1e-6, atol=1e-7)
 
 
-def test_one_band_is_independent_noise_bit_for_bit() -> None:
+def test_one_band_is_independent_noise_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     clipping = FixedClipping(clip_norm=1.0)
     banded = BandedMechanism(noise_multiplier=0.7, bands=1, clipping=clipping)
     plain = GaussianMechanism(noise_multiplier=0.7, clipping=clipping)
+    # The state, which is part of the noise's key, says how often a client takes part, or nothing
+    monkeypatch.setattr(mechanism_module, "sha256", lambda tensors: "")
     for one, other in zip(run(banded, 5, expected=3.0), run(plain, 5, expected=3.0), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "banded"])
+def test_a_round_done_again_with_another_sum_has_other_noise(kind: str) -> None:
+    """Equal noise on two sums would tell their difference, one client's update."""
+    clipping = FixedClipping(clip_norm=1.0)
+    mechanism: Mechanism = (
+        GaussianMechanism(noise_multiplier=20.0, clipping=clipping)
+        if kind == "gaussian"
+        else BandedMechanism(noise_multiplier=20.0, bands=2, clipping=clipping)
+    )
+    state = mechanism.first_state(ZEROS)
+    total = torch.tensor([0.3, -0.7, 0.1], dtype=torch.float64)
+    one, again, other = (
+        mechanism.release(given(state, total=sum_)).update["w"]
+        for sum_ in (total, total.clone(), torch.zeros_like(total))
+    )
+    assert torch.equal(one, again)
+    assert float((one - other).abs().max()) > 1
 
 
 @pytest.mark.parametrize(("rounds", "bands"), [(6, 1), (8, 2), (9, 4)])
