@@ -148,7 +148,7 @@ class RoundStrategy(Strategy):
         started = perf_counter()
         sent = loop.Sent(asked=driven.cohort, started=started, num_bytes=0)
         if not driven.cohort and varies(self._job):
-            state = loop.without_clients(enrolled, driven.state, started)
+            state = loop.without_clients(enrolled, driven.state, started, {})
         else:
             tally = collect_updates(intake)
             state = loop.finish_round(enrolled, driven.state, under_way, tally, sent)

@@ -243,7 +243,8 @@ class _ComposedRound:
         assert isinstance(selection, Countable)  # as the config was checked
         given = RoundSum(
             total=clipped.sum(),
-            within=clipped.within,
+            # Partial sums do not count it, and where it is not needed it must not tell engines apart
+            within=clipped.within if mechanism.adapts else 0.0,
             expected=selection.expected(num_clients),
             participations=selection.participations(num_clients, self.start.num_rounds),
             server_round=self.start.server_round,

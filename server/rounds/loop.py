@@ -11,7 +11,7 @@ What is fixed for all rounds is :class:`~confide.server.rounds.enrolled.Enrolled
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flwr.app import ArrayRecord
@@ -28,8 +28,15 @@ from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.participants import Question
-from confide.server.rounds.scoring import epsilon_of, evaluate, of_split, scorers, tallies_of
-from confide.server.rounds.state import RunState, lacks, update_best
+from confide.server.rounds.scoring import (
+    epsilon_of,
+    evaluate,
+    of_split,
+    scorers,
+    tallies_of,
+    tell_lack,
+)
+from confide.server.rounds.state import RunState, check_finite, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
 from confide.strategies.strategy import (
@@ -42,6 +49,8 @@ from confide.strategies.strategy import (
 )
 
 log = logging.getLogger(__name__)
+_SILENT_ROUNDS = 10
+"""Rounds on end in which all whom chance drew may fail to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +155,11 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     started = time.perf_counter()
     drawn = select(enrolled, state)
     if not drawn and varies(job):
-        return without_clients(enrolled, state, started)
+        return without_clients(enrolled, state, started, {})
     declined = enrolled.admit(drawn)
     cohort = [name for name in drawn if name not in declined]
+    if not cohort and varies(job):
+        return without_clients(enrolled, state, started, declined)
     if not cohort:
         least = job.settings.min_clients
         too_few(f"round {server_round}", got=0, least=least, missing=declined)
@@ -178,12 +189,28 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     return finish_round(enrolled, state, under_way, tally, sent)
 
 
-def without_clients(enrolled: Enrolled, state: RunState, started: float) -> RunState:
-    """Count a round in which nobody was drawn.
+def without_clients(
+    enrolled: Enrolled, state: RunState, started: float, refused: Mapping[str, str]
+) -> RunState:
+    """Count a round in which nobody was drawn, or nobody of the few that chance drew answered.
 
     The model stays what it is, unless noise has to hide that nobody was there.
+
+    Args:
+        enrolled: who takes part.
+        state: before the round.
+        started: when it began, by ``time.perf_counter()``.
+        refused: name -> code of those who were drawn.
+
+    Raises:
+        RunFailedError: if nobody answered in the last rounds that drew somebody.
     """
     clock, tally = enrolled.job.reach.clock, Tally(state.server_round + 1)
+    tally.refused |= refused
+    drawn = [record for record in state.history if record.accepted or record.refused]
+    is_silent = not any(record.accepted for record in drawn[1 - _SILENT_ROUNDS :])
+    if refused and is_silent and len(drawn) >= _SILENT_ROUNDS - 1:
+        too_few(f"round {tally.server_round}", got=0, least=1, missing=refused)
     algorithm = enrolled.job.algorithm
     if isinstance(algorithm, Noising) and algorithm.has_noise:
         nobody = Participation(asked=(), accepted=(), num_clients=len(enrolled.clients.everybody))
@@ -231,6 +258,9 @@ def finish_round(
         RunFailedError: if too few were accepted, naming the others.
     """
     settings, plan = enrolled.job.settings, enrolled.job.plan
+    if varies(enrolled.job) and not tally.accepted:
+        # Whether one client was drawn must not show by a run that fails
+        return without_clients(enrolled, state, sent.started, tally.refused)
     # Before the aggregation: with too few the round is not done, and a resumed run repeats it.
     least = settings.min_clients
     if varies(enrolled.job):  # chance drew fewer, whose loss it is not
@@ -251,6 +281,7 @@ def finish_round(
         num_clients=len(enrolled.clients.everybody),
     )
     params, strategy_state = under_way.finish(participation)
+    check_finite(params, tally.server_round)
     seconds = time.perf_counter() - sent.started
     update_bytes = enrolled.upload.num_bytes(enrolled.reply_shapes)
     clock = enrolled.job.reach.clock
@@ -269,7 +300,7 @@ def finish_round(
             " that it may have.",
             tally.server_round,
         )
-    _tell_lack(settings, tally, plan.task.primary_metric)
+    tell_lack(settings, tally, plan.task.primary_metric)
     # The round's validation scored the tensors that it started from.
     metric = plan.task.primary_metric
     scored = update_best(state, state.server_round, tally.validation, metric=metric)
@@ -281,19 +312,6 @@ def finish_round(
         strategy_state=strategy_state,
         history=history,
     )
-
-
-def _tell_lack(settings: ServerConfig, tally: Tally, metric: str) -> None:
-    """Say, in the first round, that nobody can tell the metric that settings decide by."""
-    used = {"server.keep=best": settings.keep == "best", "server.patience": settings.patience}
-    idle = [name for name, is_used in used.items() if is_used]
-    if idle and tally.server_round == 1 and lacks(tally.validation, metric):
-        log.warning(
-            "task.primary_metric=%s: no institution's validation records allow it (an AUC needs"
-            " both classes at one institution), so %s cannot act; choose another primary_metric.",
-            metric,
-            " and ".join(idle),
-        )
 
 
 def conclude(enrolled: Enrolled, state: RunState) -> Outcome:

@@ -4,12 +4,15 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 
+from confide.config.server import ServerConfig
 from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import seed_from
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.refusals import with_figures
 from confide.protocol.tensors import Tensors, encode
 from confide.server.rounds.enrolled import Enrolled
+from confide.server.rounds.state import lacks
+from confide.server.rounds.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -90,4 +93,17 @@ def epsilon_of(scored: Mapping[str, Reply]) -> dict[str, float]:
     return {name: figures["epsilon"] for name, figures in told.items() if "epsilon" in figures}
 
 
-__all__ = ["FEW", "epsilon_of", "evaluate", "of_split", "scorers", "tallies_of"]
+def tell_lack(settings: ServerConfig, tally: Tally, metric: str) -> None:
+    """Say, in the first round, that nobody can tell the metric that settings decide by."""
+    used = {"server.keep=best": settings.keep == "best", "server.patience": settings.patience}
+    idle = [name for name, is_used in used.items() if is_used]
+    if idle and tally.server_round == 1 and lacks(tally.validation, metric):
+        log.warning(
+            "task.primary_metric=%s: no institution's validation records allow it (an AUC needs"
+            " both classes at one institution), so %s cannot act; choose another primary_metric.",
+            metric,
+            " and ".join(idle),
+        )
+
+
+__all__ = ["FEW", "epsilon_of", "evaluate", "of_split", "scorers", "tallies_of", "tell_lack"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from confide.config.tasks.table import known_metrics
+from confide.errors import RunFailedError
 from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise, total
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Tensors
@@ -255,6 +256,22 @@ def update_best(
     return replace(state, stale_rounds=state.stale_rounds + 1)
 
 
+def check_finite(params: Tensors, server_round: int) -> None:
+    """Refuse a model that is none, before it becomes the one that a run goes on from.
+
+    Raises:
+        RunFailedError: if a value is not finite.
+    """
+    wrong = [name for name, value in params.items() if not bool(value.isfinite().all())]
+    if wrong:
+        raise RunFailedError(
+            f"The step of round {server_round} made values of {wrong[0]} that are not finite; the"
+            " model before it is kept. Lower the learning rate, or go on without the institution"
+            " whose update was wrong (--without NAME).",
+            when=f"round {server_round}",
+        )
+
+
 __all__ = [
     "Asked",
     "Begun",
@@ -262,6 +279,7 @@ __all__ = [
     "Flight",
     "RoundRecord",
     "RunState",
+    "check_finite",
     "lacks",
     "mean_metric",
     "mean_metrics",

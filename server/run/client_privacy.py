@@ -20,13 +20,15 @@ _FEW = 100
 
 
 def client_statement(
-    strategy: StrategyConfig, *, rounds: int, num_clients: int, reproducible: bool
+    strategy: StrategyConfig, *, rounds: int, again: int, num_clients: int, reproducible: bool
 ) -> dict[str, Any]:
     """Describe what the models of some rounds cost one client; {} without a mechanism.
 
     Args:
         strategy: of the run.
         rounds: that were done, empty ones too.
+        again: most rounds that a process may have done once more, where one went on from an earlier
+            checkpoint: whoever saw their first models has seen two releases of each.
         num_clients: size of the population.
         reproducible: whether a seed decided who was drawn and the noise.
     """
@@ -35,7 +37,7 @@ def client_statement(
         return {}
     assert isinstance(strategy, ComposedStrategyConfig)
     rate = sampling_rate(strategy.selection)
-    spent = epsilon(_schedule(mechanism, rate, rounds), delta=mechanism.delta)
+    spent = epsilon(_schedule(mechanism, rate, rounds, again), delta=mechanism.delta)
     return {
         "unit": "client",
         "mechanism": mechanism.kind,
@@ -53,12 +55,14 @@ def client_statement(
     }
 
 
-def _schedule(mechanism: NoisyMechanismConfig, rate: float, rounds: int) -> Schedule:
-    if isinstance(mechanism, BandedMechanismConfig):  # one release of all rounds together
-        return Schedule(
-            noise_multiplier=mechanism.noise_multiplier, sampling_rate=1.0, steps=min(1, rounds)
-        )
-    return Schedule(noise_multiplier=mechanism.noise_multiplier, sampling_rate=rate, steps=rounds)
+def _schedule(mechanism: NoisyMechanismConfig, rate: float, rounds: int, again: int) -> Schedule:
+    if isinstance(mechanism, BandedMechanismConfig):
+        # One release of all rounds together. Each time a process went on, the rounds after it may
+        # stand beside earlier ones of the same numbers: of both no more than two releases tell.
+        rate, steps = 1.0, min(1, rounds) + again
+    else:
+        steps = rounds + again
+    return Schedule(noise_multiplier=mechanism.noise_multiplier, sampling_rate=rate, steps=steps)
 
 
 def mechanism_of(strategy: StrategyConfig) -> NoisyMechanismConfig | None:

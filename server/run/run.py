@@ -182,6 +182,8 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             client_privacy=client_statement(
                 run.config.strategy,
                 rounds=outcome.state.server_round,
+                # A damaged checkpoint sends a process back to an earlier one
+                again=len(run.resumed) * run.config.server.checkpoints,
                 num_clients=outcome.num_clients,
                 reproducible=run.config.simulation.seed is not None,
             ),

@@ -46,6 +46,12 @@ def _client(given: ClientRound, train: TrainFn) -> ClientResult:
 
 def _server(given: ServerRound, step: StepFn) -> ServerResult:
     effective = float(given.extra[_STEPS]) * FIGURE_UNIT
+    if given.plan is not None:
+        # What institutions say multiplies everybody's step: no more than was planned is believed
+        client = given.plan.client
+        planned = max(client.planned_steps(count) for count in given.cohort)
+        largest = sum(gradient_weights(planned, client.optimizer.momentum))
+        effective = min(max(effective, 1.0), largest)
     return step({name: value * effective for name, value in given.update.items()})
 
 

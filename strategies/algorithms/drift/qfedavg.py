@@ -12,6 +12,7 @@ F is one more pass over all records, without noise: it is refused under privacy.
 
 from torch import no_grad
 
+from confide.errors import RunFailedError
 from confide.protocol.tensors import Shapes
 from confide.strategies.algorithm import (
     FIGURE_UNIT,
@@ -65,6 +66,11 @@ def mean_loss(records: Records) -> float:
 
 def _server(given: ServerRound, step: StepFn) -> ServerResult:
     weight = float(given.extra[_WEIGHT]) * FIGURE_UNIT
+    if weight <= 0:
+        raise RunFailedError(
+            f"q-FedAvg: institutions' weights have mean {weight:g}, expected > 0: one of them does"
+            " not follow the algorithm. Go on without it, or choose a robust rule."
+        )
     return step({name: value / weight for name, value in given.update.items()})
 
 
