@@ -37,8 +37,14 @@ class ClientStates:
         """Return the newest version before a round; None if there is none."""
         return max((number for number in self._versions(job) if number < before), default=None)
 
-    def load(self, job: str, *, before: int) -> Tensors | None:
+    def load(self, job: str, *, before: int, plan: str | None = None) -> Tensors | None:
         """Return what was kept after the newest round before a round; None if nothing was.
+
+        Args:
+            job: name of the job.
+            before: the round.
+            plan: SHA-256 of the plan that asks: what a job kept under another one, perhaps without
+                privacy, is not there for it. None for whoever asks for none.
 
         Raises:
             UnreadableError: if it is damaged.
@@ -47,14 +53,21 @@ class ClientStates:
         if number is None:
             return None
         try:
-            return read_checked(self._path(job, number)).tensors
+            found = read_checked(self._path(job, number))
+            return found.tensors if plan in (None, found.metadata.get(_PLAN)) else None
         except UnreadableError as error:
             raise UnreadableError(
                 f"{error} It holds what the algorithm keeps here; start a new run."
             ) from None
 
-    def save(self, job: str, server_round: int, tensors: Tensors) -> None:
+    def save(self, job: str, server_round: int, tensors: Tensors, *, plan: str) -> None:
         """Keep what a round left; later versions, of rounds that are to be done again, go.
+
+        Args:
+            job: name of the job.
+            server_round: the round.
+            tensors: what it left.
+            plan: SHA-256 of its plan.
 
         Raises:
             StorageError: if it cannot be written; earlier versions stand.
@@ -66,7 +79,7 @@ class ClientStates:
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"{path.parent} cannot be made: {error}.") from None
-        write_checked(path, tensors)
+        write_checked(path, tensors, metadata={_PLAN: plan})
         earlier = sorted(
             (number for number in self._versions(job) if number < server_round), reverse=True
         )
@@ -84,6 +97,8 @@ class ClientStates:
         ]
 
 
+_PLAN = "plan"
+"""Key of a version's metadata."""
 _CODEC = "codec/"
 """Prefix of what a codec keeps, beside what the algorithm does."""
 
@@ -138,7 +153,7 @@ def kept_before(
         raise ProtocolError(
             f"{who} keeps state, and there is no folder for it.", code=Refusal.NO_STATE
         )
-    found = states.load(plan.job, before=before)
+    found = states.load(plan.job, before=before, plan=plan.sha256)
     if found is not None:
         own, codec = split_prefix(_CODEC, found)
         return Kept(algorithm=own, codec=codec)

@@ -231,7 +231,9 @@ class TrainingRounds:
         sent = self._written(work, join_extra(result.update, result.extra), measures)
         if states is not None and keeps_state(plan):
             kept = Kept(algorithm=result.kept, codec=sent.state)
-            states.save(plan.job, work.request.server_round, kept.joined)
+            # As it was sent: this one has the learning rate of the round
+            asked = TrainingPlan.from_json(work.request.plan)
+            states.save(plan.job, work.request.server_round, kept.joined, plan=asked.sha256)
         reply = Reply(
             institution=self._name,
             num_examples=work.schedule.num_examples,

@@ -243,7 +243,7 @@ class _ComposedRound:
         assert isinstance(selection, Countable)  # as the config was checked
         given = RoundSum(
             total=clipped.sum(),
-            # Partial sums do not count it, and where it is not needed it must not tell engines apart
+            # Partial sums do not count it: where nobody needs it, engines must not differ by it
             within=clipped.within if mechanism.adapts else 0.0,
             expected=selection.expected(num_clients),
             participations=selection.participations(num_clients, self.start.num_rounds),

@@ -31,7 +31,7 @@ def tensors(value: float) -> Tensors:
 def store(folder: Path, *rounds: int, kept: int = 3) -> ClientStates:
     made = ClientStates(folder, kept=kept)
     for server_round in rounds:
-        made.save(JOB, server_round, tensors(float(server_round)))
+        made.save(JOB, server_round, tensors(float(server_round)), plan="plan")
     return made
 
 
@@ -74,9 +74,9 @@ def test_round_starts_from_the_newest_version_before_it(
 def test_round_that_is_asked_again_starts_where_it_started(tmp_path: Path) -> None:
     made = store(tmp_path, 1, 2)
     first = loaded(made, 3)
-    made.save(JOB, 3, tensors(3.0))
+    made.save(JOB, 3, tensors(3.0), plan="plan")
     assert loaded(made, 3) == first == 2.0
-    made.save(JOB, 3, tensors(3.5))
+    made.save(JOB, 3, tensors(3.5), plan="plan")
     assert (loaded(made, 3), loaded(made, 4)) == (2.0, 3.5)
 
 
@@ -98,13 +98,13 @@ def test_only_the_last_versions_stay(kept: int, tmp_path: Path) -> None:
 
 def test_version_just_written_stays_though_later_ones_stand_there(tmp_path: Path) -> None:
     made = store(tmp_path, 3, 4, 5)
-    made.save(JOB, 2, tensors(2.0))  # the coordinator went back a long way
+    made.save(JOB, 2, tensors(2.0), plan="plan")  # the coordinator went back a long way
     assert loaded(made, 3) == 2.0
 
 
 def test_jobs_do_not_see_each_other(tmp_path: Path) -> None:
     made = store(tmp_path, 1)
-    made.save("other", 1, tensors(7.0))
+    made.save("other", 1, tensors(7.0), plan="plan")
     assert (loaded(made, 2), loaded(made, 2, job="other"), loaded(made, 2, job="third")) == (
         1.0,
         7.0,
@@ -118,7 +118,7 @@ def test_jobs_do_not_see_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("job", ODD_NAMES)
 def test_job_of_any_name_stays_inside_the_folder(job: str, tmp_path: Path) -> None:
     made = store(tmp_path / "ward" / "states", 1)
-    made.save(job, 1, tensors(5.0))
+    made.save(job, 1, tensors(5.0), plan="plan")
     assert loaded(made, 2, job=job) == 5.0
     assert loaded(made, 2) == 1.0
     assert {path.parent.parent for path in files(tmp_path)} == {tmp_path / "ward" / "states"}
@@ -127,13 +127,13 @@ def test_job_of_any_name_stays_inside_the_folder(job: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_institution_of_any_name_stays_inside_the_folder(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "states"
-    simulated_states(folder, 2, name).save(JOB, 1, tensors(1.0))
+    simulated_states(folder, 2, name).save(JOB, 1, tensors(1.0), plan="plan")
     assert {path.parent.parent.parent for path in files(tmp_path)} == {folder}
 
 
 def test_institutions_of_one_run_do_not_see_each_other(tmp_path: Path) -> None:
     for number, name in enumerate(NAMES):
-        simulated_states(tmp_path, 2, name).save(JOB, 1, tensors(float(number)))
+        simulated_states(tmp_path, 2, name).save(JOB, 1, tensors(float(number)), plan="plan")
     assert [loaded(simulated_states(tmp_path, 2, name), 2) for name in NAMES] == [0.0, 1.0, 2.0]
 
 
@@ -185,3 +185,13 @@ def test_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"file/trial cannot be made"):
         store(tmp_path / "file", 1)
+
+
+def test_what_a_job_kept_under_another_plan_is_not_there(tmp_path: Path) -> None:
+    """A job that was begun without privacy, and comes again with it, starts from nothing."""
+    made = ClientStates(tmp_path, kept=2)
+    made.save(JOB, 1, tensors(1.0), plan="without privacy")
+    assert made.load(JOB, before=2, plan="with privacy") is None
+    kept = made.load(JOB, before=2, plan="without privacy")
+    assert kept is not None
+    assert kept.keys() == tensors(1.0).keys()

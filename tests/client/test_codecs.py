@@ -168,7 +168,7 @@ def test_another_error_is_another_mechanism(tmp_path: Path) -> None:
     states = ClientStates(tmp_path, kept=3)
     kept = states.load(plan.job, before=2)
     assert kept is not None
-    states.save(plan.job, 1, {name: value + 1.0 for name, value in kept.items()})
+    states.save(plan.job, 1, {name: value + 1.0 for name, value in kept.items()}, plan=plan.sha256)
     train(asked, 2, plan)
     assert asked.spent(plan.job).count == 3
 

@@ -178,7 +178,7 @@ def test_what_was_kept_is_checked_as_what_comes_is(
     assert sha256(start | kept) in checked
     # Beyond the policy's bound of what comes a round is refused, and the figure stays
     large = {name: torch.full_like(value, 1e9) for name, value in kept.items()}
-    place.save(plan.job, 2, large)
+    place.save(plan.job, 2, large, plan=plan.sha256)
     reply = ask(institution, plan, start, 3)
     assert (reply.refusal, reply.figures) == ("privacy", {})
 

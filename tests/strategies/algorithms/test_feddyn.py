@@ -332,7 +332,10 @@ def test_another_kept_state_is_another_mechanism_with_noise_of_its_own(tmp_path:
     institution, states = make_institution(tmp_path, PRIVATE), ClientStates(tmp_path, kept=3)
     first = train(institution, 2, PRIVATE)
     states.save(
-        PRIVATE.job, 1, {name: torch.full_like(tensor, 1e-6) for name, tensor in START.items()}
+        PRIVATE.job,
+        1,
+        {name: torch.full_like(tensor, 1e-6) for name, tensor in START.items()},
+        plan=PRIVATE.sha256,
     )
     second = train(institution, 2, PRIVATE)
     assert institution.spent(PRIVATE.job).count == 2
