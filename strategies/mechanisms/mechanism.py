@@ -1,7 +1,8 @@
 """What a mechanism of client-level privacy does with a round's sum, and what it costs.
 
 Protected: one client with all its records, against whoever sees the models of all rounds.
-Neighbouring relation: one client more or less. Trusted: the coordinator, who sees updates, draws
+Neighbouring relation: one client's updates are zeros in all rounds, or not; the population's size,
+and so the denominator and whose turn it is, are public. Trusted: the coordinator, who sees updates, draws
 clients and adds the noise, and keeps all three to itself. Public: the population's size, the
 probability or the schedule of taking part, the settings, every model. What voids it: draws or noise
 that others can predict (a run's seed, if it is told), another release of the same updates (metrics

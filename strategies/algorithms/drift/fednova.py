@@ -11,7 +11,8 @@ follow has weight ``(1 - rho^j) / (1 - rho)`` (section 3, there for momentum tha
 each round, as it does here).
 
 Each client tells the steps that it took, however many they are. Their number follows from the plan
-and from the number of records, which is public: under DP-SGD all of it is post-processing.
+and from the number of records, which is public: under DP-SGD all of it is post-processing. With
+``client.steps_within_s`` it follows from time as well, which noise does not cover.
 """
 
 import torch
