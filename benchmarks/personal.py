@@ -26,6 +26,7 @@ _BESIDE = {
     "fine-tuning": ["strategy=fine_tuning"],
     "Ditto": ["strategy=ditto"],
     "APFL": ["strategy=apfl"],
+    "IFCA": ["strategy=ifca"],
 }
 _WITHIN = {"FedPer": ["strategy=fedper"], "FedRep": ["strategy=fedrep"]}
 SETTINGS: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[str]]]] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from confide.config.spelling import counted
+from confide.config.strategies.strategy import AlgorithmKind
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.personal.compared import GLOBAL, LOCAL, PERSONAL, kind_of
 from confide.server.report.figures import ALONE, FEDERATED, INK, Picture, legend, new_axes, picture
@@ -46,7 +47,7 @@ def personal_part(run: RunFiles) -> PersonalPart | None:
     scores = scores_of(run)
     drawing = _drawn(run, scores)
     return PersonalPart(
-        sentences=[*_what_stays(kind.stays), *_means(run.metric, found)],
+        sentences=[*_what_stays(kind), *_means(run.metric, found)],
         pictures=[drawing] if drawing else [],
         table=_table(run, scores),
         note="A personal model lies at its institution alone, which uses it by `confide predict RUN"
@@ -65,14 +66,14 @@ def scores_of(run: RunFiles) -> Mapping[str, Mapping[str, float]]:
     return {sort: values for sort, values in found.items() if values}
 
 
-def _what_stays(stays: str) -> list[str]:
-    if stays:
-        own = "a head" if stays == "head" else stays
+def _what_stays(kind: AlgorithmKind) -> list[str]:
+    if kind.stays:
+        own = "a head" if kind.stays == "head" else kind.stays
         return [
             f"Each institution predicts with the shared layers and {own} of its own, which never"
             " left it; without it the tensors of the run are no model."
         ]
-    return ["Beside the global model each institution has one of its own, which never left it."]
+    return [f"Beside the global model each institution has {kind.own}."]
 
 
 def _means(metric: str, found: Mapping[str, Any]) -> list[str]:

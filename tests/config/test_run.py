@@ -78,6 +78,7 @@ NEEDS = {
     ("strategy", "flora"): ["tuning=lora_exact"],
     ("tuning", "lora_exact"): ["strategy=fedex_lora"],
     ("strategy", "qfedavg"): ["privacy=none"],
+    ("strategy", "ifca"): ["privacy=none"],
     ("strategy", "moon"): [*RECORDS, "backbone=mlp", "tuning=full", "privacy=none"],
     ("strategy", "gradient_adam"): ["client=gradients"],
     ("strategy", "private_newton"): ["client=private_newton", *TABLE],

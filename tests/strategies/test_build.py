@@ -24,6 +24,7 @@ from confide.config.strategies.personal import (
     ApflConfig,
     DittoConfig,
     FineTuningConfig,
+    IfcaConfig,
 )
 from confide.config.strategies.strategy import (
     ALGORITHMS,
@@ -109,6 +110,7 @@ BUILT: dict[str, Strategy] = {
     "fine_tuning": by_hand(objective=FineTuningConfig()),
     "ditto": by_hand(objective=DittoConfig()),
     "apfl": by_hand(objective=ApflConfig()),
+    "ifca": by_hand(objective=IfcaConfig()),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
     "gradient_adam": by_hand(objective=GradientAdamConfig()),
     "newton": by_hand(objective=NewtonConfig()),
@@ -291,6 +293,7 @@ def test_setting_of_another_kind_is_refused(overrides: list[str], message: str) 
         (["strategy=fednova"], "FedNova"),
         (["strategy=fednova", "strategy/server_optimizer=adam"], "FedAdam with normalised updates"),
         (["strategy=qfedavg"], "q-FedAvg"),
+        (["strategy=ifca"], "IFCA"),
         (["client=private_table"], "FedSGD"),
         (["strategy=fedadam", "strategy/objective=fedprox"], "FedAdam with a proximal term"),
         (

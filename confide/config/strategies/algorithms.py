@@ -35,6 +35,7 @@ from confide.config.strategies.personal import (
     FedPerConfig,
     FedRepConfig,
     FineTuningConfig,
+    IfcaConfig,
 )
 
 
@@ -109,6 +110,7 @@ class AlgorithmKind(PartKind):
         personal: whether institutions predict with tensors of their own: "beside" a global model,
             "within" the one model, whose other tensors alone are none; "" for neither.
         stays: what of the model never leaves an institution, in words; empty for nothing.
+        own: what an institution has beside the global model, in words.
     """
 
     phrase: str = ""
@@ -139,6 +141,7 @@ class AlgorithmKind(PartKind):
     trainings: int = 1
     personal: Literal["", "beside", "within"] = ""
     stays: str = ""
+    own: str = "one of its own, which never left it"
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -420,6 +423,25 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         " left it, and predicts with a mixture of both.",
         trainings=2,
         personal="beside",
+    ),
+    "ifca": AlgorithmKind(
+        schema=IfcaConfig,
+        builder="confide.strategies.personal.ifca.ifca",
+        name="IFCA",
+        phrase="a model for each cluster of institutions",
+        sentence="Of several models each institution trained, in each round, the one with the least"
+        " loss on its training records, and it predicts with the one that it chose in the end. The"
+        " run's model is the one whose institutions weigh most.",
+        remains="its part of the models of clusters",
+        reads_records=True,
+        sends="updates of trainable tensors, and which of the models fits its training records"
+        " best,",
+        choice="strategy=ifca",
+        under_privacy="strategy=ditto",
+        step_length=True,
+        only_mean=True,
+        personal="beside",
+        own="that of its cluster, which institutions with like records trained together",
     ),
 }
 

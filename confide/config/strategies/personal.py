@@ -97,6 +97,38 @@ class ApflConfig(ObjectiveConfig):
         )
 
 
+@dataclass
+class IfcaConfig(ObjectiveConfig):
+    """IFCA: several models, of which institutions train the one that fits them best."""
+
+    kind: str = part_name("ifca", "objective")
+    clusters: int = setting(
+        2, "Number of models, all of which travel down and up each round.", ge=1, le=64
+    )
+    start_spread: float = setting(
+        0.01,
+        "Standard deviation of what is added to each number of the first model to make the others"
+        " that training starts from.",
+        gt=0,
+        le=10,
+    )
+    start_seed: int = setting(
+        0,
+        "Seed of what is added: another one starts elsewhere, where all choose one model.",
+        ge=0,
+        le=2**31 - 1,
+    )
+
+    def round_problems(self, num_rounds: int) -> Iterator[str]:
+        """Yield a number of rounds that leaves none to train in."""
+        if num_rounds == 1:
+            yield (
+                f"objective.kind={self.kind} trains in all rounds but the last, in which"
+                " institutions get the model that they chose, and num_rounds=1; set"
+                " server.num_rounds=2 or more."
+            )
+
+
 __all__ = [
     "ApflConfig",
     "DittoConfig",
@@ -104,4 +136,5 @@ __all__ = [
     "FedPerConfig",
     "FedRepConfig",
     "FineTuningConfig",
+    "IfcaConfig",
 ]

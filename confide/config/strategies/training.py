@@ -190,10 +190,10 @@ def personal_problems(
             f"server.keep=best: {key} has institutions predict with tensors of their own, which are"
             " those of the last round; set server.keep=last."
         )
-    if server.patience is not None and objective.kind == "fine_tuning":
+    if server.patience is not None and objective.kind in ("fine_tuning", "ifca"):
         yield (
-            f"server.patience={server.patience}: {key} trains for institutions in the last rounds"
-            " planned, which might never come; set server.patience=null."
+            f"server.patience={server.patience}: {key} gives institutions their own models in the"
+            " last rounds planned, which might never come; set server.patience=null."
         )
 
 

