@@ -24,7 +24,7 @@ from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
-from confide.config.strategies.mechanisms import release_problems
+from confide.config.strategies.mechanisms import release_problems, still_problems
 from confide.config.strategies.selections import (
     CountedSelectionConfig,
     SelectionConfig,
@@ -162,12 +162,13 @@ class Config:
         yield from record_problems(self.task, self.tuning, objective)
         yield from feature_problems(self.task, self.backbone, self.tuning, objective)
         yield from tuning_problems(self.tuning, objective)
-        yield from tuning_problems(self.tuning, objective)
+        yield from still_problems(self.strategy, self.tuning)
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""
         objective = objective_of(self.strategy)
-        for problem in model_problems(self.backbone, objective, self.server.num_rounds):
+        rounds = self.server.num_rounds
+        for problem in model_problems(self.backbone, self.tuning, objective, rounds):
             key = "server" if problem.startswith("num_rounds") else "strategy"
             yield f"{key}.{problem}"
         if self.backbone.tree_encoding is None:
