@@ -162,13 +162,13 @@ class Config:
         yield from record_problems(self.task, self.tuning, objective)
         yield from feature_problems(self.task, self.backbone, self.tuning, objective)
         yield from tuning_problems(self.tuning, objective)
+        yield from self.tuning.round_problems(self.server.num_rounds)
         yield from still_problems(self.strategy, self.tuning)
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""
         objective = objective_of(self.strategy)
-        rounds = self.server.num_rounds
-        for problem in model_problems(self.backbone, self.tuning, objective, rounds):
+        for problem in model_problems(self.backbone, objective, self.server.num_rounds):
             key = "server" if problem.startswith("num_rounds") else "strategy"
             yield f"{key}.{problem}"
         if self.backbone.tree_encoding is None:

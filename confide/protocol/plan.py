@@ -265,7 +265,7 @@ class TrainingPlan:
         if self.deadline_s <= 0:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
-        yield from model_problems(self.backbone, self.tuning, self.objective, self.num_rounds)
+        yield from model_problems(self.backbone, self.objective, self.num_rounds)
         yield from record_problems(self.task, self.tuning, self.objective)
         yield from codec_problems(self.objective, self.tuning, self.upload, self.download)
         yield from feature_problems(self.task, self.backbone, self.tuning, self.objective)

@@ -130,17 +130,15 @@ def tuning_problems(tuning: TuningConfig, objective: ObjectiveConfig) -> Iterato
 
 
 def model_problems(
-    backbone: BackboneConfig, tuning: TuningConfig, objective: ObjectiveConfig, num_rounds: int
+    backbone: BackboneConfig, objective: ObjectiveConfig, num_rounds: int
 ) -> Iterator[str]:
     """Yield why an algorithm does not train a model in so many rounds.
 
     Args:
         backbone: the model's settings.
-        tuning: what of it is trained.
         objective: the algorithm's settings.
         num_rounds: rounds planned.
     """
-    yield from tuning.round_problems(num_rounds)
     kind = BACKBONES.get(backbone.kind)
     if kind is None or objective.kind not in ALGORITHMS:  # reported as out of range
         return

@@ -116,8 +116,9 @@ class HeadFirstLoraConfig(LoraConfig):
         """Yield that adapters would never be trained."""
         if self.head_rounds >= num_rounds:
             yield (
-                f"num_rounds={num_rounds}: in all of them tuning.head_rounds={self.head_rounds}"
-                " trains the head alone; set fewer of those, or tuning=head."
+                f"server.num_rounds={num_rounds}: in all of them"
+                f" tuning.head_rounds={self.head_rounds} trains the head alone; set fewer of those,"
+                " or tuning=head."
             )
 
     def turn(self, server_round: int, turns: int) -> int:
