@@ -50,6 +50,7 @@ KINDS = {
     "lora": ["tuning=lora"],
     "lora_ffa": ["tuning=lora_ffa"],
     "lora_alternating": ["tuning=lora_alternating"],
+    "lora_after_head": ["tuning=lora_after_head", "tuning.head_rounds=2"],
     "fedex_lora": ["tuning=lora_exact", "strategy=fedex_lora"],
     "flora": ["tuning=lora_exact", "strategy=flora"],
 }

@@ -34,7 +34,7 @@ def make_trainer(
     make_fn: Callable[..., Trainer] = Trainer
     turns = TUNINGS[plan.tuning.kind].turns
     if turns:
-        make_fn = functools.partial(AlternatingTrainer, turns=turns)
+        make_fn = functools.partial(AlternatingTrainer, tuning=plan.tuning, turns=turns)
     return make_fn(workload, private=plan.private, group_size=size, check_fn=check_fn)
 
 

@@ -1,6 +1,7 @@
 """Tensors that are trained in turns, by round: a trainer of all of them, and one of each turn.
 
-With a single turn some travel and are never trained here: a coordinator changes them.
+With a single turn some travel and are never trained here: a coordinator changes them. Turns may
+also unfreeze: one trains the head alone, and the next all that travel, for good.
 
 Under privacy a turn has an engine of its own, whose model asks for gradients of that turn's tensors
 and of no others: these alone are clipped, noised and checked by the preflight. The others stay
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from confide.client.training.private.preflight import off_zero
 from confide.client.training.trainer import Trainer
+from confide.config.tunings.tuning import TuningConfig
 from confide.models.networks import trainable
 from confide.models.workload import Workload
 from confide.protocol.tensors import Tensors
@@ -29,17 +31,18 @@ class TurnTrainer(Trainer):
 
     Args:
         workload: whose model asks for gradients of all that travel, and is left as it is.
-        stays: in the names of what this turn leaves alone.
+        stays: in the names of what this turn leaves alone; None: it trains all that travel.
         others_train: whether another turn trains that; or else it is as it was pretrained.
         options: of the :class:`Trainer`.
     """
 
     def __init__(
-        self, workload: Workload, *, stays: str, others_train: bool = True, **options: Any
+        self, workload: Workload, *, stays: str | None, others_train: bool = True, **options: Any
     ) -> None:
         self._travels = {name: p.shape for name, p in trainable(workload.model).items()}
         model = _with_own_tensors(workload.model)
-        self._rest = {name: p for name, p in trainable(model).items() if stays in name}
+        named = trainable(model).items()
+        self._rest = {name: p for name, p in named if stays is not None and stays in name}
         for parameter in self._rest.values():
             parameter.requires_grad_(False)
         # B starts at zero: where it stays, A has no gradient for the checks to look at, and with a
@@ -67,22 +70,30 @@ class AlternatingTrainer(Trainer):
 
     Args:
         workload: task, model, compute.
-        turns: in the names of what each turn leaves alone.
+        tuning: says which turn a round is.
+        turns: in the names of what each turn leaves alone; None: nothing.
         private: whether every training is under DP-SGD.
         options: of the :class:`Trainer`.
     """
 
     def __init__(
-        self, workload: Workload, *, turns: Sequence[str], private: bool, **options: Any
+        self,
+        workload: Workload,
+        *,
+        tuning: TuningConfig,
+        turns: Sequence[str | None],
+        private: bool,
+        **options: Any,
     ) -> None:
         # The turns' own trainers are the private ones: nothing is trained by this one
         super().__init__(workload, private=False, **options)
         options |= {"private": private, "others_train": len(turns) > 1}
+        self._tuning = tuning
         self._turns = [TurnTrainer(workload, stays=stays, **options) for stays in turns]
 
     def turn(self, server_round: int) -> Trainer:
         """Return what trains in a round, from 1."""
-        return self._turns[(server_round - 1) % len(self._turns)]
+        return self._turns[self._tuning.turn(server_round, len(self._turns))]
 
 
 def trainer_of_round(trainer: Trainer, server_round: int) -> Trainer:

@@ -24,7 +24,7 @@ from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
-from confide.config.strategies.mechanisms import release_problems
+from confide.config.strategies.mechanisms import release_problems, still_problems
 from confide.config.strategies.selections import (
     CountedSelectionConfig,
     SelectionConfig,
@@ -162,7 +162,8 @@ class Config:
         yield from record_problems(self.task, self.tuning, objective)
         yield from feature_problems(self.task, self.backbone, self.tuning, objective)
         yield from tuning_problems(self.tuning, objective)
-        yield from tuning_problems(self.tuning, objective)
+        yield from self.tuning.round_problems(self.server.num_rounds)
+        yield from still_problems(self.strategy, self.tuning)
 
     def _tree_problems(self) -> Iterator[str]:
         """Yield where model and algorithm do not fit, or columns that trees would not read."""

@@ -74,7 +74,8 @@ def _quiet(still: Still, sums: Tensors) -> Tensors:
 
 
 def _variance(situation: Situation, still: Still) -> Finding:
-    door, turns = still.door, TUNINGS[situation.plan.tuning.kind].turns
+    door, tuning = still.door, situation.plan.tuning
+    turns = TUNINGS[tuning.kind].turns
     in_a_round = door.claim.schedule.steps / door.rounds
     sigma = door.claim.schedule.noise_multiplier
     a_run = door.rounds * sum(tensor.numel() for tensor in still.start.values())
@@ -84,7 +85,7 @@ def _variance(situation: Situation, still: Still) -> Finding:
     for _ in situation.watch("noise", range(runs)):
         for number, sums in enumerate(door.whole_run(still.records, still.start)):
             # What has no turn in a round stays as it came, and has no noise.
-            stays = turns[number % len(turns)] if turns else None
+            stays = turns[tuning.turn(number + 1, len(turns))] if turns else None
             quiet = _quiet(still, sums).items()
             for name, values in ((n, v) for n, v in quiet if stays is None or stays not in n):
                 squares[name] += float(values.square().sum()) / in_a_round

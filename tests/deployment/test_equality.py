@@ -141,7 +141,7 @@ def check_heads(deployment: Deployment, name: str, *, rounds: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("tuning", ["lora", "lora_ffa", "lora_alternating"])
+@pytest.mark.parametrize("tuning", ["lora", "lora_ffa", "lora_alternating", "lora_after_head"])
 def test_banks_with_adapters_get_the_weights_of_the_simulation(tuning: str) -> None:
     """Of the half that is frozen nothing travels but the seed."""
     tweets = (

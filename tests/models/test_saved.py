@@ -49,6 +49,7 @@ KINDS: dict[str, tuple[TaskConfig, BackboneConfig, str]] = {
     "lora": (TEXT, MINILM, "lora"),
     "lora_ffa": (TEXT, MINILM, "lora_ffa"),
     "lora_alternating": (TEXT, MINILM, "lora_alternating"),
+    "lora_after_head": (TEXT, MINILM, "lora_after_head"),
     "lora_exact": (TEXT, MINILM, "lora_exact"),
     "bottleneck": (TEXT, MINILM, "bottleneck"),
     "prefix": (TEXT, MINILM, "prefix"),

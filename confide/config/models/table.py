@@ -151,7 +151,7 @@ BACKBONES: dict[str, BackboneKind] = {
             builder="confide.models.pictures.vision.build_vision",
             exporter="confide.inference.media.pictures_form.VisionExporter",
         ),
-        tunings=("head", "lora", "lora_ffa", "lora_alternating", "bias", "norm"),
+        tunings=("head", "lora", "lora_ffa", "lora_alternating", "lora_after_head", "bias", "norm"),
         has_weights=True,
         choice="vision with a pretrained model of pictures",
         has_features=True,

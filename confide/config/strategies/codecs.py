@@ -144,8 +144,10 @@ def codec_problems(
             f"{', '.join(coded)}: objective.kind={objective.kind} {_why_exact(objective.kind)};"
             f" leave it out, or choose an objective of {fits}."
         )
-    turns = TUNINGS[tuning.kind].turns if tuning.kind in TUNINGS else ()
-    if CODECS[upload.kind].remembers and turns:
+    kind = TUNINGS.get(tuning.kind)
+    # Where turns unfreeze, what was left over is of tensors that later turns train too
+    comes_back = kind is not None and bool(kind.turns) and not kind.unfreezes
+    if CODECS[upload.kind].remembers and comes_back:
         yield (
             f"upload.kind={upload.kind}: what one half of the adapters left over would travel in"
             f" the other's turn, and tuning.kind={tuning.kind} holds that half still; set"

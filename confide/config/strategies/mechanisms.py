@@ -12,6 +12,8 @@ from confide.config.strategies.selections import (
     RoundRobinSelectionConfig,
     SelectionConfig,
 )
+from confide.config.tunings.table import TUNINGS
+from confide.config.tunings.tuning import TuningConfig
 
 
 @dataclass
@@ -156,6 +158,21 @@ def release_problems(strategy: object, *, keep: str, patience: int | None) -> It
         )
 
 
+def still_problems(strategy: object, tuning: TuningConfig) -> Iterator[str]:
+    """Yield that noise would move what no institution trains in a round.
+
+    Args:
+        strategy: of the run.
+        tuning: which tensors are trained.
+    """
+    mechanism, kind = getattr(strategy, "mechanism", None), TUNINGS.get(tuning.kind)
+    if isinstance(mechanism, NoisyMechanismConfig) and kind is not None and kind.turns:
+        yield (
+            f"tuning.kind={tuning.kind} holds tensors still in some rounds, and the noise of"
+            f" strategy.mechanism.kind={mechanism.kind} goes into all that travel; set tuning=lora."
+        )
+
+
 def sampling_rate(selection: SelectionConfig) -> float:
     """Return the probability with which one client takes part in a round."""
     return selection.probability if isinstance(selection, PoissonSelectionConfig) else 1.0
@@ -169,4 +186,5 @@ __all__ = [
     "NoisyMechanismConfig",
     "release_problems",
     "sampling_rate",
+    "still_problems",
 ]

@@ -92,6 +92,41 @@ class AlternatingLoraConfig(LoraConfig):
 
 
 @dataclass
+class HeadFirstLoraConfig(LoraConfig):
+    """The head alone in the first rounds, and low-rank adapters with it from then on.
+
+    Adapters begin to move once the head points somewhere, and distort less of what the backbone
+    knows: gradual unfreezing (Howard and Ruder, "ULMFiT", ACL 2018, section 3.3) in two stages, as
+    LP-FT has them (Kumar et al., ICLR 2022, arXiv 2202.10054, section 3.4).
+    """
+
+    kind: str = setting(
+        "lora_after_head",
+        "Chosen by its group: tuning=lora_after_head.",
+        choices=("lora_after_head",),
+    )
+    head_rounds: int = setting(
+        1,
+        "Rounds, from the first, in which the head alone is trained; 0: adapters from the start, as"
+        " with tuning=lora.",
+        ge=0,
+    )
+
+    def round_problems(self, num_rounds: int) -> Iterator[str]:
+        """Yield that adapters would never be trained."""
+        if self.head_rounds >= num_rounds:
+            yield (
+                f"server.num_rounds={num_rounds}: in all of them"
+                f" tuning.head_rounds={self.head_rounds} trains the head alone; set fewer of those,"
+                " or tuning=head."
+            )
+
+    def turn(self, server_round: int, turns: int) -> int:
+        """Return 0 in the first rounds, and 1 for good from then on."""
+        return int(server_round > self.head_rounds)
+
+
+@dataclass
 class ExactLoraConfig(LoraConfig):
     """Low-rank adapters, the weights that they belong to, and the head.
 
@@ -104,4 +139,11 @@ class ExactLoraConfig(LoraConfig):
     )
 
 
-__all__ = ["OF_BERT", "AlternatingLoraConfig", "ExactLoraConfig", "FfaLoraConfig", "LoraConfig"]
+__all__ = [
+    "OF_BERT",
+    "AlternatingLoraConfig",
+    "ExactLoraConfig",
+    "FfaLoraConfig",
+    "HeadFirstLoraConfig",
+    "LoraConfig",
+]

@@ -13,6 +13,7 @@ from confide.config.tunings.lora import (
     AlternatingLoraConfig,
     ExactLoraConfig,
     FfaLoraConfig,
+    HeadFirstLoraConfig,
     LoraConfig,
 )
 from confide.config.tunings.prefix import PrefixConfig
@@ -33,8 +34,10 @@ class TuningKind:
         learning_rates: client learning rates of SGD, without privacy and with it.
         folder: folder beside a saved model that transformers loads, or peft; "" for none.
         forms: forms that a model can be exported to.
-        turns: in the names of the trained tensors that stay in each of as many rounds, over and
-            over; () where all are trained in every round.
+        turns: in the names of the trained tensors that stay in each turn, None where all are
+            trained; which turn a round is, the tuning says: one after the other, over and over,
+            unless it says otherwise. () where all are trained in every round.
+        unfreezes: whether a turn trains all that turns before it have trained, and none comes back.
     """
 
     schema: type[TuningConfig]
@@ -43,7 +46,8 @@ class TuningKind:
     learning_rates: tuple[float, float]
     folder: str = ""
     forms: tuple[str, ...] = _FORMS
-    turns: tuple[str, ...] = ()
+    turns: tuple[str | None, ...] = ()
+    unfreezes: bool = False
 
     def describe(self, tuning: TuningConfig, backbone: str) -> str:
         """Say what of a backbone is trained, as a report does."""
@@ -92,6 +96,18 @@ TUNINGS: dict[str, TuningKind] = {
         folder="adapter",
         # B first: it starts at zero, so that A has no gradient before
         turns=(".lora_A.", ".lora_B."),
+    ),
+    "lora_after_head": TuningKind(
+        schema=HeadFirstLoraConfig,
+        tune="confide.models.tuning.lora.add_lora",
+        described=(
+            "a head and, after round {tuning.head_rounds}, rank-{tuning.rank} adapters on the"
+            " backbone {backbone}"
+        ),
+        learning_rates=(0.1, 0.5),
+        folder="adapter",
+        turns=(".lora_", None),
+        unfreezes=True,
     ),
     "lora_exact": TuningKind(
         schema=ExactLoraConfig,

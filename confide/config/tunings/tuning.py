@@ -26,6 +26,22 @@ class TuningConfig:
         """Yield what contradicts itself."""
         return iter(())
 
+    def round_problems(self, num_rounds: int) -> Iterator[str]:
+        """Yield what contradicts a number of rounds."""
+        return iter(())
+
+    def turn(self, server_round: int, turns: int) -> int:
+        """Return which turn a round is, where not all tensors are trained in every round.
+
+        Args:
+            server_round: from 1; a coordinator may ask for any.
+            turns: how many there are, >= 1.
+
+        Returns:
+            Its number, from 0.
+        """
+        return (server_round - 1) % turns
+
     def seeded(self, seed: int) -> "TuningConfig":
         """Return it with the seed of frozen tensors that start at random.
 

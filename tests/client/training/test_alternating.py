@@ -141,7 +141,11 @@ def test_each_turn_passes_the_preflight_in_both_engines(
     workload, _, _ = make(plan)
     # Raises where a clipped sum differs from a loop over single records
     trainer = AlternatingTrainer(
-        workload, turns=(".lora_A.", ".lora_B."), private=True, group_size=group_size
+        workload,
+        tuning=plan.tuning,
+        turns=(".lora_A.", ".lora_B."),
+        private=True,
+        group_size=group_size,
     )
     for server_round in HALVES:
         engine = trainer.turn(server_round)._dp_sgd

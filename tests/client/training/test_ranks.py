@@ -143,7 +143,7 @@ def test_institution_that_is_not_there_is_named() -> None:
 
 
 def test_plans_without_ranks_do_not_mention_them(backbone: TransformerConfig) -> None:
-    for kind in ("lora", "lora_ffa", "lora_alternating"):
+    for kind in ("lora", "lora_ffa", "lora_alternating", "lora_after_head"):
         assert '"ranks"' not in plan_of(backbone, kind, NONE, SGD, {}).to_json()
     plan = plan_of(backbone, "lora", NONE, SGD, {"small": 2})
     assert TrainingPlan.from_json(plan.to_json()).tuning == plan.tuning

@@ -281,6 +281,7 @@ def test_family_without_a_cache_is_refused_a_prefix(
             "lora_alternating",
             "rank-4 adapters, the halves of each in turns, and a head on the backbone mini",
         ),
+        ("lora_after_head", "a head and, after round 4, rank-4 adapters on the backbone mini"),
         ("prefix", "keys and values of 4 places before each text, and a head on the backbone mini"),
         ("bottleneck", "adapters of width 4 and a head on the backbone mini"),
         ("bias", "the biases of the backbone mini and a head"),
@@ -288,5 +289,5 @@ def test_family_without_a_cache_is_refused_a_prefix(
     ],
 )
 def test_backbone_says_what_of_it_is_trained(kind: str, words: str) -> None:
-    tuning = build_tuning(kind, rank=4, bottleneck=4, length=4)
+    tuning = build_tuning(kind, rank=4, bottleneck=4, length=4, head_rounds=4)
     assert TransformerConfig(name="/models/mini").describe(tuning) == words
