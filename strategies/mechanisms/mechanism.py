@@ -2,11 +2,11 @@
 
 Protected: one client with all its records, against whoever sees the models of all rounds.
 Neighbouring relation: one client's updates are zeros in all rounds, or not; the population's size,
-and so the denominator and whose turn it is, are public. Trusted: the coordinator, who sees updates, draws
-clients and adds the noise, and keeps all three to itself. Public: the population's size, the
-probability or the schedule of taking part, the settings, every model. What voids it: draws or noise
-that others can predict (a run's seed, if it is told), another release of the same updates (metrics
-of single clients, saved updates), an update that was not clipped.
+and so the denominator and whose turn it is, are public. Trusted: the coordinator, who sees updates,
+draws clients and adds the noise, and keeps all three to itself. Public: the probability or the
+schedule of taking part, the settings, every model. What voids it: draws or noise that others can
+predict (a run's seed, if it is told), another release of the same updates (metrics of single
+clients, saved updates), an update that was not clipped.
 
 The coordinator divides by a number that is fixed beforehand, never by how many came: otherwise one
 client would move more than its share. Rounds without a client have noise like any other.

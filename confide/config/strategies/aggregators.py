@@ -10,7 +10,7 @@ from typing import Any
 
 from confide.config.custom import named_problems
 from confide.config.fields import setting
-from confide.config.strategies.algorithms import PartKind
+from confide.config.strategies.kinds import PartKind
 from confide.config.strategies.objectives import CHOSEN_BY_GROUP, part_name
 
 

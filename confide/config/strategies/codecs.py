@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
 from confide.config.strategies.aggregators import AggregatorConfig
-from confide.config.strategies.algorithms import ALGORITHMS, PartKind
+from confide.config.strategies.algorithms import ALGORITHMS
+from confide.config.strategies.kinds import PartKind
 from confide.config.strategies.objectives import ObjectiveConfig
 from confide.config.tunings.table import TUNINGS
 from confide.config.tunings.tuning import TuningConfig

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from confide.config.fields import setting
-from confide.config.strategies.algorithms import PartKind
+from confide.config.strategies.kinds import PartKind
 from confide.config.strategies.objectives import part_name
 
 

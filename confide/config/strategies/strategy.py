@@ -19,8 +19,9 @@ from confide.config.strategies.aggregators import (
     RobustConfig,
     WeightedMeanConfig,
 )
-from confide.config.strategies.algorithms import ALGORITHMS, AlgorithmKind, PartKind
+from confide.config.strategies.algorithms import ALGORITHMS
 from confide.config.strategies.codecs import CODECS, CodecConfig, sparse_problem
+from confide.config.strategies.kinds import AlgorithmKind, PartKind
 from confide.config.strategies.mechanisms import MECHANISMS, MechanismConfig
 from confide.config.strategies.objectives import (
     CHOSEN_BY_GROUP,
