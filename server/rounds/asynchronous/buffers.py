@@ -152,6 +152,24 @@ class _Buffer:
         is_long = len(self.tally.accepted) >= self.traffic.timing.answers
         return {*self.tally.accepted} if is_long else ()
 
+    def ask(self, version: int) -> None:
+        """Ask until as many compute as may.
+
+        Who declined in this step is asked in the next one: at once it would be drawn again, as the
+        only one free, until all its answers are counted as given. If nobody else is left it is
+        asked all the same.
+
+        Args:
+            version: steps taken.
+        """
+        without = {*self.closed_to, *self.tally.refused}
+        for others in (without, self.closed_to):
+            asked, declined = self.traffic.top_up(version, without=others)
+            self.asked += asked
+            self.tally.refused |= declined
+            if self.traffic.waiting:
+                return
+
     def note(self, asked: Asked, answer: Answer) -> None:
         """Count an answer."""
 
@@ -246,9 +264,7 @@ def _step(traffic: Traffic, state: RunState) -> RunState | None:
         # Answers of one instant are taken before anybody is asked anew: without delays a step of
         # everybody's answers is a round
         if not traffic.arrivals.has_come:
-            asked, declined = traffic.top_up(state.server_round, without=buffer.closed_to)
-            buffer.asked += asked
-            buffer.tally.refused |= declined
+            buffer.ask(state.server_round)
         if not traffic.waiting:
             _tell_exhausted(traffic, state, buffer.tally)
             return None

@@ -124,7 +124,7 @@ class Traffic:
         """
         asked, declined = list[str](), dict[str, str]()
         while len(self.waiting) < self.most_at_a_time:
-            client = self._free(without)
+            client = self._free({*without, *declined})
             if client is None:
                 break
             number = self.num_asked.get(client, 0) + 1

@@ -25,6 +25,7 @@ from confide.errors import RunFailedError
 from confide.flower.messages import assign_message_id
 from confide.privacy.randomness import seed_from
 from confide.protocol.messages import Reply
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import sha256
 from confide.server.app import run_server_app
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
@@ -279,3 +280,25 @@ def test_a_refusal_makes_room_for_the_next_answer() -> None:
     outcome = by_messages(Mail(fakes, alphabetic), fedavg(selection=selection), num_rounds=1)
     record = outcome.state.history[0]
     assert (record.accepted, record.refused) == (("b", "c"), {"a": "privacy"})
+
+
+def test_who_declines_for_a_while_is_not_asked_until_nothing_is_left() -> None:
+    """A full disk, say: asked again at once, it would give all its answers away by declining."""
+    declined = 0
+
+    def unwell(reply: Reply) -> Reply:
+        nonlocal declined
+        declined += 1
+        return Reply(institution="a", refusal=Refusal.STORAGE) if declined <= 4 else reply
+
+    fakes = [
+        Fake("a", 1, halfway_to(2.0), tamper=unwell),
+        Fake("b", 1, halfway_to(6.0)),
+        Fake("c", 1, halfway_to(6.0)),
+    ]
+    timing = FedBuff(concurrency=3, buffer_size=2)
+    outcome = by_messages(Mail(fakes, alphabetic), strategy(timing), num_rounds=10, most=12)
+    history = outcome.state.history
+    assert [record.server_round for record in history if record.refused] == [1, 2, 3, 4]
+    assert asked(fakes[0])[:5] == [1, 2, 3, 4, 5]
+    assert any("a" in record.accepted for record in history)
