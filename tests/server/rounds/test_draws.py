@@ -115,7 +115,7 @@ def test_flowers_own_rounds_give_the_same_bits() -> None:
     assert sha256(driven) == sha256(ours.state.params)
 
 
-def test_fewer_than_min_clients_by_chance_do_not_end_a_run_and_silence_does() -> None:
+def test_fewer_than_min_clients_by_chance_do_not_end_a_run_and_long_silence_does() -> None:
     outcome, _ = outcome_of(SelectPoisson(probability=0.3), min_clients=2)
     assert {len(record.accepted) for record in outcome.state.history} >= {0, 1}
 
@@ -124,8 +124,11 @@ def test_fewer_than_min_clients_by_chance_do_not_end_a_run_and_silence_does() ->
 
     fakes = [replace(fake, tamper=silent) for fake in drifters()]
     job = make_job(algorithm=strategy(SelectPoisson(probability=0.3)), min_clients=2)
+    made: list[Checkpoint] = []
     with pytest.raises(RunFailedError, match=r"0 institutions answered, server\.min_clients=1"):
-        run(fakes, rounds=12, job=job)
+        run(fakes, rounds=60, job=replace(job, commit_fn=made.append))
+    # That a run fails when one client is drawn would tell that it was: nine such rounds go on
+    assert sum(bool(record.refused) for record in made[-1].state.history) == 9
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
