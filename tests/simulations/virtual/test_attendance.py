@@ -1,5 +1,6 @@
 """Clients that are drawn among those who are there in virtual time."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,10 @@ def test_a_client_that_is_away_is_looked_up_without_beginning_again() -> None:
     ],
 )
 def test_mistakes_elsewhere_are_told_before_records_are_read(
-    run: Simulate, words: tuple[str, ...], said: str
+    run: Simulate, words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A Ray that other tests of this process started is nobody's address
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
     unread = ("data.path=/nowhere/records.csv", "data.public=true", "simulation.baselines=[]")
     with pytest.raises(ConfigError, match=said):
         run("experiment=heart_disease", *unread, *words)
