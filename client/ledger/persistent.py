@@ -1,5 +1,6 @@
 """The ledger of a deployed institution: a hash-chained file that survives SIGKILL at any time."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from confide.client.ledger.ledger import (
 )
 from confide.client.ledger.replies import Replies
 from confide.client.ledger.state import LedgerState, PopulationAccount, RunAccount, RunTerms
+from confide.client.ledger.transaction import Transaction
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.privacy.budget import Budget
@@ -180,11 +182,11 @@ class PersistentLedger:
                 # same noise after a crash, and one that is not counted has no key that could have
                 # been used
                 fresh = key or os.urandom(KEY_BYTES)
-                writing.transaction.keep_key(digest, fresh)
+                writing.transaction.keep_key(_key_name(terms.name, digest), fresh)
                 round_of_run = {"run": terms.name, "round": server_round, "digest": digest}
                 writing.append("reserve", {**named, **round_of_run, **self._asker.named})
                 return Reservation(rounds=len(run.rounds), key=fresh, is_replay=False)
-            kept = writing.transaction.key(digest)
+            kept = writing.transaction.key(_where_kept(writing.transaction, terms.name, digest))
         if known.is_settled or kept is None:
             raise already_answered(terms.name)
         return Reservation(rounds=len(run.rounds), key=kept, is_replay=True)
@@ -207,7 +209,7 @@ class PersistentLedger:
             # Two processes may have computed the same round; only one reply may ever leave
             if self._account(writing).runs[run].rounds[digest].is_settled:
                 raise already_answered(run)
-            writing.transaction.wipe_key(digest)
+            writing.transaction.wipe_key(_where_kept(writing.transaction, run, digest))
             settled = {"run": run, "digest": digest, "reply": reply}
             writing.append(
                 "settle",
@@ -359,6 +361,17 @@ def _warn_of_new(population: PopulationAccount, new: int, *, of: int, elsewhere:
             elsewhere,
             population.name,
         )
+
+
+def _key_name(run: str, digest: str) -> str:
+    """Return the name of a round's key: institutions of one population are asked alike."""
+    return hashlib.sha256(f"{run}\0{digest}".encode()).hexdigest()
+
+
+def _where_kept(transaction: Transaction, run: str, digest: str) -> str:
+    """Return the name that a round's key has here: in older ledgers, of the question alone."""
+    name = _key_name(run, digest)
+    return digest if transaction.key(name) is None else name
 
 
 __all__ = ["Asker", "PersistentLedger"]

@@ -17,6 +17,7 @@ from confide.config.composing.compose import compose
 from confide.errors import ConfigError, DataError, DeniedError, LedgerError, RunFailedError
 from confide.models.backbones import resolve_package_path
 from confide.server.rounds.checkpoint import CheckpointStore
+from confide.simulations.engines import one_by_one
 
 Simulate = Callable[..., dict[str, Any]]
 HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
@@ -171,6 +172,16 @@ def test_one_population_for_all_carries_what_each_institution_does(
     )
     assert len(town.state.populations["town"].runs) == 4
     assert town.state.populations["town"].committed > 2 * 3
+
+
+def test_institutions_of_one_population_may_be_under_way_at_once(
+    run: Simulate, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked the same, and each one's key of the round is its own."""
+    monkeypatch.setattr(one_by_one, "_SLICE_S", 1e9)  # all are begun before one is settled
+    summary = run(*settings(table, **{"policy.budget.epsilon": 30}), "policy.budget.id=town")
+    assert summary["failures"] == {}
+    assert {client["rounds"] for client in summary["clients"].values()} == {2}
 
 
 def test_anchors_elsewhere_notice_a_folder_put_back(run: Simulate, table: Path) -> None:
