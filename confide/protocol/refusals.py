@@ -60,7 +60,6 @@ class Refusal(StrEnum):
     NOT_TRAINED = "not_trained", "declined to score for a job that has not trained there"
 
     # Sums that nobody sees inside
-    SUM_REQUIRED = "sum_required", "declined: its policy sends updates into masked sums alone"
     SUM_KEYS = "sum_keys", "declined: a key of the cohort is none that an institution signed"
     SUM_COHORT = "sum_cohort", "declined: the cohort of a masked sum is not what it may be"
     SUM_UNKNOWN = "sum_unknown", "has put nothing into that masked sum"
