@@ -9,6 +9,7 @@ from confide.client.evaluation_quota import Evaluations
 from confide.client.ledger.ledger import Ledger
 from confide.client.policy import Policy
 from confide.client.reservation import KeyFn, Randomness
+from confide.client.secure_sums.taking_part import TakingPart
 from confide.errors import PrivacyError
 
 SecondsFn = Callable[[int, int], float]
@@ -33,6 +34,9 @@ class Safeguards:
         begun: job -> the plan that it began to train with here, as text.
         seconds_fn: how long all steps of a round take, in a simulation with a virtual clock; None:
             as long as they do.
+        sums: what it takes part in masked sums with; None declines plans that ask for them.
+        emulates_sums: whether updates leave as they are where a plan asks for masked sums, in a
+            simulation that adds them up in the open.
     """
 
     policy: Policy
@@ -45,6 +49,8 @@ class Safeguards:
     brackets: bool = False
     begun: dict[str, str] = field(default_factory=dict)
     seconds_fn: SecondsFn | None = None
+    sums: TakingPart | None = None
+    emulates_sums: bool = False
 
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:

@@ -9,6 +9,7 @@ ranges. They are mutable because Hydra requires it; nothing changes them after
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from confide.config.aggregation import AggregationConfig
 from confide.config.audit import AuditConfig
 from confide.config.client import InstitutionConfig, TrainerConfig
 from confide.config.data import DataConfig
@@ -69,6 +70,7 @@ class Config:
     tuning: TuningConfig = field(default_factory=TuningConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     client: InstitutionConfig = field(default_factory=InstitutionConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     server: ServerConfig = field(default_factory=ServerConfig)

@@ -16,6 +16,7 @@ from confide.config.tasks.table import known_metrics
 from confide.errors import ProtocolError
 from confide.metrics.metric import NOISE
 from confide.metrics.tally import ScoreTally
+from confide.protocol.masked_sums import SumAnswer, SumQuestion
 from confide.protocol.refusals import Refusal
 
 _LARGEST_COUNT = 2**53
@@ -26,8 +27,8 @@ _ROUNDING = 1e-9
 _LARGEST_NOISE = 1e9
 _SUMS, _STD = "sums/", "sums-noise/"
 
-RequestKind = Literal["query", "train", "evaluate"]
-"""What is asked for: a description, an update, or scores."""
+RequestKind = Literal["query", "train", "evaluate", "unmask"]
+"""What is asked for: a description, an update, scores, or shares that open a masked sum."""
 
 SPLITS = ("train", "validation", "test")
 STEPS = "steps"
@@ -53,6 +54,7 @@ class Request:
         splits: splits to evaluate on, :data:`PERSONAL` among them.
         ledger_head: last known head of the institution's ledger; empty if unknown. One that the
             ledger does not hold shows that it is an older copy.
+        sum: the masked sum that the answer is for; None where none is asked for.
     """
 
     plan: str
@@ -60,6 +62,7 @@ class Request:
     arrays: ArrayRecord | None = None
     splits: Sequence[str] = ()
     ledger_head: str = ""
+    sum: SumQuestion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +73,15 @@ class Reply:
         institution: its name.
         refusal: code of the reason why it declines; None for an answer.
         figures: numbers behind a refusal, such as asked and allowed; or epsilon, noise and counts.
-        arrays: the update (local minus global), after training.
+        arrays: the update (local minus global), after training; or the masked vector.
         num_examples: declared number of training records.
         evaluations: split -> metrics of the tensors received.
         ledger_head: number and hash of the newest event in the institution's ledger; empty where
             nothing outlives it.
         tallies: split -> sums over its records, of the tensors received; where they may leave, and
             of splits in ``evaluations`` alone.
+        advert: the institution's key of the job, signed, where the plan asks for masked sums.
+        sum: what the reply brings to a masked sum.
     """
 
     institution: str
@@ -87,6 +92,8 @@ class Reply:
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     ledger_head: str = ""
     tallies: Mapping[str, ScoreTally] = field(default_factory=dict)
+    advert: str = ""
+    sum: SumAnswer | None = None
 
 
 def pack_request(request: Request) -> RecordDict:

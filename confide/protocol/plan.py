@@ -48,6 +48,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings, written_settings
 from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ProtocolError
+from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle, leave_out_young
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.released_gram import ReleasedGram
@@ -108,6 +109,7 @@ class TrainingPlan:
         upload: how updates travel.
         download: how the global tensors of a round travel; those that are only scored travel as
             they are.
+        sums: how updates are added up under masks; None where the coordinator sees each of them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -130,6 +132,7 @@ class TrainingPlan:
     gram: ReleasedGram | None = None
     upload: Codec = field(default_factory=CodecConfig)
     download: Codec = field(default_factory=CodecConfig)
+    sums: MaskedSums | None = None
 
     @property
     def released_epsilons(self) -> tuple[float, ...]:
@@ -274,6 +277,8 @@ class TrainingPlan:
             budget = self.privacy.epsilon if is_part else None
             yield from self.edges.problems(self.task, budget=budget)
         yield from self._gram_problems()
+        if self.sums is not None:
+            yield from self.sums.problems()
         if self.releases:
             yield from self._release_problems()
         if self.relation != NEIGHBOURING_RELATION:

@@ -1,0 +1,56 @@
+"""Settings of what a coordinator sees of a round: every update, or their sum alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from confide.config.fields import setting
+
+MOST_INSTITUTIONS = 100
+"""Institutions in one masked sum; each brings boxes for all others, which grow with the square."""
+FEWEST_INSTITUTIONS = 3
+"""Of two, each could take its own vector off the sum and have the other's."""
+
+
+@dataclass
+class AggregationConfig:
+    """What the coordinator sees of a round."""
+
+    kind: str = setting(
+        "plain",
+        "What the coordinator sees of a round: each institution's update (plain), or their sum"
+        " alone, by masks that cancel in it (secure).",
+        choices=("plain", "secure"),
+    )
+    threshold: int | None = setting(
+        None,
+        "Institutions whose shares open a masked sum, of those in its cohort; null: the least that"
+        " withstands a third of them colluding with the coordinator.",
+        ge=2,
+        le=MOST_INSTITUTIONS,
+    )
+    sum_bits: int = setting(
+        64,
+        "Bits of each value of a sum. 64: no rounding that float32 would show; 32: masked updates"
+        " are as large as float32's, and the mean is exact to within server.max_update_value /"
+        " 2^30 for each institution's share of the weight.",
+        choices=(64, 32),
+    )
+    simulated: str = setting(
+        "emulate",
+        "How confide simulate carries out a secure sum: as a plain one, which has the same bits"
+        f" (emulate), or with keys and masks, up to {MOST_INSTITUTIONS} institutions (real).",
+        choices=("emulate", "real"),
+    )
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the coordinator sees sums alone."""
+        return self.kind == "secure"
+
+    def problems(self) -> Iterator[str]:
+        """Yield contradictions, one sentence each."""
+        if self.threshold is not None and not self.is_secure:
+            yield f"threshold={self.threshold}: only masked sums have one; set aggregation=secure."
+
+
+__all__ = ["FEWEST_INSTITUTIONS", "MOST_INSTITUTIONS", "AggregationConfig"]
