@@ -111,6 +111,7 @@ def _of_one(
         job=f"{plan.job}/{what}",
         objective=objective,
         gram=None,
+        sums=None,  # of one there is no sum to hide in
         upload=CodecConfig(),  # nothing has to travel
         download=CodecConfig(),
     )

@@ -17,9 +17,31 @@ from confide.errors import ProtocolError, RunFailedError
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.strategy import Accumulator, Bounds, ClientUpdate
 
-# One bit of int64 is the sign's, one is kept free for rounding up.
-_BITS = 62
+_FREE_BITS = 2  # one is the sign's, one is kept for rounding up
 _BLOCK = 2**15  # values summed at a time: temporaries stay in the processor's cache
+
+
+def scale_of(bounds: Bounds) -> int:
+    """Return s: a value x of weight w is round(w * x * 2^s) in a sum.
+
+    The largest s with ``max_value * max_total_weight * 2^s <= 2^62``, or 2^30 in sums of 32 bits.
+    """
+    most = bounds.sum_bits - _FREE_BITS
+    return most - math.ceil(math.log2(bounds.max_value * bounds.max_total_weight))
+
+
+def add_scaled(total: Tensor, values: Tensor, factor: float) -> None:
+    """Add values to a sum, each times a factor and rounded.
+
+    Args:
+        total: int64, shape [d]; changed.
+        values: float32, shape [d].
+        factor: weight times 2^s.
+    """
+    # In float64, whose 53 bits hold a float32 times a weight without loss.
+    for start in range(0, len(values), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total[block].add_(values[block].double().mul_(factor).round_().long())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +70,8 @@ class WeightedMean:
 class FixedPointMean:
     """A running sum of ``round(weight * x * 2^s)`` in int64.
 
-    ``s`` is the largest scale with ``max_value * max_total_weight * 2^s <= 2^62``; with 10,000
-    records and updates below 1024, one unit is 2^-38 of a weight: far below float32's own rounding.
+    s is that of :func:`scale_of`; with 10,000 records and updates below 1024, one unit of 64 bits is
+    2^-38 of a weight: far below float32's own rounding.
     """
 
     shapes: Shapes
@@ -60,9 +82,7 @@ class FixedPointMean:
 
     def __post_init__(self) -> None:
         """Fix the scale before the first update."""
-        self.scale_bits = _BITS - math.ceil(
-            math.log2(self.bounds.max_value * self.bounds.max_total_weight)
-        )
+        self.scale_bits = scale_of(self.bounds)
         self.total = torch.zeros(sum(map(math.prod, self.shapes.values())), dtype=torch.int64)
 
     def add(self, update: ClientUpdate) -> None:
@@ -76,11 +96,7 @@ class FixedPointMean:
         self._check_weight(weight, update.client)
         # A discount is at most 1, so the bound holds; without one the factor is exact
         factor = float(weight) * update.discount * 2.0**self.scale_bits
-        # In float64, whose 53 bits hold a float32 times a weight without loss.
-        values = flatten(update.tensors, self.shapes)
-        for start in range(0, len(values), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            self.total[block].add_(values[block].double().mul_(factor).round_().long())
+        add_scaled(self.total, flatten(update.tensors, self.shapes), factor)
         self.total_weight += weight
 
     def add_rows(
@@ -276,4 +292,6 @@ __all__ = [
     "FixedPointSum",
     "ReduceFn",
     "WeightedMean",
+    "add_scaled",
+    "scale_of",
 ]

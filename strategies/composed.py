@@ -162,7 +162,9 @@ class Strategy:
             aggregator = ClippedSum(clip_norm=clip_norm, counts=self.mechanism.adapts)
         # A cohort without records would leave no scale to sum at.
         total_weight = max(1, aggregator.total_weight(start.cohort))
-        bounds = Bounds(max_value=start.max_value, max_total_weight=total_weight)
+        bounds = Bounds(
+            max_value=start.max_value, max_total_weight=total_weight, sum_bits=start.sum_bits
+        )
         # Extra tensors are summed with the update, as one vector.
         shapes = self.reply_shapes(shapes_of(start.params))
         return _ComposedRound(

@@ -42,10 +42,12 @@ class Bounds:
     Attributes:
         max_value: no update holds a larger absolute value.
         max_total_weight: the cohort's weights add up to at most this.
+        sum_bits: of each value of a sum, 64 or 32.
     """
 
     max_value: float
     max_total_weight: int
+    sum_bits: int = 64
 
 
 class Accumulator(Protocol):
@@ -201,6 +203,7 @@ class RoundStart:
         plan: what institutions were asked to do; None where nobody needs to know.
         released: what they released before the run, where the algorithm rests on it.
         secret: of the run; random choices of a rule derive from it.
+        sum_bits: of each value of a sum, 64 or 32.
     """
 
     params: Tensors
@@ -212,6 +215,7 @@ class RoundStart:
     plan: TrainingPlan | None = None
     released: Tensors = field(default_factory=dict)
     secret: bytes = field(default=b"", repr=False)
+    sum_bits: int = 64
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
 from confide.config.strategies.mechanisms import release_problems, still_problems
+from confide.config.strategies.secure import secure_problems
 from confide.config.strategies.selections import (
     CountedSelectionConfig,
     SelectionConfig,
@@ -102,6 +103,7 @@ class Config:
         for problem in codec_problems(objective, self.tuning, *codecs_of(self.strategy)):
             yield f"strategy.{problem}"
         yield from personal_problems(objective, self.backbone, self.tuning, self.server)
+        yield from secure_problems(self.aggregation, self.strategy)
         yield from self._tree_problems()
         yield from self._recipe_problems()
         yield from self._schedule_problems()

@@ -27,6 +27,7 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategies.codecs import codec_problems
+from confide.config.strategies.secure import weighting_of
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     CODECS,
@@ -386,6 +387,19 @@ def make_plan(
         seed=seed,
         upload=upload,
         download=download,
+        sums=_masked_sums(config),
+    )
+
+
+def _masked_sums(config: Config) -> MaskedSums | None:
+    aggregation = config.aggregation
+    if not aggregation.is_secure:
+        return None
+    return MaskedSums(
+        threshold=aggregation.threshold,
+        bits=aggregation.sum_bits,
+        weighting=weighting_of(config.strategy),
+        max_value=config.server.max_update_value,
     )
 
 

@@ -32,6 +32,7 @@ class Job:
         reach: what is known of the grid's nodes, and how their updates arrive.
         without: names of those who withdrew, and are not asked.
         released: what institutions released before the run, where its algorithm rests on it.
+        sum_bits: of each value of a round's sum, 64 or 32.
     """
 
     algorithm: FederatedAlgorithm
@@ -45,6 +46,7 @@ class Job:
     reach: Reach = field(default_factory=Reach)
     without: frozenset[str] = frozenset()
     released: Tensors = field(default_factory=dict)
+    sum_bits: int = 64
 
     def first_state(self, initial: Tensors) -> RunState:
         """Return the state to go on from: the checkpoint's, or a new run's.

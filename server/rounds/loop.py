@@ -245,6 +245,7 @@ def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> R
         plan=enrolled.job.plan,
         released=enrolled.job.released,
         secret=enrolled.job.secret,
+        sum_bits=enrolled.job.sum_bits,
     )
     return enrolled.job.algorithm.begin(start)
 

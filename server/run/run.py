@@ -289,6 +289,7 @@ def _job(
         conclude_fn=carrier.concluding,
         checkpoint=run.checkpoint,
         without=frozenset(run.withdrawn),
+        sum_bits=run.config.aggregation.sum_bits,
     )
 
 

@@ -1,0 +1,76 @@
+"""What of a strategy goes with sums that nobody sees inside."""
+
+from collections.abc import Iterator
+
+from confide.config.aggregation import AggregationConfig
+from confide.config.strategies.aggregators import WeightedMeanConfig
+from confide.config.strategies.strategy import (
+    ALGORITHMS,
+    ComposedStrategyConfig,
+    StrategyConfig,
+    objective_of,
+    timing_of,
+)
+
+
+def weighting_of(strategy: StrategyConfig) -> str:
+    """Return what an institution's update weighs in a sum: num_examples or uniform."""
+    algorithm = ALGORITHMS[objective_of(strategy).kind]
+    rule = getattr(strategy, "aggregator", None)
+    # Exact sums weigh one each, whatever the rule says
+    if algorithm.exact or not isinstance(rule, WeightedMeanConfig):
+        return "uniform"
+    return rule.weighting
+
+
+def secure_problems(aggregation: AggregationConfig, strategy: StrategyConfig) -> Iterator[str]:
+    """Yield what needs more of a round than the sum of its updates.
+
+    Args:
+        aggregation: what the coordinator sees.
+        strategy: of the run.
+    """
+    exact = ALGORITHMS.get(objective_of(strategy).kind)
+    if exact is not None and exact.exact and aggregation.sum_bits < 64:
+        yield (
+            f"aggregation.sum_bits={aggregation.sum_bits}: {exact.name} needs sums to the last bit,"
+            " which 32 do not hold; set aggregation.sum_bits=64."
+        )
+    if not aggregation.is_secure:
+        return
+    needs = "aggregation=secure shows the coordinator a sum alone"
+    if not isinstance(strategy, ComposedStrategyConfig):
+        yield (
+            f"strategy: {needs}, and one of Flower's, or of your own, is given each institution's"
+            " update; choose a strategy of parts, such as strategy=fedavg, or aggregation=plain."
+        )
+        return
+    algorithm, rule = ALGORITHMS.get(strategy.objective.kind), strategy.aggregator
+    if not isinstance(rule, WeightedMeanConfig):
+        yield (
+            f"strategy.aggregator.kind={rule.kind}: {needs}, and this rule compares updates, or"
+            " measures each; set strategy/aggregator=weighted_mean, or aggregation=plain."
+        )
+    if algorithm is not None and algorithm.each_update:
+        yield (
+            f"strategy.objective.kind={strategy.objective.kind}: {needs}, and it averages a product"
+            " made of each; choose another strategy, or aggregation=plain."
+        )
+    if timing_of(strategy).kind != "rounds":
+        yield (
+            f"strategy.timing.kind={timing_of(strategy).kind}: {needs}, of a cohort that is known"
+            " beforehand; choose a strategy in rounds, or aggregation=plain."
+        )
+    if strategy.upload.kind != "none":
+        yield (
+            f"strategy.upload.kind={strategy.upload.kind}: {needs}, of integers that masks are"
+            " added to; set strategy/upload=none, and aggregation.sum_bits=32 for fewer bytes."
+        )
+    if strategy.mechanism.kind != "none":
+        yield (
+            f"strategy.mechanism.kind={strategy.mechanism.kind}: {needs}, and updates are clipped"
+            " where they are summed; set aggregation=plain."
+        )
+
+
+__all__ = ["secure_problems", "weighting_of"]
