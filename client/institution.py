@@ -19,6 +19,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount
 from confide.client.safeguards import Safeguards
 from confide.client.scores import Scored, Scores, evaluations
+from confide.client.secure_sums.masking import Masking
 from confide.client.training.trainer import Trainer
 from confide.client.training_round import RoundWork, RowsFn, TrainingRounds
 from confide.client.update_measures import UpdateMeasures
@@ -110,6 +111,7 @@ class Institution:
             account=self._account,
             evaluations=safeguards.evaluations,
         )
+        self._masking = Masking(safeguards)
         self._rounds = TrainingRounds(
             data=data,
             trainer=trainer,
@@ -118,6 +120,7 @@ class Institution:
             admission=self._admission,
             account=self._account,
             scores=self._scores,
+            masking=self._masking,
         )
 
     @property
@@ -166,6 +169,8 @@ class Institution:
                     return self._describe(plan, request)
                 case "evaluate":
                     return self._score(plan, request)
+                case "unmask":
+                    return self._unmask(plan, request)
                 case _:
                     assert_never(kind)
 
@@ -252,7 +257,17 @@ class Institution:
                 "epsilon_planned": total,
                 "reproducible": float(self._safeguards.reproducible),
             }
-        return Reply(institution=self.name, num_examples=schedule.num_examples, figures=figures)
+        return Reply(
+            institution=self.name,
+            num_examples=schedule.num_examples,
+            figures=figures,
+            advert=self._masking.advert(plan, schedule),
+        )
+
+    def _unmask(self, plan: TrainingPlan, request: Request) -> Reply:
+        schedule = self._admission.schedule(plan, request.plan)
+        answer = self._masking.unmask(plan, request, schedule)
+        return Reply(institution=self.name, num_examples=schedule.num_examples, sum=answer)
 
     def _score(self, plan: TrainingPlan, request: Request) -> Reply:
         if plan.releases:
@@ -274,14 +289,24 @@ class Institution:
             states = self._safeguards.states
             kept = kept_before(states, plan, received.tensors, before=sys.maxsize).algorithm
         scored = Scored.of(request, plan, schedule, received=received, kept=kept)
+        place = None
+        if self._masking.is_asked(plan):
+            place = self._masking.of_scores(
+                plan, request, schedule, digest=received.digest, splits=request.splits
+            )
         told = self._scores.asked(scored, request.splits)
         terms = self._account.terms(plan, schedule)
-        return Reply(
+        reply = Reply(
             institution=self.name,
             num_examples=schedule.num_examples,
+            figures={"epsilon": self._account.spent(terms)} if noisy and plan.private else {},
+        )
+        if place is not None:
+            return self._masking.mask_scores(place, evaluations(told)).on(reply)
+        return replace(
+            reply,
             evaluations=evaluations(told),
             tallies={split: one.tally for split, one in told.items() if one.tally is not None},
-            figures={"epsilon": self._account.spent(terms)} if noisy and plan.private else {},
         )
 
 

@@ -137,7 +137,13 @@ class RoundAccount:
         return self._name
 
     def identify(
-        self, plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
+        self,
+        plan: TrainingPlan,
+        request: Request,
+        start: DecodedTensors,
+        kept: Tensors | None,
+        *,
+        context: str = "",
     ) -> RoundKey:
         """Return what identifies the round that a request asks for.
 
@@ -146,10 +152,15 @@ class RoundAccount:
             request: from the coordinator.
             start: its tensors.
             kept: what the algorithm kept here before this round; None where it keeps nothing.
+            context: digest of the masked sum that its update goes into; empty for none. Into
+                another sum goes another update, with noise of its own, which is another round.
         """
         mechanism = mechanism_of(plan, request, start, kept)
+        # A seed gives the same noise with masks and without
+        if context and plan.private and not self._randomness.reproducible:
+            mechanism = _hashed(mechanism, context)
         # Without the records: a coordinator that asks again would learn that they have changed
-        digest = self._ledger.digest(mechanism)
+        digest = self._ledger.digest(_hashed(mechanism, context) if context else mechanism)
         return RoundKey(run=run_name(self._name, plan.job), mechanism=mechanism, digest=digest)
 
     def terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:

@@ -17,6 +17,7 @@ from confide.client.reservation import ReservedRound, RoundAccount, RoundKey
 from confide.client.safeguards import Safeguards
 from confide.client.schedule import LocalSchedule, plan_of_round
 from confide.client.scores import Scored, Scores
+from confide.client.secure_sums.masking import Masking, SumPlace
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
@@ -58,6 +59,7 @@ class RoundWork:
         validation: scores of the tensors that it starts from, as they may leave.
         codec_state: what the upload's codec kept after the round before.
         within_s: seconds after which no further step is taken; None for all steps.
+        place: the masked sum that its update goes into; None where it leaves as it is.
     """
 
     request: Request
@@ -70,6 +72,7 @@ class RoundWork:
     validation: Mapping[str, Evaluation]
     codec_state: Tensors = field(default_factory=dict)
     within_s: float | None = None
+    place: SumPlace | None = None
 
 
 class TrainingRounds:
@@ -83,6 +86,7 @@ class TrainingRounds:
         admission: holds plans against the policy.
         account: counts rounds in the ledger.
         scores: scores the tensors that a round starts from.
+        masking: masks what leaves, where a plan asks for that.
     """
 
     def __init__(  # noqa: PLR0913 - what stands between a request and its reply
@@ -95,10 +99,12 @@ class TrainingRounds:
         admission: Admission,
         account: RoundAccount,
         scores: Scores,
+        masking: Masking,
     ) -> None:
         self._name, self._data, self._trainer = account.name, data, trainer
         self._decoder, self._safeguards = decoder, safeguards
         self._admission, self._account, self._scores = admission, account, scores
+        self._masking = masking
         self._releases = Releases(
             account.name, data=data, policy=safeguards.policy, account=account
         )
@@ -133,7 +139,15 @@ class TrainingRounds:
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
         kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
-        key = self._account.identify(plan, request, start, kept.joined)
+        place = self._masking.of_round(
+            plan,
+            request,
+            schedule,
+            digest=start.digest if self._masking.is_asked(plan) else "",
+            shapes=algorithm.reply_shapes(self._trainer.shapes),
+        )
+        context = place.context.digest.hex() if place else ""
+        key = self._account.identify(plan, request, start, kept.joined, context=context)
         answered = self._account.answered(key)
         if answered is not None:
             shapes = algorithm.reply_shapes(self._trainer.shapes)
@@ -181,6 +195,7 @@ class TrainingRounds:
             validation=validation,
             codec_state=kept.codec,
             within_s=within_s,
+            place=place,
         )
 
     def _allowed(
@@ -237,12 +252,28 @@ class TrainingRounds:
         reply = Reply(
             institution=self._name,
             num_examples=work.schedule.num_examples,
-            evaluations=work.validation,
+            evaluations={} if work.place else work.validation,
             figures={**work.reserved.figures, **_told_steps(work, result)},
         )
+        if work.place is not None:
+            return self._masked(work, work.place, sent.told, reply)
         if plan.private:
             self._account.settle(work.key, reply, sent.arrays)
         return replace(reply, arrays=encode(sent.arrays)) if sends_update else reply
+
+    def _masked(self, work: RoundWork, place: SumPlace, update: Tensors, reply: Reply) -> Reply:
+        """Return a reply with a masked update in it, which alone is kept."""
+        algorithm = build_algorithm(work.plan.objective)
+        shapes = algorithm.reply_shapes(self._trainer.shapes)
+        try:
+            masked = self._masking.mask_update(place, update, shapes, work.validation)
+        except DeniedError:
+            self._account.abandon(work.key)
+            raise
+        whole = masked.on(reply)
+        if work.plan.private:
+            self._account.settle(work.key, replace(whole, arrays=None), masked.tensors)
+        return whole
 
     def _written(self, work: RoundWork, update: Tensors, measures: UpdateMeasures | None) -> Sent:
         """Write an update as it travels, and hold what it tells against the policy.
@@ -311,7 +342,7 @@ class TrainingRounds:
         """Hold a durable reply against the policy of today."""
         if plan.releases:
             return self._releases.again(plan, reply)
-        if reply.arrays is not None:
+        if reply.arrays is not None and reply.sum is None:  # a masked one was checked before
             # Not by the shared decoder, which holds what other institutions start from
             read = travel_of(plan.upload).decode
             update = read(reply.arrays, shapes, max_value=LARGEST_FLOAT32)

@@ -30,10 +30,11 @@ class AggregationConfig:
     )
     sum_bits: int = setting(
         64,
-        "Bits of each value of a sum. 64: no rounding that float32 would show; 32: masked updates"
+        "Bits of each value of a sum, 64 or 32. 64: no rounding that float32 would show; 32: masked updates"
         " are as large as float32's, and the mean of n institutions' is exact to within n *"
         " server.max_update_value / 2^30, of which a lower bound makes less.",
-        choices=(64, 32),
+        ge=32,
+        le=64,
     )
     simulated: str = setting(
         "emulate",
@@ -49,6 +50,8 @@ class AggregationConfig:
 
     def problems(self) -> Iterator[str]:
         """Yield contradictions, one sentence each."""
+        if self.sum_bits not in (32, 64):
+            yield f"sum_bits={self.sum_bits}: expected 32 or 64."
         if self.threshold is not None and not self.is_secure:
             yield f"threshold={self.threshold}: only masked sums have one; set aggregation=secure."
 

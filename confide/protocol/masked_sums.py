@@ -55,7 +55,7 @@ class MaskedSums:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedBefore:
-    """The sum of this run that was opened last, as institutions signed it.
+    """A sum of this run that was opened before, as institutions signed it.
 
     Attributes:
         digest: of its context, 32 bytes.
@@ -75,35 +75,40 @@ class SumQuestion:
     Attributes:
         cohort: adverts of all who may be in it, as text, by name.
         threshold: t, shares that open it.
-        before: the sum that was opened last; None before the first.
+        before: sums that were opened before, the newest last, as far as one of the cohort needs to
+            see that the others opened the same.
         question: what the sum is of, in hexadecimal; empty where the request itself tells.
+        length: d, number of values in the sum, where shares are asked for.
         survivors: names of those whose vectors arrived, where shares are asked for.
         boxes: survivor -> what it sealed for the institution that is asked.
     """
 
     cohort: tuple[str, ...]
     threshold: int
-    before: OpenedBefore | None = None
+    before: tuple[OpenedBefore, ...] = ()
     question: str = ""
+    length: int = 0
     survivors: tuple[str, ...] = ()
     boxes: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_text(self) -> str:
         """Write it as JSON."""
-        before = self.before
         return _to_json(
             {
                 "cohort": list(self.cohort),
                 "threshold": self.threshold,
                 "question": self.question,
+                "length": self.length,
                 "survivors": list(self.survivors),
                 "boxes": _written(self.boxes),
-                "before": before
-                and {
-                    "digest": before.digest.hex(),
-                    "survivors": list(before.survivors),
-                    "signatures": _written(before.signatures),
-                },
+                "before": [
+                    {
+                        "digest": one.digest.hex(),
+                        "survivors": list(one.survivors),
+                        "signatures": _written(one.signatures),
+                    }
+                    for one in self.before
+                ],
             }
         )
 
@@ -116,21 +121,23 @@ class SumQuestion:
         """
         parts = _from_json(text)
         try:
-            told = parts["before"]
-            before = None
-            if told is not None:
-                before = OpenedBefore(
+            before = tuple(
+                OpenedBefore(
                     digest=bytes.fromhex(told["digest"]),
                     survivors=_names(told["survivors"]),
                     signatures=_read(told["signatures"]),
                 )
-            if type(parts["threshold"]) is not int or not isinstance(parts["question"], str):
+                for told in parts["before"]
+            )
+            numbers = parts["threshold"], parts["length"]
+            if any(type(it) is not int for it in numbers) or not isinstance(parts["question"], str):
                 raise ValueError
             return cls(
                 cohort=_names(parts["cohort"]),
                 threshold=parts["threshold"],
                 before=before,
                 question=parts["question"],
+                length=parts["length"],
                 survivors=_names(parts["survivors"]),
                 boxes=_read(parts["boxes"]),
             )

@@ -1,5 +1,7 @@
 """A masked vector as it travels: one npy array of integers modulo 2^32 or 2^64."""
 
+from typing import Any
+
 import numpy
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
@@ -7,16 +9,16 @@ from numpy.typing import NDArray
 from confide.errors import ProtocolError
 from confide.protocol.refusals import Refusal
 
-Words = NDArray[numpy.uint64] | NDArray[numpy.uint32]
+Words = NDArray[numpy.unsignedinteger[Any]]
 """Unsigned integers, added up modulo 2^64 or 2^32."""
 
 MASKED = "masked"
 """Name of the one array in a reply to a masked sum."""
 _STYPE = "numpy.ndarray"
-_DTYPES = {32: numpy.dtype("<u4"), 64: numpy.dtype("<u8")}
+_DTYPES: dict[int, numpy.dtype[Any]] = {32: numpy.dtype("<u4"), 64: numpy.dtype("<u8")}
 
 
-def dtype_of(bits: int) -> numpy.dtype[numpy.unsignedinteger]:
+def dtype_of(bits: int) -> numpy.dtype[Any]:
     """Return the type of words of 32 or 64 bits, little-endian."""
     return _DTYPES[bits]
 
@@ -62,7 +64,8 @@ def decode_words(record: ArrayRecord, *, bits: int, length: int) -> Words:
             f"Expected {length} masked words, got shape {list(array.shape)}.",
             code=Refusal.TENSOR_SHAPE,
         )
-    return numpy.frombuffer(array.data, dtype=dtype, offset=len(header)).copy()
+    words: Words = numpy.frombuffer(array.data, dtype=dtype, offset=len(header)).copy()
+    return words
 
 
 def _header(bits: int, length: int) -> bytes:
