@@ -291,7 +291,7 @@ class Institution:
         scored = Scored.of(request, plan, schedule, received=received, kept=kept)
         place = None
         if self._masking.is_asked(plan):
-            place = self._masking.of_scores(
+            place = self._masking.place(
                 plan, request, schedule, digest=received.digest, splits=request.splits
             )
         told = self._scores.asked(scored, request.splits)

@@ -139,13 +139,7 @@ class TrainingRounds:
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
         kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
-        place = self._masking.of_round(
-            plan,
-            request,
-            schedule,
-            digest=start.digest if self._masking.is_asked(plan) else "",
-            shapes=algorithm.reply_shapes(self._trainer.shapes),
-        )
+        place = self._place(plan, request, schedule, start) if plan.sums else None
         context = place.context.digest.hex() if place else ""
         key = self._account.identify(plan, request, start, kept.joined, context=context)
         answered = self._account.answered(key)
@@ -160,11 +154,7 @@ class TrainingRounds:
             for begun in algorithm.starts_of(params, kept.algorithm):
                 if begun is not params:  # of that the bound was checked as it came
                     self._check_kept(begun)
-                if rows_fn is None:
-                    trainer.check_rows(begun, schedule)
-                else:
-                    trainer.check_margin(schedule)
-                    rows_fn(begun, schedule)
+                _check_rows(trainer, begun, schedule, rows_fn)
         validation: Mapping[str, Evaluation] = {}
         if len(self._data.validation):
             # Round r scores the tensors it starts from, so that a round is one exchange.
@@ -196,6 +186,26 @@ class TrainingRounds:
             codec_state=kept.codec,
             within_s=within_s,
             place=place,
+        )
+
+    def _place(
+        self,
+        plan: TrainingPlan,
+        request: Request,
+        schedule: LocalSchedule,
+        start: DecodedTensors,
+    ) -> SumPlace | None:
+        """Return the masked sum that the update goes into; None where it leaves as it is."""
+        if not self._masking.is_asked(plan):
+            return None
+        algorithm = build_algorithm(plan.objective)
+        return self._masking.place(
+            plan,
+            request,
+            schedule,
+            digest=start.digest,
+            splits=("validation",),
+            shapes=algorithm.reply_shapes(self._trainer.shapes),
         )
 
     def _allowed(
@@ -348,6 +358,17 @@ class TrainingRounds:
             update = read(reply.arrays, shapes, max_value=LARGEST_FLOAT32)
             self._safeguards.policy.check_update(update.tensors)
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
+
+
+def _check_rows(
+    trainer: Trainer, begun: Tensors, schedule: LocalSchedule, rows_fn: RowsFn | None
+) -> None:
+    """Check that what a record adds to a pass is its own affair, in whoever's passes those are."""
+    if rows_fn is None:
+        trainer.check_rows(begun, schedule)
+    else:
+        trainer.check_margin(schedule)
+        rows_fn(begun, schedule)
 
 
 def _told_steps(work: RoundWork, result: ClientResult) -> dict[str, float]:

@@ -70,8 +70,8 @@ class WeightedMean:
 class FixedPointMean:
     """A running sum of ``round(weight * x * 2^s)`` in int64.
 
-    s is that of :func:`scale_of`; with 10,000 records and updates below 1024, one unit of 64 bits is
-    2^-38 of a weight: far below float32's own rounding.
+    s is that of :func:`scale_of`; with 10,000 records and updates below 1024, one unit of 64 bits
+    is 2^-38 of a weight: far below float32's own rounding.
     """
 
     shapes: Shapes

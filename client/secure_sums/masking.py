@@ -4,7 +4,6 @@ Nothing of an update, nor of its scores, leaves in the open where a plan asks fo
 leaves is a function of the institution's key of the job, of the sum and of the update.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,14 +21,11 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes, Tensors, check_values, flatten, num_values
 from confide.protocol.words import MASKED, Words, encode_words
-from confide.secure_aggregation.adverts import Advert
 from confide.secure_aggregation.context import SumContext
-from confide.secure_aggregation.wide import to_words, wide_length
+from confide.secure_aggregation.wide import to_words
 from confide.storage.tensor_files import sha256
-from confide.strategies.aggregators import add_scaled, scale_of
-from confide.strategies.strategy import Bounds
-
-_SIGNED = {32: torch.int32, 64: torch.int64}
+from confide.strategies.aggregators import add_scaled
+from confide.strategies.masked_sums import context_of, length_of, question_of, scores_in, weight_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,85 +115,49 @@ class Masking:
             sampling_rate=schedule.sampling_rate if plan.private else 1.0,
         )
 
-    def of_round(
+    def place(
         self,
         plan: TrainingPlan,
         request: Request,
         schedule: LocalSchedule,
         *,
         digest: str,
-        shapes: Shapes,
-    ) -> SumPlace | None:
-        """Return the sum that a round's update goes into; None where it leaves as it is.
+        splits: Sequence[str],
+        shapes: Shapes | None = None,
+    ) -> SumPlace:
+        """Return the sum that an answer goes into.
 
         Args:
-            plan: the request's plan.
+            plan: the request's plan, which asks for masked sums.
             request: from the coordinator, not trusted.
             schedule: the work that it comes to here.
             digest: of the request's tensors.
-            shapes: of what leaves.
+            splits: what is scored.
+            shapes: of an update; None where scores alone are asked for.
 
         Raises:
             ConfideError: if the sum may not be what the coordinator makes of it.
         """
-        if not self.is_asked(plan):
-            return None
-        return self._place(
-            plan,
-            request,
-            schedule,
-            question=_hashed("train", plan.sha256, digest),
-            values=num_values(shapes),
-            splits=("validation",),
-            scored=_hashed("scores", digest, "validation"),
-        )
-
-    def of_scores(
-        self,
-        plan: TrainingPlan,
-        request: Request,
-        schedule: LocalSchedule,
-        *,
-        digest: str,
-        splits: Sequence[str],
-    ) -> SumPlace | None:
-        """Return the sum that scores go into; None where they leave as they are.
-
-        Arguments are those of :meth:`of_round`; ``splits`` are what is scored.
-        """
-        if not self.is_asked(plan):
-            return None
-        return self._place(
-            plan,
-            request,
-            schedule,
-            question=_hashed("evaluate", plan.sha256, digest, *splits),
-            values=0,
-            splits=splits,
-            scored=_hashed("scores", digest, *splits),
-        )
-
-    def _place(
-        self,
-        plan: TrainingPlan,
-        request: Request,
-        schedule: LocalSchedule,
-        *,
-        question: str,
-        values: int,
-        splits: Sequence[str],
-        scored: str,
-    ) -> SumPlace:
         sums, asked = _asked(plan, request)
-        task = plan.task
-        scores = SummedScores(
-            splits=splits, names=task.metrics, table=task.metric_table, most=len(asked.cohort)
+        scores = scores_in(plan, splits, len(asked.cohort))
+        kind = "evaluate" if shapes is None else "train"
+        context = context_of(
+            plan,
+            sums,
+            asked,
+            server_round=request.server_round,
+            question=question_of(kind, plan, digest, splits),
+            length=length_of(shapes or {}, scores, sums),
         )
-        length = values + wide_length(scores.length, sums.bits)
-        context = context_of(plan, sums, request.server_round, asked, question, length=length)
         seat = self._seat(plan, schedule)
         seat.check(context, asked.before)
-        return SumPlace(context=context, seat=seat, sums=sums, scores=scores, scored=scored)
+        return SumPlace(
+            context=context,
+            seat=seat,
+            sums=sums,
+            scores=scores,
+            scored=question_of("scores", plan, digest, splits),
+        )
 
     def mask_update(
         self, place: SumPlace, update: Tensors, shapes: Shapes, scores: Mapping[str, Evaluation]
@@ -218,7 +178,7 @@ class Masking:
         except ProtocolError as error:  # nobody else can see it: the sum would be spoilt
             raise DeniedError(str(error), code=Refusal.TENSOR_VALUES) from None
         own = next(it for it in place.context.cohort if it.name == place.seat.advert.name)
-        weight = own.num_examples if place.sums.weighting == "num_examples" else 1
+        weight = weight_of(own.num_examples, place.sums)
         values = torch.zeros(num_values(shapes), dtype=torch.int64)
         add_scaled(values, flatten(update, shapes), weight * 2.0**place.context.scale_bits)
         return self._masked(place, values.numpy(), sha256(update), scores)
@@ -251,36 +211,15 @@ class Masking:
             raise ProtocolError("The plan asks for no masked sums.", code=Refusal.SUM_UNKNOWN)
         sums, asked = _asked(plan, request)
         context = context_of(
-            plan, sums, request.server_round, asked, asked.question, length=asked.length
+            plan,
+            sums,
+            asked,
+            server_round=request.server_round,
+            question=asked.question,
+            length=asked.length,
         )
         opened = self._seat(plan, schedule).unmask(context, asked.survivors, asked.boxes)
         return SumAnswer(shares=opened.shares, signature=opened.signature)
-
-
-def context_of(
-    plan: TrainingPlan,
-    sums: MaskedSums,
-    server_round: int,
-    asked: SumQuestion,
-    question: str,
-    *,
-    length: int,
-) -> SumContext:
-    """Return the context of a sum, its scale as the cohort's declared weights make it."""
-    cohort = tuple(Advert.from_text(text) for text in asked.cohort)
-    is_weighted = sums.weighting == "num_examples"
-    weight = sum(advert.num_examples if is_weighted else 1 for advert in cohort)
-    bounds = Bounds(max_value=sums.max_value, max_total_weight=max(1, weight), sum_bits=sums.bits)
-    return SumContext(
-        job=plan.job,
-        server_round=server_round,
-        question=question,
-        cohort=cohort,
-        threshold=asked.threshold,
-        scale_bits=scale_of(bounds),
-        length=length,
-        bits=sums.bits,
-    )
 
 
 def _asked(plan: TrainingPlan, request: Request) -> tuple[MaskedSums, SumQuestion]:
@@ -296,10 +235,6 @@ def _asked(plan: TrainingPlan, request: Request) -> tuple[MaskedSums, SumQuestio
             code=Refusal.SUM_COHORT,
         )
     return sums, asked
-
-
-def _hashed(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 __all__ = ["Masked", "Masking", "SumPlace"]

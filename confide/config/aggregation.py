@@ -30,8 +30,8 @@ class AggregationConfig:
     )
     sum_bits: int = setting(
         64,
-        "Bits of each value of a sum, 64 or 32. 64: no rounding that float32 would show; 32: masked updates"
-        " are as large as float32's, and the mean of n institutions' is exact to within n *"
+        "Bits of each value of a sum, 64 or 32. 64: no rounding that float32 would show; 32: masked"
+        " updates are as large as float32's, and the mean of n institutions' is exact to within n *"
         " server.max_update_value / 2^30, of which a lower bound makes less.",
         ge=32,
         le=64,
