@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from confide.errors import ConfigError
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
-from confide.server.rounds import loop
+from confide.server.rounds import loop, steps
 from confide.server.rounds.asynchronous.buffers import buffered, run_buffers
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.enrolled import Enrolled, select, varies
@@ -119,7 +119,7 @@ class RoundStrategy(Strategy):
         self._driven = _Driven(enrolled=enrolled, state=state, cohort=cohort)
         request = self._job.algorithm.request(_decoded(arrays), state.strategy_state)
         arrays = enrolled.encode(request, server_round)
-        return loop.train_question(enrolled, cohort, server_round, arrays).messages("train")
+        return steps.train_question(enrolled, cohort, server_round, arrays).messages("train")
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -134,7 +134,7 @@ class RoundStrategy(Strategy):
             raise RuntimeError("Expected configure_train before aggregate_train.")
         enrolled, settings = driven.enrolled, self._job.settings
         # The cohort as it was asked: it fixes the scale of the sum, and thereby its bits.
-        under_way = loop.begin_round(enrolled, driven.state, driven.cohort)
+        under_way = steps.begin_round(enrolled, driven.state, driven.cohort)
         intake = Intake(
             server_round=server_round,
             ask_fn=lambda _: enrolled.clients.answers(replies, driven.cohort),
@@ -146,13 +146,13 @@ class RoundStrategy(Strategy):
             timeout_s=settings.round_timeout_s,
         )
         started = perf_counter()
-        sent = loop.Sent(asked=driven.cohort, started=started, num_bytes=0)
+        sent = steps.Sent(asked=driven.cohort, started=started, num_bytes=0)
         if not driven.cohort and varies(self._job):
-            state = loop.without_clients(enrolled, driven.state, started, {})
+            state = steps.without_clients(enrolled, driven.state, started, {})
         else:
             tally = collect_updates(intake)
-            state = loop.finish_round(enrolled, driven.state, under_way, tally, sent)
-        loop.commit(enrolled, state)
+            state = steps.finish_round(enrolled, driven.state, under_way, tally, sent)
+        steps.commit(enrolled, state)
         self._driven = replace(driven, state=state)
         return encode(state.params), None
 

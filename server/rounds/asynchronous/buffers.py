@@ -24,18 +24,11 @@ from confide.protocol.tensors import Tensors
 from confide.server.rounds.asynchronous.traffic import Traffic
 from confide.server.rounds.enrolment import too_few
 from confide.server.rounds.job import Job
-from confide.server.rounds.loop import (
-    Sent,
-    begin,
-    begin_round,
-    commit,
-    conclude,
-    ends_early,
-    finish_round,
-)
+from confide.server.rounds.loop import begin, conclude, ends_early
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.participants import Answer, accept
 from confide.server.rounds.state import Asked, Begun, RunState
+from confide.server.rounds.steps import Sent, begin_round, commit, finish_round
 from confide.server.rounds.tally import Tally
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import FederatedAlgorithm, Round

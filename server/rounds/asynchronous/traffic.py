@@ -15,9 +15,9 @@ from confide.protocol.tensors import Tensors
 from confide.server.rounds.arrivals import Arrivals, Load
 from confide.server.rounds.asynchronous.messages import MessageArrivals
 from confide.server.rounds.enrolled import Enrolled
-from confide.server.rounds.loop import train_question
 from confide.server.rounds.participants import Answer, Question
 from confide.server.rounds.state import Asked, Begun, Flight, RunState
+from confide.server.rounds.steps import train_question
 from confide.strategies.timings.timing import Buffered
 
 _TRIES = 16
