@@ -21,6 +21,13 @@ import torch
 from confide.errors import StorageError, UnreadableError
 from confide.protocol.tensors import Tensors
 from confide.server.rounds.state import Asked, Begun, Best, Flight, RoundRecord, RunState
+from confide.server.rounds.sum_state import (
+    describe_opened,
+    describe_sum,
+    read_opened,
+    read_sum,
+    sum_tensors,
+)
 from confide.storage.tensor_files import read_checked, write_checked
 
 log = logging.getLogger(__name__)
@@ -30,7 +37,7 @@ _SCHEMA, _DESCRIPTION = "schema", "description"
 _COMPRESSION = 1
 _TUPLES = ("accepted", "staleness", "order")
 _PARAMS, _STRATEGY, _BEST, _VERSION = "params/", "strategy/", "best/", "version/"
-_TOTAL = "begun/total"
+_TOTAL, _SUM = "begun/total", "sum/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,8 @@ class CheckpointStore:
             tensors |= _prefixed(f"{_VERSION}{number}/", version)
         if state.flight and state.flight.begun and state.flight.begun.total is not None:
             tensors[_TOTAL] = state.flight.begun.total
+        if state.sum is not None:
+            tensors |= _prefixed(_SUM, sum_tensors(state.sum))
         text = (
             _to_json(_describe(checkpoint))[:-1]
             + f',"history":[{",".join(self._lines(state.history))}]}}'
@@ -168,6 +177,9 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "ledger_heads": dict(checkpoint.ledger_heads),
         "extra": dict(checkpoint.extra),
         "flight": _describe_flight(state.flight) if state.flight else None,
+        **({"sum": describe_sum(state.sum)} if state.sum else {}),
+        **({"opened": describe_opened(state.opened)} if state.opened.sums else {}),
+        "lost_rounds": state.lost_rounds,
     }
 
 
@@ -221,6 +233,9 @@ def _state(described: Mapping[str, Any], tensors: Tensors) -> RunState:
         stale_rounds=described["stale_rounds"],
         history=tuple(_record(record) for record in described["history"]),
         flight=_flight(described.get("flight"), tensors, order["params"]),
+        sum=read_sum(described.get("sum"), _part(_SUM, tensors), _record),
+        opened=read_opened(described.get("opened")),
+        lost_rounds=described.get("lost_rounds", 0),
     )
 
 

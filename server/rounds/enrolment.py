@@ -233,4 +233,21 @@ def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -
         )
 
 
-__all__ = ["enrol", "join", "too_few"]
+def check_adverts(clients: Clients) -> None:
+    """Check that everybody brought a key of the job, by which sums are masked.
+
+    Raises:
+        RunFailedError: naming who did not.
+    """
+    keyless = (name for name in clients.everybody if not clients.adverts.get(name))
+    missing = dict.fromkeys(keyless, str(Refusal.SUM_KEYS))
+    if missing:
+        raise RunFailedError(
+            f"{', '.join(missing)} brought no key for masked sums; `confide doctor` there says what"
+            " is missing. Go on without them (--without NAME), or set aggregation=plain.",
+            when="enrol",
+            missing=missing,
+        )
+
+
+__all__ = ["check_adverts", "enrol", "join", "too_few"]

@@ -85,6 +85,8 @@ class Reach:
         arrivals_fn: how answers come where clients are not asked in rounds; None: by messages, each
             when it comes.
         presence: who is there; None: whoever the grid is connected to.
+        emulates_sums: whether updates are added up in the open where a plan asks for masked sums,
+            in a simulation.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Reach:
     clock: Clock = REAL
     arrivals_fn: ArrivalsFn | None = None
     presence: Presence | None = None
+    emulates_sums: bool = False
 
 
 def exchange(

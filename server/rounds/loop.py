@@ -1,9 +1,9 @@
 """The round loop, over any Flower grid.
 
-One exchange a round: an institution scores the tensors it receives on its validation records,
-trains, and answers with an update. Replies go into the aggregator as they arrive. Every wait is
-bounded. An error reply, silence, or an update that does not fit is a failure of that institution
-alone, named; the round goes on without it.
+One exchange a round, two where sums are masked: an institution scores the tensors it receives on
+its validation records, trains, and answers with an update. Replies go into the aggregator as they
+arrive. Every wait is bounded. An error reply, silence, or an update that does not fit is a failure
+of that institution alone, named; the round goes on without it.
 
 What is fixed for all rounds is :class:`~confide.server.rounds.enrolled.Enrolled`; what moves is
 :class:`~confide.server.rounds.state.RunState`.
@@ -11,17 +11,26 @@ What is fixed for all rounds is :class:`~confide.server.rounds.enrolled.Enrolled
 
 import logging
 import time
+from collections.abc import Sequence
 
 from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
 from confide.config.strategies.strategy import ALGORITHMS
-from confide.protocol.messages import PERSONAL
+from confide.protocol.messages import PERSONAL, Reply
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.rounds.collect import Intake
 from confide.server.rounds.enrolled import Enrolled, select, varies
-from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
+from confide.server.rounds.enrolment import check_adverts, check_same_clients, enrol, too_few
 from confide.server.rounds.job import Job
+from confide.server.rounds.masked import Asking, cohort_of, is_masked
+from confide.server.rounds.masked_rounds import (
+    masked_round,
+    masked_scores,
+    opened_round,
+    openly,
+    validated_openly,
+)
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.scoring import (
     epsilon_of,
@@ -31,10 +40,15 @@ from confide.server.rounds.scoring import (
     tallies_of,
 )
 from confide.server.rounds.state import RunState, update_best
-from confide.strategies.strategy import (
-    Closing,
-    Finishing,
+from confide.server.rounds.steps import (
+    Sent,
+    begin_round,
+    commit,
+    finish_round,
+    train_question,
+    without_clients,
 )
+from confide.strategies.strategy import Closing, Finishing
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +68,10 @@ def run_rounds(job: Job, grid: Grid, initial: Tensors) -> Outcome:
     """
     enrolled, state = begin(job, grid, initial)
     settings = job.settings
-    while state.server_round < settings.num_rounds and not ends_early(job, state):
+    # A round whose masked sum could not be opened is done again
+    while state.server_round - state.lost_rounds < settings.num_rounds and not ends_early(
+        job, state
+    ):
         state = _run_round(enrolled, state)
         commit(enrolled, state)  # before anybody hears of the round
         for observer in job.observers:
@@ -84,6 +101,8 @@ def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
         check_same_clients(expected, clients.num_examples)
         # What an institution told the earlier process must still stand in its ledger.
         clients.ledger_heads.update(job.checkpoint.ledger_heads)
+    if is_masked(job):
+        check_adverts(clients)
     for observer in job.observers:
         # Of a population that is not listed nobody takes part before being asked
         observer.started({} if clients.roster is not None else clients.num_examples)
@@ -110,12 +129,16 @@ def ends_early(job: Job, state: RunState) -> bool:
 
 def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     job, server_round = enrolled.job, state.server_round + 1
+    if state.sum is not None:  # whose vectors an earlier process received
+        return opened_round(enrolled, state, state.sum)
     started = time.perf_counter()
     drawn = select(enrolled, state)
     if not drawn and varies(job):
         return without_clients(enrolled, state, started, {})
     declined = enrolled.admit(drawn)
     cohort = [name for name in drawn if name not in declined]
+    if is_masked(job):
+        cohort = cohort_of(state, cohort)
     if not cohort and varies(job):
         return without_clients(enrolled, state, started, declined)
     if not cohort:
@@ -123,9 +146,8 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         too_few(f"round {server_round}", got=0, least=least, missing=declined)
     # Encoded once for all: tensors are most of what a message costs.
     tensors = job.algorithm.request(state.params, state.strategy_state)
-    question = train_question(
-        enrolled, cohort, server_round, enrolled.encode(tensors, server_round)
-    )
+    arrays = enrolled.encode(tensors, server_round)
+    question = train_question(enrolled, cohort, server_round, arrays)
     under_way = begin_round(enrolled, state, cohort)
     intake = Intake(
         server_round=server_round,
@@ -140,10 +162,23 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         wanted=job.algorithm.wanted if isinstance(job.algorithm, Closing) else None,
         clock=job.reach.clock,
     )
-    tally = job.reach.collect_fn(intake)
-    tally.refused |= declined
     each = enrolled.download.num_bytes(shapes_of(tensors))
     sent = Sent(asked=cohort, started=started, num_bytes=each * len(cohort))
+    if is_masked(job):
+        asking = Asking(
+            kind="train",
+            server_round=server_round,
+            cohort=cohort,
+            tensors=tensors,
+            arrays=arrays,
+            shapes=enrolled.reply_shapes,
+            splits=("validation",),
+        )
+        return masked_round(enrolled, state, asking, intake, sent)
+    tally = job.reach.collect_fn(intake)
+    tally.refused |= declined
+    if job.plan.sums is not None:
+        validated_openly(job.plan, tally)
     return finish_round(enrolled, state, under_way, tally, sent)
 
 
@@ -160,11 +195,13 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     if ALGORITHMS[job.plan.objective.kind].personal == "beside":
         splits = (*splits, PERSONAL)
     names = scorers(enrolled)
-    scored = evaluate(enrolled, state.params, splits, names=names)
+    scored, state = _scored(enrolled, state, state.params, splits, names)
     validation = of_split(scored, "validation")
     state = update_best(state, last, validation, metric=job.plan.task.primary_metric)
     kept, kept_round = _kept(job.settings, state)
-    tested = scored if keeps_last else evaluate(enrolled, kept, ("test",), names=names)
+    tested = scored
+    if not keeps_last:
+        tested, state = _scored(enrolled, state, kept, ("test",), names)
     test = of_split(tested, "test")
     for observer in job.observers:
         observer.evaluated("validation", last, validation)
@@ -192,6 +229,22 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
             "validation": tallies_of(scored, "validation") if kept_round == last else {},
         },
     )
+
+
+def _scored(
+    enrolled: Enrolled,
+    state: RunState,
+    params: Tensors,
+    splits: tuple[str, ...],
+    names: Sequence[str],
+) -> tuple[dict[str, Reply], RunState]:
+    """Have institutions score tensors, each by itself or all together."""
+    if is_masked(enrolled.job):
+        return masked_scores(enrolled, state, params, splits, names=names)
+    scored = evaluate(enrolled, params, splits, names=names)
+    if enrolled.job.plan.sums is not None:
+        scored = openly(enrolled.job.plan, scored, splits)
+    return scored, state
 
 
 def _kept(settings: ServerConfig, state: RunState) -> tuple[Tensors, int]:

@@ -42,6 +42,7 @@ class Clients:
             every question, so that an institution whose ledger is an older copy notices.
         reproducible: names of those who say that their noise derives from the plan's seed.
         absent: who does not take part -> why.
+        adverts: name -> its key of the job, signed, as text; empty where no sums are masked.
         roster: names of a population that is not listed, whose nodes are numbered from 1 in their
             order; institutions join as they are first asked. None where everybody was.
     """
@@ -51,6 +52,7 @@ class Clients:
     ledger_heads: dict[str, str] = field(default_factory=dict)
     reproducible: list[str] = field(default_factory=list)
     absent: Mapping[str, str] = field(default_factory=dict)
+    adverts: dict[str, str] = field(default_factory=dict)
     roster: Roster | None = None
 
     @property
@@ -88,6 +90,7 @@ class Clients:
             num_examples={it.institution: it.num_examples for it in replies},
             ledger_heads={it.institution: it.ledger_head for it in replies if it.ledger_head},
             reproducible=[it.institution for it in replies if it.figures.get("reproducible")],
+            adverts={it.institution: it.advert for it in replies if it.advert},
         )
 
     def requests(
@@ -102,26 +105,6 @@ class Clients:
             if head and countersign_fn is not None:
                 head = countersign_fn(head)
             yield name, replace(request, ledger_head=head) if head else request
-
-    def messages(
-        self,
-        kind: str,
-        names: Sequence[str],
-        request: Request,
-        countersign_fn: CountersignFn | None = None,
-    ) -> list[Message]:
-        """Write a request to each of ``names``; it is encoded once where nobody has a ledger."""
-        group = str(request.server_round)
-        for_all = pack_request(request)  # tensors are encoded once, however many are asked
-        return [
-            Message(
-                for_all if own is request else pack_request(own),
-                self.node_of(name),
-                kind,
-                group_id=group,
-            )
-            for name, own in self.requests(names, request, countersign_fn)
-        ]
 
     def hear(self, name: str, answer: Answer) -> None:
         """Remember the head of a ledger that an answer tells."""
@@ -157,20 +140,33 @@ class Question:
         names: of those who are asked.
         request: what is asked.
         countersign_fn: countersigns heads of ledgers; None for nothing.
+        own_fn: (name, the request) -> what this one is asked; None where all are asked the same.
     """
 
     clients: Clients
     names: Sequence[str]
     request: Request
     countersign_fn: CountersignFn | None = None
+    own_fn: Callable[[str, Request], Request] | None = None
 
     def requests(self) -> Iterator[tuple[str, Request]]:
         """Yield what each is asked."""
-        return self.clients.requests(self.names, self.request, self.countersign_fn)
+        for name, request in self.clients.requests(self.names, self.request, self.countersign_fn):
+            yield name, request if self.own_fn is None else self.own_fn(name, request)
 
     def messages(self, kind: str) -> list[Message]:
-        """Write it to each."""
-        return self.clients.messages(kind, self.names, self.request, self.countersign_fn)
+        """Write it to each; it is encoded once where all are asked the same."""
+        group = str(self.request.server_round)
+        for_all = pack_request(self.request)  # tensors are encoded once, however many are asked
+        return [
+            Message(
+                for_all if own is self.request else pack_request(own),
+                self.clients.node_of(name),
+                kind,
+                group_id=group,
+            )
+            for name, own in self.requests()
+        ]
 
 
 def why_absent(answer: Answer, known: str | None) -> str | None:

@@ -9,8 +9,10 @@ from torch import Tensor
 from confide.config.tasks.table import known_metrics
 from confide.errors import RunFailedError
 from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise, total
+from confide.protocol.masked_sums import OpenedBefore
 from confide.protocol.messages import Evaluation
-from confide.protocol.tensors import Tensors
+from confide.protocol.tensors import Shapes, Tensors
+from confide.server.secure_sums.collector import MaskedSum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,65 @@ class Flight:
     begun: Begun | None = None
 
 
+EVERYBODY = "(all institutions)"
+"""Stands for the institutions of a masked sum, whose scores are known together alone; no
+institution may be called so."""
+_MOST_OPENED = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Masked sums that were opened, as far as the next cohort has to be shown them.
+
+    Attributes:
+        sums: the newest last.
+        unheard: names of those in a sum that could not be opened who gave no shares.
+    """
+
+    sums: tuple[OpenedBefore, ...] = ()
+    unheard: tuple[str, ...] = ()
+
+    def plus(self, one: OpenedBefore, *, is_whole: bool) -> "Opened":
+        """Return these with one more.
+
+        Args:
+            one: the sum.
+            is_whole: whether so many gave shares that it was opened.
+        """
+        kept: list[OpenedBefore] = []
+        signed: set[str] = set()
+        # Each institution looks for the newest that it helped to open
+        for known in reversed([*self.sums, one]):
+            if not signed.issuperset(known.survivors):
+                kept.append(known)
+            signed |= known.signatures.keys()
+        gone = () if is_whole else tuple(sorted(set(one.survivors) - one.signatures.keys()))
+        return Opened(sums=tuple(reversed(kept[:_MOST_OPENED])), unheard=gone)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumUnderWay:
+    """A masked sum whose vectors are in, and which is not opened yet.
+
+    Attributes:
+        masked: the sum, closed.
+        kind: train or evaluate.
+        splits: of whose records there are scores in it.
+        shapes: of the updates in it; empty where there are none.
+        record: what happened so far.
+        asked: names of those who were asked.
+        num_bytes: size of the tensors sent.
+    """
+
+    masked: MaskedSum
+    kind: str
+    splits: tuple[str, ...]
+    shapes: Shapes
+    record: RoundRecord
+    asked: tuple[str, ...]
+    num_bytes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunState:
     """Everything the next round depends on.
@@ -131,6 +192,9 @@ class RunState:
         stale_rounds: validated rounds since the best one.
         history: one record a round.
         flight: questions on their way; None where clients are asked in rounds.
+        sum: a masked sum that is not opened yet.
+        opened: masked sums that were opened before.
+        lost_rounds: rounds, of those done, whose masked sum could not be opened.
     """
 
     server_round: int
@@ -140,6 +204,9 @@ class RunState:
     stale_rounds: int = 0
     history: tuple[RoundRecord, ...] = ()
     flight: Flight | None = None
+    sum: SumUnderWay | None = None
+    opened: Opened = field(default_factory=Opened)
+    lost_rounds: int = 0
 
 
 def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | None:
@@ -273,12 +340,15 @@ def check_finite(params: Tensors, server_round: int) -> None:
 
 
 __all__ = [
+    "EVERYBODY",
     "Asked",
     "Begun",
     "Best",
     "Flight",
+    "Opened",
     "RoundRecord",
     "RunState",
+    "SumUnderWay",
     "check_finite",
     "lacks",
     "mean_metric",

@@ -23,7 +23,7 @@ from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, encode
 from confide.releases.table import RELEASES
 from confide.server.rounds.enrolment import enrol, too_few
 from confide.server.rounds.exchange import Reach, exchange
-from confide.server.rounds.participants import accept
+from confide.server.rounds.participants import Question, accept
 from confide.server.run.carrier import PrepareFn, Run
 
 log = logging.getLogger(__name__)
@@ -90,8 +90,10 @@ def _ask(run: Run, asked: TrainingPlan, workload: Workload, grid: Grid, reach: R
     names = list(clients.num_examples)
     initial = encode(trainable_tensors(workload.model))
     request = Request(plan=text, server_round=1, arrays=initial)
-    questions = clients.messages("train", names, request, reach.countersign_fn)
-    replies = exchange(grid, questions, settings.round_timeout_s, reach.again)
+    question = Question(
+        clients=clients, names=names, request=request, countersign_fn=reach.countersign_fn
+    )
+    replies = exchange(grid, question.messages("train"), settings.round_timeout_s, reach.again)
     found: dict[str, Answer] = {}
     missing: dict[str, str] = {}
     for name, answer in clients.answers(replies, names):

@@ -7,7 +7,7 @@ import pytest
 from confide.protocol.messages import Request, unpack_request
 from confide.security.ec_keys import make_key
 from confide.security.ledger_heads import countersign, is_countersigned, parse_head
-from confide.server.rounds.participants import Clients
+from confide.server.rounds.participants import Clients, Question
 
 CLIENTS = Clients(names={1: "ward", 2: "clinic"}, num_examples={"ward": 3, "clinic": 3})
 HEAD = "ab" * 32 + ":signature"
@@ -20,9 +20,12 @@ def test_the_head_of_a_ledger_is_echoed_with_a_countersignature() -> None:
     request = Request(plan="plan", server_round=1)
     ward, clinic = (
         unpack_request(message.content)
-        for message in clients.messages(
-            "train", ["ward", "clinic"], request, lambda head: countersign(head, KEY)
-        )
+        for message in Question(
+            clients=clients,
+            names=["ward", "clinic"],
+            request=request,
+            countersign_fn=lambda head: countersign(head, KEY),
+        ).messages("train")
     )
     head = parse_head(ward.ledger_head)
     assert head is not None
@@ -35,5 +38,6 @@ def test_the_head_of_a_ledger_is_echoed_with_a_countersignature() -> None:
 @pytest.mark.usefixtures("identity")
 def test_without_a_key_a_head_is_echoed_as_it_came() -> None:
     clients = replace(CLIENTS, ledger_heads={"ward": "7:" + "ab" * 32})
-    (message,) = clients.messages("train", ["ward"], Request(plan="plan"))
+    question = Question(clients=clients, names=["ward"], request=Request(plan="plan"))
+    (message,) = question.messages("train")
     assert unpack_request(message.content).ledger_head == "7:" + "ab" * 32
