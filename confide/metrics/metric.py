@@ -1,4 +1,4 @@
-"""What a metric is, and how the values of institutions become one.
+"""What a metric is.
 
 A metric is an entry of a task's table: whoever judges a model, checks a reply or writes a report
 reads direction, range and pooling from that entry, and so does whoever releases it with noise: the
@@ -6,10 +6,11 @@ entry names the sums over records that it follows from. Needs no torch, so that 
 checked without it.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from confide.metrics.pooling import PoolFn, mean_by_support
 
 if TYPE_CHECKING:
     import numpy
@@ -36,21 +37,6 @@ CountFn = Callable[["numpy.ndarray", "numpy.ndarray", "Floor"], "numpy.ndarray |
 scores may have -> exact counts, int64, of a shape fixed by the outcome; None for none."""
 SumsFn = Callable[["ScoreTally"], "numpy.ndarray | None"]
 """Tally -> sums as an :data:`EstimateFn` takes them; None where it does not tell them."""
-PoolFn = Callable[[Sequence[tuple[float, float]]], float]
-"""(value, support) of each institution, all supports > 0 -> value of all together."""
-
-
-def mean_by_support(parts: Sequence[tuple[float, float]]) -> float:
-    """Average values, weighted by the number of records they were measured on.
-
-    Exact for a mean over records; for others, such as AUC, a stand-in for the pooled value.
-
-    >>> mean_by_support([(0.5, 10), (1.0, 30)])
-    0.875
-    """
-    return sum(value * weight for value, weight in parts) / sum(weight for _, weight in parts)
-
-
 NOISE_QUANTILE = 1.96
 """Standard deviations of noise that 95 % of it is within."""
 NOISE = "_noise"
@@ -65,29 +51,6 @@ def noise_name(metric: str) -> str:
 def is_noisy(evaluation: Mapping[str, float]) -> bool:
     """Tell whether an evaluation was released with noise."""
     return any(name.endswith(NOISE) for name in evaluation)
-
-
-def total(parts: Sequence[tuple[float, float]]) -> float:
-    """Add values up, whatever their support: of counts.
-
-    >>> total([(2.0, 10), (3.0, 30)])
-    5.0
-    """
-    return sum(value for value, _ in parts)
-
-
-def pooled_noise(parts: Sequence[tuple[float, float]]) -> float:
-    """Return the standard deviation of a mean by support whose parts have independent noise.
-
-    Args:
-        parts: (standard deviation, support) of each institution, all supports > 0.
-
-    >>> pooled_noise([(0.03, 10), (0.04, 10)])
-    0.025
-    """
-    return math.hypot(*(noise * weight for noise, weight in parts)) / sum(
-        weight for _, weight in parts
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,17 +136,13 @@ __all__ = [
     "CountFn",
     "EstimateFn",
     "Metric",
-    "PoolFn",
     "RowsFn",
     "ScoreFn",
     "Statistic",
     "SumsFn",
     "UsableFn",
     "is_noisy",
-    "mean_by_support",
     "noise_name",
-    "pooled_noise",
     "reported",
     "table",
-    "total",
 ]

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from confide.config.tasks.table import known_metrics
 from confide.errors import RunFailedError
-from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise, total
+from confide.metrics.metric import NOISE, noise_name
+from confide.metrics.pooling import FORMS, mean_by_support, pooled_noise
 from confide.protocol.masked_sums import OpenedBefore
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Shapes, Tensors
@@ -248,7 +249,7 @@ def _weighed(
 def mean_noise(evaluations: Mapping[str, Evaluation], name: str) -> float | None:
     """Return how much noise there is in :func:`mean_metric`: its standard deviation.
 
-    Noise of institutions is independent; a metric with another rule has at most the largest.
+    Noise of institutions is independent.
 
     Returns:
         None where nobody's value has any.
@@ -258,12 +259,20 @@ def mean_noise(evaluations: Mapping[str, Evaluation], name: str) -> float | None
     known = _weighed(evaluations, name, noise_name(name))
     if not known:
         return None
-    metric = known_metrics().get(name)
+    metric, pooled = known_metrics().get(name), mean_metric(evaluations, name)
     if metric is None or metric.pool_fn is mean_by_support:
         return pooled_noise(known)
-    if metric.pool_fn is total:
+    form = FORMS.get(metric.pool_fn)
+    if form is None or pooled is None:  # how another rule passes noise on is not known
+        return max(noise for noise, _ in known)
+    if form.is_total:
         return math.hypot(*(noise for noise, _ in known))
-    return max(noise for noise, _ in known)
+    values = _weighed(evaluations, name)
+    spreads = [
+        (form.spread(value, noise), weight)
+        for (value, weight), (noise, _) in zip(values, known, strict=True)
+    ]
+    return form.noise(pooled, pooled_noise(spreads))
 
 
 def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:

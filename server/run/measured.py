@@ -7,7 +7,8 @@ from typing import Any
 
 from confide.config.tasks.table import known_metrics
 from confide.metrics.intervals import Z
-from confide.metrics.metric import Metric, mean_by_support
+from confide.metrics.metric import Metric
+from confide.metrics.pooling import mean_by_support
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import mean_metrics

@@ -8,10 +8,11 @@ nearly all of an answer with it. It is told of answers that a model has written 
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from confide.metrics.metric import Metric, table, total
+from confide.metrics.metric import Metric, table
+from confide.metrics.pooling import geometric_mean, total
 from confide.metrics.sums import Figures, Sums, ratio
 
 FIGURES = ("answers", "nll", "tokens", "right", "exact")
@@ -64,16 +65,4 @@ def perplexity(sums: Sums) -> float | None:
     return None if mean is None else math.exp(min(mean, _LARGEST_NLL))
 
 
-def geometric_mean(parts: Sequence[tuple[float, float]]) -> float:
-    """Return the mean of logarithms by weight: institutions' perplexities become that of all.
-
-    >>> round(geometric_mean([(2.0, 3), (32.0, 1)]), 6)
-    4.0
-    """
-    weights = sum(weight for _, weight in parts)
-    # Noise may leave a perplexity of 0
-    logs = sum(weight * math.log(max(value, 1e-30)) for value, weight in parts)
-    return math.exp(logs / weights)
-
-
-__all__ = ["FIGURES", "answer_metrics", "geometric_mean", "perplexity"]
+__all__ = ["FIGURES", "answer_metrics", "perplexity"]

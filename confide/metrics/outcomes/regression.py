@@ -8,11 +8,11 @@ tenth of the range.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from confide.metrics.metric import Metric, Statistic, table
+from confide.metrics.pooling import root_mean_square
 
 if TYPE_CHECKING:
     import numpy
@@ -24,16 +24,6 @@ ABSOLUTE, SQUARES = "absolute errors", "squared errors"
 """Names of the statistics."""
 _SUMMED = 4
 """Sums over all records that R2 follows from: of e^2, (2 t - 1)^2, t and 1 - t."""
-
-
-def root_mean_square(parts: Sequence[tuple[float, float]]) -> float:
-    """Put root mean squared errors together, by the squares behind them; exact.
-
-    >>> root_mean_square([(3.0, 1), (4.0, 1)])
-    3.5355339059327378
-    """
-    total = sum(weight for _, weight in parts)
-    return math.sqrt(sum(value**2 * weight for value, weight in parts) / total)
 
 
 @dataclass(frozen=True)
@@ -264,6 +254,5 @@ __all__ = [
     "SQUARES",
     "r2_of",
     "regression_metrics",
-    "root_mean_square",
     "squares_of",
 ]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from confide.metrics import ends
 from confide.metrics.ends import NOISY_BINS, end_codes, pairs_of, risk, risk_bins
-from confide.metrics.metric import Metric, Statistic, table, total
+from confide.metrics.metric import Metric, Statistic, table
+from confide.metrics.pooling import total
 
 if TYPE_CHECKING:
     import numpy

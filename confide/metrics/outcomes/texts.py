@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from confide.metrics.metric import Metric, table, total
+from confide.metrics.metric import Metric, table
 from confide.metrics.outcomes.answers import FIGURES
 from confide.metrics.outcomes.transcripts import EDITS, error_rates, said_metrics
+from confide.metrics.pooling import total
 from confide.metrics.sums import Figures, Sums, ratio
 
 _WORDS, _LETTERS = 4, 6

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from confide.metrics.metric import Metric, table, total
+from confide.metrics.metric import Metric, table
+from confide.metrics.pooling import total
 from confide.metrics.sums import Figures, Sums, ratio
 
 # Configs hold tables of metrics, and need no numpy.

@@ -22,8 +22,9 @@ from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.tasks.task import TaskConfig
-from confide.metrics.metric import Metric, mean_by_support
+from confide.metrics.metric import Metric
 from confide.metrics.outcomes.classification import CLASSIFICATION
+from confide.metrics.pooling import mean_by_support
 from confide.tasks.metrics import outcome_metrics
 from confide.tasks.outcomes.build import outcome_of
 
