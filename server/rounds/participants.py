@@ -12,7 +12,15 @@ from flwr.app import Message
 
 from confide.errors import ProtocolError
 from confide.protocol.codecs.travel import PLAIN, Travel
-from confide.protocol.messages import STEPS, Reply, Request, pack_request, unpack_reply
+from confide.protocol.messages import (
+    STEPS,
+    Reply,
+    Request,
+    RequestKind,
+    message_type,
+    pack_request,
+    unpack_reply,
+)
 from confide.protocol.refusals import Refusal, with_figures
 from confide.protocol.tensors import Shapes
 from confide.strategies.roster import Roster
@@ -105,7 +113,7 @@ class Clients:
 
     def messages(
         self,
-        kind: str,
+        kind: RequestKind,
         names: Sequence[str],
         request: Request,
         countersign_fn: CountersignFn | None = None,
@@ -117,7 +125,7 @@ class Clients:
             Message(
                 for_all if own is request else pack_request(own),
                 self.node_of(name),
-                kind,
+                message_type(kind),
                 group_id=group,
             )
             for name, own in self.requests(names, request, countersign_fn)
@@ -168,7 +176,7 @@ class Question:
         """Yield what each is asked."""
         return self.clients.requests(self.names, self.request, self.countersign_fn)
 
-    def messages(self, kind: str) -> list[Message]:
+    def messages(self, kind: RequestKind) -> list[Message]:
         """Write it to each."""
         return self.clients.messages(kind, self.names, self.request, self.countersign_fn)
 
