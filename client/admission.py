@@ -67,12 +67,12 @@ class Admission:
         manual = policy.config.approval == "manual"
         approved = manual and self._ledger.is_approved(plan.job, plan_sha256(text))
         policy.check_plan(plan, workplan(plan, num_examples=num_examples), is_approved=approved)
-        # What an algorithm sends beside its update leaves too.
-        policy.check_size(
-            release_shapes(plan)
-            if plan.releases
-            else build_algorithm(plan.objective).reply_shapes(self._shapes)
-        )
+        if plan.releases:
+            policy.check_size(release_shapes(plan))
+        else:
+            # What an algorithm sends beside its update leaves too.
+            reply = build_algorithm(plan.objective).reply_shapes(self._shapes)
+            policy.check_size(reply, plan.sums)
         self._check_served(plan)
         if len(self._schedules) >= _MOST_PLANS:
             self._schedules.clear()

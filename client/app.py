@@ -48,6 +48,7 @@ def make_client_app(find_institution: FindInstitution) -> ClientApp:
     app.query()(answer("query"))
     app.train()(answer("train"))
     app.evaluate()(answer("evaluate"))
+    app.query("unmask")(answer("unmask"))
     return app
 
 

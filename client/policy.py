@@ -8,7 +8,6 @@ denial names the rule, the value asked for and the value allowed.
 
 import datetime
 import functools
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,8 @@ from confide.config.privacy import PolicyConfig
 from confide.config.tasks.table import TASKS
 from confide.errors import DeniedError
 from confide.metrics.metric import is_noisy, noise_name
+from confide.protocol.codecs.travel import update_bytes
+from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
@@ -26,7 +27,6 @@ from confide.protocol.tensors import Shapes, Tensors
 from confide.releases.table import RELEASES
 
 _MIB = 2**20
-_FLOAT32_BYTES = 4
 _NAMED = 5
 _FIXES = {
     "allow_drafted": (
@@ -247,13 +247,17 @@ class Policy:
         if not verdict.holds:
             raise verdict.denial()
 
-    def check_size(self, shapes: Shapes) -> None:
+    def check_size(self, shapes: Shapes, sums: MaskedSums | None = None) -> None:
         """Check the size of an update with these shapes.
+
+        Args:
+            shapes: of its tensors.
+            sums: how they are masked; None: they leave as float32.
 
         Raises:
             DeniedError: if it would be too large.
         """
-        size = sum(_FLOAT32_BYTES * math.prod(shape) for shape in shapes.values()) / _MIB
+        size = update_bytes(shapes, sums) / _MIB
         verdict = _at_most("max_update_mb", size, self.config.max_update_mb)
         if not verdict.holds:
             raise verdict.denial()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confide.client.app import make_client_app
-from confide.client.service.codec import WireLimits
+from confide.client.service.chunks import WireLimits
 from confide.client.service.stub import TrainerServiceClient
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.deployment.logs import log_to_stderr

@@ -135,7 +135,9 @@ class DeployedInstitution:
             secret = seeded_secret(plan.seed)
         workload = self._workload(plan)
         shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
-        self._policy.check_size(shapes)  # before records are encoded, which may take long
+        self._policy.check_size(
+            shapes, plan.sums
+        )  # before records are encoded, which may take long
         data = self._kit.data
         checked = load_checked_records(data, plan.task)
         for sentence in checked.tally.sentences():
@@ -195,7 +197,7 @@ class DeployedInstitution:
             backbone = backbone.pinned(plan.backbone_sha256, folder=name)
         # Before its memory is asked for.
         self._policy.check_size(
-            shapes_without_weights(plan.encoded_task, backbone, custom_tasks=own)
+            shapes_without_weights(plan.encoded_task, backbone, custom_tasks=own), plan.sums
         )
         return build_workload(
             plan.encoded_task,

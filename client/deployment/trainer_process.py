@@ -11,7 +11,7 @@ from pathlib import Path
 
 from confide.client.deployment.kit import InstitutionKit, is_stopped, load_kit
 from confide.client.deployment.served import DeployedInstitution
-from confide.client.service.codec import WireLimits
+from confide.client.service.chunks import WireLimits
 from confide.client.service.remembered import ReplyCache
 from confide.client.service.server import ServiceLimits, serve
 from confide.client.training.deadline import Deadline

@@ -23,7 +23,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from confide.client.app import RequestHandler
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service import trainer_pb2_grpc
-from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_request, reply_parts
+from confide.client.service.chunks import WireLimits
+from confide.client.service.codec import MESSAGE_BYTES, read_request, reply_parts
 from confide.client.service.unix_socket import bound_privately, remove
 from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError, ProtocolError
@@ -46,7 +47,12 @@ _SERVER_OPTIONS = [
     # Otherwise two services could listen on one address, and each get some requests.
     ("grpc.so_reuseport", 0),
 ]
-_ACTIVITIES = {"query": "describe", "train": "train", "evaluate": "evaluate"}
+_ACTIVITIES: dict[RequestKind, str] = {
+    "query": "describe",
+    "train": "train",
+    "evaluate": "evaluate",
+    "unmask": "unmask",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +129,12 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     ) -> Iterator[pb.ReplyPart]:
         """Answer with metrics."""
         return self._serve("evaluate", parts, context)
+
+    def Unmask(  # noqa: N802
+        self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+    ) -> Iterator[pb.ReplyPart]:
+        """Answer with shares that open a masked sum."""
+        return self._serve("unmask", parts, context)
 
     def Cancel(self, asked: pb.CancelRequest, context: grpc.ServicerContext) -> pb.CancelReply:  # noqa: N802
         """Stop the computation for a job."""

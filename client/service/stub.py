@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service import trainer_pb2_grpc
-from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_reply, request_parts
+from confide.client.service.chunks import WireLimits
+from confide.client.service.codec import MESSAGE_BYTES, read_reply, request_parts
 from confide.errors import ConfigError, ProtocolError
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
@@ -53,7 +54,7 @@ class Status:
     Attributes:
         institution: name of the institution.
         job: job that is running; None if nothing is.
-        what: activity: describe, train or evaluate.
+        what: activity: describe, train, evaluate or unmask.
         server_round: round of the activity.
         elapsed_s: time since it began, in seconds.
         jobs: last jobs, oldest first.
@@ -102,6 +103,7 @@ class TrainerServiceClient:
             "query": self._trainer.Describe,
             "train": self._trainer.Train,
             "evaluate": self._trainer.Evaluate,
+            "unmask": self._trainer.Unmask,
         }
 
     @property
@@ -113,7 +115,7 @@ class TrainerServiceClient:
         """Have the trainer answer one request; errors become refusals, without their text.
 
         Args:
-            kind: query, train or evaluate.
+            kind: query, train, evaluate or unmask.
             request: request from the coordinator.
 
         Returns:
@@ -181,7 +183,7 @@ class TrainerServiceClient:
     def _ask(self, kind: RequestKind, request: Request) -> Reply:
         """Ask until there is an answer or the time is over."""
         if kind not in self._calls:
-            raise ProtocolError(f"Expected query, train or evaluate; got kind={kind!r}.")
+            raise ProtocolError(f"Expected query, train, evaluate or unmask; got kind={kind!r}.")
         try:
             deadline_s = TrainingPlan.from_json(request.plan).deadline_s
         except ProtocolError:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$confide/client/service/trainer.proto\x12\x12\x63onfide.trainer.v1\"v\n\x0bRequestPart\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.confide.trainer.v1.RequestHeaderH\x00\x12*\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x19.confide.trainer.v1.ChunkH\x00\x42\x06\n\x04part\"r\n\tReplyPart\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.confide.trainer.v1.ReplyHeaderH\x00\x12*\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x19.confide.trainer.v1.ChunkH\x00\x42\x06\n\x04part\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\";\n\tSignature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x11\n\tnum_bytes\x18\x03 \x01(\x04\"O\n\nSignatures\x12.\n\x07tensors\x18\x01 \x03(\x0b\x32\x1d.confide.trainer.v1.Signature\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\"\x88\x01\n\rRequestHeader\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x14\n\x0cserver_round\x18\x02 \x01(\x03\x12\x0e\n\x06splits\x18\x03 \x03(\t\x12\x13\n\x0bledger_head\x18\x04 \x01(\t\x12.\n\x06\x61rrays\x18\x05 \x01(\x0b\x32\x1e.confide.trainer.v1.Signatures\"\x81\x02\n\x0bReplyHeader\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x14\n\x07refusal\x18\x02 \x01(\tH\x00\x88\x01\x01\x12+\n\x07\x66igures\x18\x03 \x03(\x0b\x32\x1a.confide.trainer.v1.Number\x12\x14\n\x0cnum_examples\x18\x04 \x01(\x03\x12\x33\n\x0b\x65valuations\x18\x05 \x03(\x0b\x32\x1e.confide.trainer.v1.Evaluation\x12\x13\n\x0bledger_head\x18\x06 \x01(\t\x12.\n\x06\x61rrays\x18\x07 \x01(\x0b\x32\x1e.confide.trainer.v1.SignaturesB\n\n\x08_refusal\"B\n\x06Number\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x04real\x18\x02 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x03 \x01(\x03H\x00\x42\x07\n\x05value\"\x81\x01\n\nEvaluation\x12\r\n\x05split\x18\x01 \x01(\t\x12+\n\x07metrics\x18\x02 \x03(\x0b\x32\x1a.confide.trainer.v1.Number\x12-\n\x05tally\x18\x03 \x01(\x0b\x32\x19.confide.trainer.v1.TallyH\x00\x88\x01\x01\x42\x08\n\x06_tally\"<\n\x05Tally\x12&\n\x04sums\x18\x01 \x03(\x0b\x32\x18.confide.trainer.v1.Sums\x12\x0b\n\x03std\x18\x02 \x01(\x01\")\n\x04Sums\x12\x11\n\tstatistic\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x01\"\x1c\n\rCancelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\" \n\x0b\x43\x61ncelReply\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"\x0f\n\rStatusRequest\"^\n\x0bStatusReply\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12,\n\x07running\x18\x02 \x01(\x0b\x32\x1b.confide.trainer.v1.Running\x12\x0c\n\x04jobs\x18\x03 \x03(\t\"\\\n\x07Running\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x14\n\x0cserver_round\x18\x03 \x01(\x03\x12\x11\n\telapsed_s\x18\x04 \x01(\x01\x12\r\n\x05since\x18\x05 \x01(\x01\x32\x92\x03\n\x07Trainer\x12N\n\x08\x44\x65scribe\x12\x1f.confide.trainer.v1.RequestPart\x1a\x1d.confide.trainer.v1.ReplyPart(\x01\x30\x01\x12K\n\x05Train\x12\x1f.confide.trainer.v1.RequestPart\x1a\x1d.confide.trainer.v1.ReplyPart(\x01\x30\x01\x12N\n\x08\x45valuate\x12\x1f.confide.trainer.v1.RequestPart\x1a\x1d.confide.trainer.v1.ReplyPart(\x01\x30\x01\x12L\n\x06\x43\x61ncel\x12!.confide.trainer.v1.CancelRequest\x1a\x1f.confide.trainer.v1.CancelReply\x12L\n\x06Status\x12!.confide.trainer.v1.StatusRequest\x1a\x1f.confide.trainer.v1.StatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$confide/client/service/trainer.proto\x12\x12\x63onfide.trainer.v1\"v\n\x0bRequestPart\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.confide.trainer.v1.RequestHeaderH\x00\x12*\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x19.confide.trainer.v1.ChunkH\x00\x42\x06\n\x04part\"r\n\tReplyPart\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.confide.trainer.v1.ReplyHeaderH\x00\x12*\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x19.confide.trainer.v1.ChunkH\x00\x42\x06\n\x04part\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"J\n\tSignature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x11\n\tnum_bytes\x18\x03 \x01(\x04\x12\r\n\x05\x64type\x18\x04 \x01(\t\"O\n\nSignatures\x12.\n\x07tensors\x18\x01 \x03(\x0b\x32\x1d.confide.trainer.v1.Signature\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\"\x95\x01\n\rRequestHeader\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x14\n\x0cserver_round\x18\x02 \x01(\x03\x12\x0e\n\x06splits\x18\x03 \x03(\t\x12\x13\n\x0bledger_head\x18\x04 \x01(\t\x12.\n\x06\x61rrays\x18\x05 \x01(\x0b\x32\x1e.confide.trainer.v1.Signatures\x12\x0b\n\x03sum\x18\x06 \x01(\t\"\x9e\x02\n\x0bReplyHeader\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x14\n\x07refusal\x18\x02 \x01(\tH\x00\x88\x01\x01\x12+\n\x07\x66igures\x18\x03 \x03(\x0b\x32\x1a.confide.trainer.v1.Number\x12\x14\n\x0cnum_examples\x18\x04 \x01(\x03\x12\x33\n\x0b\x65valuations\x18\x05 \x03(\x0b\x32\x1e.confide.trainer.v1.Evaluation\x12\x13\n\x0bledger_head\x18\x06 \x01(\t\x12.\n\x06\x61rrays\x18\x07 \x01(\x0b\x32\x1e.confide.trainer.v1.Signatures\x12\x0e\n\x06\x61\x64vert\x18\x08 \x01(\t\x12\x0b\n\x03sum\x18\t \x01(\tB\n\n\x08_refusal\"B\n\x06Number\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x04real\x18\x02 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x03 \x01(\x03H\x00\x42\x07\n\x05value\"\x81\x01\n\nEvaluation\x12\r\n\x05split\x18\x01 \x01(\t\x12+\n\x07metrics\x18\x02 \x03(\x0b\x32\x1a.confide.trainer.v1.Number\x12-\n\x05tally\x18\x03 \x01(\x0b\x32\x19.confide.trainer.v1.TallyH\x00\x88\x01\x01\x42\x08\n\x06_tally\"<\n\x05Tally\x12&\n\x04sums\x18\x01 \x03(\x0b\x32\x18.confide.trainer.v1.Sums\x12\x0b\n\x03std\x18\x02 \x01(\x01\")\n\x04Sums\x12\x11\n\tstatistic\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x01\"\x1c\n\rCancelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\" \n\x0b\x43\x61ncelReply\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"\x0f\n\rStatusRequest\"^\n\x0bStatusReply\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12,\n\x07running\x18\x02 \x01(\x0b\x32\x1b.confide.trainer.v1.Running\x12\x0c\n\x04jobs\x18\x03 \x03(\t\"\\\n\x07Running\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x14\n\x0cserver_round\x18\x03 \x01(\x03\x12\x11\n\telapsed_s\x18\x04 \x01(\x01\x12\r\n\x05since\x18\x05 \x01(\x01\x32\xe0\x03\n\x07Trainer\x12N\n\x08\x44\x65scribe\x12\x1f.confide.trainer.v1.RequestPart\x1a\x1d.confide.trainer.v1.ReplyPart(\x01\x30\x01\x12K\n\x05Train\x12\x1f.confide.trainer.v1.RequestPart\x1a\x1d.confide.trainer.v1.ReplyPart(\x01\x30\x01\x12N\n\x08\x45valuate\x12\x1f.confide.trainer.v1.RequestPart\x1a\x1d.confide.trainer.v1.ReplyPart(\x01\x30\x01\x12L\n\x06Unmask\x12\x1f.confide.trainer.v1.RequestPart\x1a\x1d.confide.trainer.v1.ReplyPart(\x01\x30\x01\x12L\n\x06\x43\x61ncel\x12!.confide.trainer.v1.CancelRequest\x1a\x1f.confide.trainer.v1.CancelReply\x12L\n\x06Status\x12!.confide.trainer.v1.StatusRequest\x1a\x1f.confide.trainer.v1.StatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,31 +38,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNK']._serialized_start=296
   _globals['_CHUNK']._serialized_end=333
   _globals['_SIGNATURE']._serialized_start=335
-  _globals['_SIGNATURE']._serialized_end=394
-  _globals['_SIGNATURES']._serialized_start=396
-  _globals['_SIGNATURES']._serialized_end=475
-  _globals['_REQUESTHEADER']._serialized_start=478
-  _globals['_REQUESTHEADER']._serialized_end=614
-  _globals['_REPLYHEADER']._serialized_start=617
-  _globals['_REPLYHEADER']._serialized_end=874
-  _globals['_NUMBER']._serialized_start=876
-  _globals['_NUMBER']._serialized_end=942
-  _globals['_EVALUATION']._serialized_start=945
-  _globals['_EVALUATION']._serialized_end=1074
-  _globals['_TALLY']._serialized_start=1076
-  _globals['_TALLY']._serialized_end=1136
-  _globals['_SUMS']._serialized_start=1138
-  _globals['_SUMS']._serialized_end=1179
-  _globals['_CANCELREQUEST']._serialized_start=1181
-  _globals['_CANCELREQUEST']._serialized_end=1209
-  _globals['_CANCELREPLY']._serialized_start=1211
-  _globals['_CANCELREPLY']._serialized_end=1243
-  _globals['_STATUSREQUEST']._serialized_start=1245
-  _globals['_STATUSREQUEST']._serialized_end=1260
-  _globals['_STATUSREPLY']._serialized_start=1262
-  _globals['_STATUSREPLY']._serialized_end=1356
-  _globals['_RUNNING']._serialized_start=1358
-  _globals['_RUNNING']._serialized_end=1450
-  _globals['_TRAINER']._serialized_start=1453
-  _globals['_TRAINER']._serialized_end=1855
+  _globals['_SIGNATURE']._serialized_end=409
+  _globals['_SIGNATURES']._serialized_start=411
+  _globals['_SIGNATURES']._serialized_end=490
+  _globals['_REQUESTHEADER']._serialized_start=493
+  _globals['_REQUESTHEADER']._serialized_end=642
+  _globals['_REPLYHEADER']._serialized_start=645
+  _globals['_REPLYHEADER']._serialized_end=931
+  _globals['_NUMBER']._serialized_start=933
+  _globals['_NUMBER']._serialized_end=999
+  _globals['_EVALUATION']._serialized_start=1002
+  _globals['_EVALUATION']._serialized_end=1131
+  _globals['_TALLY']._serialized_start=1133
+  _globals['_TALLY']._serialized_end=1193
+  _globals['_SUMS']._serialized_start=1195
+  _globals['_SUMS']._serialized_end=1236
+  _globals['_CANCELREQUEST']._serialized_start=1238
+  _globals['_CANCELREQUEST']._serialized_end=1266
+  _globals['_CANCELREPLY']._serialized_start=1268
+  _globals['_CANCELREPLY']._serialized_end=1300
+  _globals['_STATUSREQUEST']._serialized_start=1302
+  _globals['_STATUSREQUEST']._serialized_end=1317
+  _globals['_STATUSREPLY']._serialized_start=1319
+  _globals['_STATUSREPLY']._serialized_end=1413
+  _globals['_RUNNING']._serialized_start=1415
+  _globals['_RUNNING']._serialized_end=1507
+  _globals['_TRAINER']._serialized_start=1510
+  _globals['_TRAINER']._serialized_end=1990
 # @@protoc_insertion_point(module_scope)

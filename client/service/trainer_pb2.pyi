@@ -31,14 +31,16 @@ class Chunk(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Signature(_message.Message):
-    __slots__ = ("name", "shape", "num_bytes")
+    __slots__ = ("name", "shape", "num_bytes", "dtype")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     NUM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
     name: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     num_bytes: int
-    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., num_bytes: _Optional[int] = ...) -> None: ...
+    dtype: str
+    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., num_bytes: _Optional[int] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class Signatures(_message.Message):
     __slots__ = ("tensors", "num_bytes")
@@ -49,21 +51,23 @@ class Signatures(_message.Message):
     def __init__(self, tensors: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ..., num_bytes: _Optional[int] = ...) -> None: ...
 
 class RequestHeader(_message.Message):
-    __slots__ = ("plan", "server_round", "splits", "ledger_head", "arrays")
+    __slots__ = ("plan", "server_round", "splits", "ledger_head", "arrays", "sum")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     SERVER_ROUND_FIELD_NUMBER: _ClassVar[int]
     SPLITS_FIELD_NUMBER: _ClassVar[int]
     LEDGER_HEAD_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
     plan: str
     server_round: int
     splits: _containers.RepeatedScalarFieldContainer[str]
     ledger_head: str
     arrays: Signatures
-    def __init__(self, plan: _Optional[str] = ..., server_round: _Optional[int] = ..., splits: _Optional[_Iterable[str]] = ..., ledger_head: _Optional[str] = ..., arrays: _Optional[_Union[Signatures, _Mapping]] = ...) -> None: ...
+    sum: str
+    def __init__(self, plan: _Optional[str] = ..., server_round: _Optional[int] = ..., splits: _Optional[_Iterable[str]] = ..., ledger_head: _Optional[str] = ..., arrays: _Optional[_Union[Signatures, _Mapping]] = ..., sum: _Optional[str] = ...) -> None: ...
 
 class ReplyHeader(_message.Message):
-    __slots__ = ("institution", "refusal", "figures", "num_examples", "evaluations", "ledger_head", "arrays")
+    __slots__ = ("institution", "refusal", "figures", "num_examples", "evaluations", "ledger_head", "arrays", "advert", "sum")
     INSTITUTION_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     FIGURES_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +75,8 @@ class ReplyHeader(_message.Message):
     EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
     LEDGER_HEAD_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    ADVERT_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
     institution: str
     refusal: str
     figures: _containers.RepeatedCompositeFieldContainer[Number]
@@ -78,7 +84,9 @@ class ReplyHeader(_message.Message):
     evaluations: _containers.RepeatedCompositeFieldContainer[Evaluation]
     ledger_head: str
     arrays: Signatures
-    def __init__(self, institution: _Optional[str] = ..., refusal: _Optional[str] = ..., figures: _Optional[_Iterable[_Union[Number, _Mapping]]] = ..., num_examples: _Optional[int] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., ledger_head: _Optional[str] = ..., arrays: _Optional[_Union[Signatures, _Mapping]] = ...) -> None: ...
+    advert: str
+    sum: str
+    def __init__(self, institution: _Optional[str] = ..., refusal: _Optional[str] = ..., figures: _Optional[_Iterable[_Union[Number, _Mapping]]] = ..., num_examples: _Optional[int] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., ledger_head: _Optional[str] = ..., arrays: _Optional[_Union[Signatures, _Mapping]] = ..., advert: _Optional[str] = ..., sum: _Optional[str] = ...) -> None: ...
 
 class Number(_message.Message):
     __slots__ = ("name", "real", "integer")

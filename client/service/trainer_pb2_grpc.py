@@ -49,6 +49,11 @@ class TrainerStub(object):
                 request_serializer=confide_dot_client_dot_service_dot_trainer__pb2.RequestPart.SerializeToString,
                 response_deserializer=confide_dot_client_dot_service_dot_trainer__pb2.ReplyPart.FromString,
                 _registered_method=True)
+        self.Unmask = channel.stream_stream(
+                '/confide.trainer.v1.Trainer/Unmask',
+                request_serializer=confide_dot_client_dot_service_dot_trainer__pb2.RequestPart.SerializeToString,
+                response_deserializer=confide_dot_client_dot_service_dot_trainer__pb2.ReplyPart.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/confide.trainer.v1.Trainer/Cancel',
                 request_serializer=confide_dot_client_dot_service_dot_trainer__pb2.CancelRequest.SerializeToString,
@@ -85,6 +90,13 @@ class TrainerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Unmask(self, request_iterator, context):
+        """Shares that open a masked sum.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cancel(self, request, context):
         """Stop what is computed for a job; what it has spent stays spent.
         """
@@ -114,6 +126,11 @@ def add_TrainerServicer_to_server(servicer, server):
             ),
             'Evaluate': grpc.stream_stream_rpc_method_handler(
                     servicer.Evaluate,
+                    request_deserializer=confide_dot_client_dot_service_dot_trainer__pb2.RequestPart.FromString,
+                    response_serializer=confide_dot_client_dot_service_dot_trainer__pb2.ReplyPart.SerializeToString,
+            ),
+            'Unmask': grpc.stream_stream_rpc_method_handler(
+                    servicer.Unmask,
                     request_deserializer=confide_dot_client_dot_service_dot_trainer__pb2.RequestPart.FromString,
                     response_serializer=confide_dot_client_dot_service_dot_trainer__pb2.ReplyPart.SerializeToString,
             ),
@@ -207,6 +224,33 @@ class Trainer(object):
             request_iterator,
             target,
             '/confide.trainer.v1.Trainer/Evaluate',
+            confide_dot_client_dot_service_dot_trainer__pb2.RequestPart.SerializeToString,
+            confide_dot_client_dot_service_dot_trainer__pb2.ReplyPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unmask(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/confide.trainer.v1.Trainer/Unmask',
             confide_dot_client_dot_service_dot_trainer__pb2.RequestPart.SerializeToString,
             confide_dot_client_dot_service_dot_trainer__pb2.ReplyPart.FromString,
             options,

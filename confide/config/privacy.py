@@ -164,7 +164,11 @@ class PolicyConfig:
     max_epochs: float = setting(
         100.0, "Largest number of passes over the records in one round.", gt=0, le=10_000
     )
-    max_update_mb: float = setting(256.0, "Largest update, in MiB.", gt=0)
+    max_update_mb: float = setting(
+        256.0,
+        "Largest update in MiB, as it leaves: masked words of 64 bits are twice float32's.",
+        gt=0,
+    )
     max_update_norm: float = setting(1e6, "Largest L2 norm of an update.", gt=0)
     max_value: float = setting(
         1e4,

@@ -18,6 +18,8 @@ from confide.protocol.refusals import Refusal
 
 LONGEST_SUM_TEXT = 2**21
 """Characters of a question or an answer: of 100 institutions boxes have about half of it."""
+LONGEST_ADVERT = 8192
+"""Characters of an institution's key of a job: certificates on P-384 have about 1,000."""
 _LARGEST_VALUE = 2.0**20
 
 
@@ -227,4 +229,11 @@ def _invalid() -> ProtocolError:
     )
 
 
-__all__ = ["LONGEST_SUM_TEXT", "MaskedSums", "OpenedBefore", "SumAnswer", "SumQuestion"]
+__all__ = [
+    "LONGEST_ADVERT",
+    "LONGEST_SUM_TEXT",
+    "MaskedSums",
+    "OpenedBefore",
+    "SumAnswer",
+    "SumQuestion",
+]

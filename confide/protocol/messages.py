@@ -16,7 +16,7 @@ from confide.config.tasks.table import known_metrics
 from confide.errors import ProtocolError
 from confide.metrics.metric import NOISE
 from confide.metrics.tally import ScoreTally
-from confide.protocol.masked_sums import SumAnswer, SumQuestion
+from confide.protocol.masked_sums import LONGEST_ADVERT, SumAnswer, SumQuestion
 from confide.protocol.refusals import Refusal
 
 _LARGEST_COUNT = 2**53
@@ -41,6 +41,15 @@ SCORED = (*SPLITS, PERSONAL)
 Evaluation = Mapping[str, float]
 """Metric name -> value, with ``num_examples``, its support; where it was released with noise,
 ``num_examples`` has noise too, and metric_noise -> the standard deviation of the metric's."""
+
+
+def message_type(kind: RequestKind) -> str:
+    """Return the type of Flower's messages that ask this, of which it knows but three itself.
+
+    >>> message_type("train"), message_type("unmask")
+    ('train', 'query.unmask')
+    """
+    return "query.unmask" if kind == "unmask" else kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +115,8 @@ def pack_request(request: Request) -> RecordDict:
             "ledger-head": request.ledger_head,
         }
     )
+    if request.sum is not None:
+        config["sum"] = request.sum.to_text()
     return RecordDict(
         {"request": config}
         if request.arrays is None
@@ -124,9 +135,11 @@ def unpack_request(content: RecordDict) -> Request:
         raise _invalid("Expected a record named request.")
     plan, server_round = record.get("plan"), record.get("server-round")
     splits, head = record.get("splits", []), record.get("ledger-head", "")
+    about_sum = record.get("sum", "")
     if (
         not isinstance(plan, str)
         or not isinstance(head, str)
+        or not isinstance(about_sum, str)
         or type(server_round) is not int  # not isinstance: True is an int to Python
         or not isinstance(splits, list)
         or not set(splits) <= set(SCORED)
@@ -134,7 +147,8 @@ def unpack_request(content: RecordDict) -> Request:
         or len(splits) > len(SCORED)
     ):
         raise _invalid(
-            "Expected plan (text), server-round (integer), splits (names) and ledger-head (text)."
+            "Expected plan (text), server-round (integer), splits (names), ledger-head (text) and"
+            " sum (text)."
         )
     return Request(
         plan=plan,
@@ -142,6 +156,7 @@ def unpack_request(content: RecordDict) -> Request:
         arrays=_read_arrays(content),
         splits=cast(list[str], splits),
         ledger_head=head,
+        sum=SumQuestion.from_text(about_sum) if about_sum else None,
     )
 
 
@@ -161,7 +176,14 @@ def pack_reply(reply: Reply) -> RecordDict:
             {f"{_SUMS}{split}/{name}": list(map(float, sums)) for name, sums in tally.sums.items()}
         )
     records = RecordDict()
-    records["reply"] = _who(reply.institution, str(reply.refusal or ""), reply.ledger_head)
+    who = _who(reply.institution, str(reply.refusal or ""), reply.ledger_head)
+    about_sum = {
+        "advert": reply.advert,
+        "sum": reply.sum.to_text() if reply.sum is not None else "",
+    }
+    told = {key: text for key, text in about_sum.items() if text}
+    # What is remembered is of many replies, and is not written to
+    records["reply"] = ConfigRecord({**who, **told}) if told else who
     records["metrics"] = MetricRecord(metrics)
     if reply.arrays is not None:
         records["arrays"] = reply.arrays
@@ -187,11 +209,19 @@ def unpack_reply(content: RecordDict) -> Reply:
         raise _invalid("Expected records named reply and metrics.")
     institution, refusal = record.get("institution"), record.get("refusal")
     head, num_examples = record.get("ledger-head", ""), metrics.get("num-examples")
-    texts = all(isinstance(text, str) for text in (institution, refusal, head))
-    if not texts or type(num_examples) is not int or not 0 <= num_examples <= _LARGEST_COUNT:
+    advert, about_sum = record.get("advert", ""), record.get("sum", "")
+    texts = (institution, refusal, head, advert, about_sum)
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or type(num_examples) is not int
+        or not 0 <= num_examples <= _LARGEST_COUNT
+    ):
         raise _invalid(
-            "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53."
+            "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53;"
+            " advert and sum as text."
         )
+    if len(str(advert)) > LONGEST_ADVERT:
+        raise _invalid(f"Expected an advert of at most {LONGEST_ADVERT} characters.")
     arrays = _read_arrays(content)
     numbers, tallies = _read_tallies(metrics)
     evaluations = _read_numbers(numbers)
@@ -204,6 +234,8 @@ def unpack_reply(content: RecordDict) -> Reply:
         evaluations=evaluations,
         ledger_head=str(head),
         tallies={split: tally for split, tally in tallies.items() if split in evaluations},
+        advert=str(advert),
+        sum=SumAnswer.from_text(str(about_sum)) if about_sum else None,
     )
 
 
@@ -213,9 +245,10 @@ def as_read(reply: Reply) -> Reply:
     Raises:
         ProtocolError: as :func:`unpack_reply`.
     """
-    if not (reply.evaluations or reply.figures or reply.tallies):
+    is_of_sum = bool(reply.advert) or reply.sum is not None
+    if not (reply.evaluations or reply.figures or reply.tallies or is_of_sum):
         return reply
-    is_plain = not reply.tallies and all(
+    is_plain = not (reply.tallies or is_of_sum) and all(
         split in SPLITS and _is_plain(evaluation) for split, evaluation in reply.evaluations.items()
     )
     if is_plain and all(map(_is_finite_float, reply.figures.values())):
@@ -334,6 +367,7 @@ __all__ = [
     "Request",
     "RequestKind",
     "as_read",
+    "message_type",
     "pack_reply",
     "pack_request",
     "unpack_reply",

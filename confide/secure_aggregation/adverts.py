@@ -20,14 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from confide.errors import ProtocolError
+from confide.protocol.masked_sums import LONGEST_ADVERT
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation.keys import LABEL
 from confide.security.certificates import common_name, is_issued_by, is_valid_at
 from confide.security.ec_keys import PrivateKey, PublicKey, is_p384
 
 KEY_BYTES = 32
-_LONGEST = 8192
-"""Characters of an advert: certificates on P-384 have about 1,000."""
 _LARGEST_COUNT = 2**53
 _ECDSA = ec.ECDSA(hashes.SHA384(), deterministic_signing=True)
 """RFC 6979: the same question is answered with the same bytes."""
@@ -95,7 +94,7 @@ class Advert:
             ProtocolError: if it is none.
         """
         try:
-            if len(text) > _LONGEST:
+            if len(text) > LONGEST_ADVERT:
                 raise ValueError
             parts = json.loads(text)
             for name in _BYTES:

@@ -39,7 +39,7 @@ from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload
-from confide.protocol.codecs.travel import PLAIN, travel_of
+from confide.protocol.codecs.travel import PLAIN, travel_of, update_bytes
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import shapes_of
 from confide.security.ec_keys import read_private_key
@@ -288,6 +288,8 @@ def check_payload(workload: Workload, plan: TrainingPlan, most_mib: float) -> No
     model = shapes_of(trainable_tensors(workload.model))
     reply = build_algorithm(plan.objective).reply_shapes(model)
     up, down = travel_of(plan.upload).num_bytes(reply), travel_of(plan.download).num_bytes(model)
+    if plan.sums is not None:
+        up = update_bytes(reply, plan.sums)
     # The kept model is scored as it is
     size = max(up, down, PLAIN.num_bytes(model)) / _MIB
     if size > most_mib:

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from confide.privacy.randomness import derive_key
 from confide.protocol.codecs.travel import Travel, travel_of
-from confide.protocol.messages import Request
+from confide.protocol.messages import Request, RequestKind
 from confide.protocol.tensors import Shapes, Tensors
 from confide.server.rounds.clock import Clock, Presence, enough
 from confide.server.rounds.enrolment import join, too_few
@@ -138,7 +138,7 @@ class Enrolled:
             countersign_fn=self.job.reach.countersign_fn,
         )
 
-    def ask(self, kind: str, question: Question) -> Iterator[tuple[str, Answer]]:
+    def ask(self, kind: RequestKind, question: Question) -> Iterator[tuple[str, Answer]]:
         """Send a question, and yield one answer for each who was asked."""
         reach, timeout = self.job.reach, self.job.settings.round_timeout_s
         messages = question.messages(kind)

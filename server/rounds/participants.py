@@ -12,7 +12,15 @@ from flwr.app import Message
 
 from confide.errors import ProtocolError
 from confide.protocol.codecs.travel import PLAIN, Travel
-from confide.protocol.messages import STEPS, Reply, Request, pack_request, unpack_reply
+from confide.protocol.messages import (
+    STEPS,
+    Reply,
+    Request,
+    RequestKind,
+    message_type,
+    pack_request,
+    unpack_reply,
+)
 from confide.protocol.refusals import Refusal, with_figures
 from confide.protocol.tensors import Shapes
 from confide.strategies.roster import Roster
@@ -154,7 +162,7 @@ class Question:
         for name, request in self.clients.requests(self.names, self.request, self.countersign_fn):
             yield name, request if self.own_fn is None else self.own_fn(name, request)
 
-    def messages(self, kind: str) -> list[Message]:
+    def messages(self, kind: RequestKind) -> list[Message]:
         """Write it to each; it is encoded once where all are asked the same."""
         group = str(self.request.server_round)
         for_all = pack_request(self.request)  # tensors are encoded once, however many are asked
@@ -162,7 +170,7 @@ class Question:
             Message(
                 for_all if own is self.request else pack_request(own),
                 self.clients.node_of(name),
-                kind,
+                message_type(kind),
                 group_id=group,
             )
             for name, own in self.requests()

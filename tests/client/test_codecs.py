@@ -9,13 +9,8 @@ from builders import POLICY, build_institution, build_ledger, build_plan, build_
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.institution import Institution
-from confide.client.service.codec import (
-    WireLimits,
-    read_reply,
-    read_request,
-    reply_parts,
-    request_parts,
-)
+from confide.client.service.chunks import WireLimits
+from confide.client.service.codec import read_reply, read_request, reply_parts, request_parts
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.codecs import (

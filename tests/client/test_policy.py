@@ -23,6 +23,7 @@ from confide.config.fields import range_problems
 from confide.config.models.transformer import TransformerConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import ConfigError, DeniedError
+from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.releases import release_plan
 
@@ -255,6 +256,14 @@ def test_an_update_that_would_be_too_large_is_denied_beforehand() -> None:
     ) as caught:
         Policy(PolicyConfig(max_update_mb=1.0)).check_size({"w": (2**18,), "b": (200,)})
     assert caught.value.figures["asked"] > 1.0
+
+
+@pytest.mark.parametrize(("bits", "fits"), [(32, 2**18), (64, 2**17)])
+def test_a_masked_update_is_as_large_as_its_words(bits: int, fits: int) -> None:
+    policy, sums = Policy(PolicyConfig(max_update_mb=1.0)), MaskedSums(bits=bits, max_value=1.0)
+    policy.check_size({"w": (fits,)}, sums)
+    with pytest.raises(DeniedError, match=r"policy\.max_update_mb: asked 1\.0+\d+, allowed 1"):
+        policy.check_size({"w": (fits,), "b": (200,)}, sums)
 
 
 @pytest.mark.parametrize("disguise", ["mlp", "logistic", None])

@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord
 from confide.config.strategies.codecs import CODECS, CodecConfig
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.codecs.codec import Codec, unwritten
+from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.tensors import (
     BYTES_PER_VALUE,
     LARGEST_FLOAT32,
@@ -143,9 +144,14 @@ def _travel(kind: str, settings: tuple[tuple[str, float | str], ...]) -> Travel:
     return Travel(codec=chosen.build(chosen.schema(**dict(settings))))
 
 
+def update_bytes(shapes: Shapes, sums: MaskedSums | None) -> int:
+    """Return the size of an update that no codec wrote: float32, or the words of a masked sum."""
+    return num_values(shapes) * (BYTES_PER_VALUE if sums is None else sums.bits // 8)
+
+
 def _sorted(shapes: Shapes) -> Shapes:
     # Both sides know the names; their order may come from a model here and a file there
     return {name: shapes[name] for name in sorted(shapes)}
 
 
-__all__ = ["CODED", "PLAIN", "Sent", "Travel", "travel_of"]
+__all__ = ["CODED", "PLAIN", "Sent", "Travel", "travel_of", "update_bytes"]

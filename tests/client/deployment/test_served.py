@@ -33,9 +33,10 @@ from confide.models.backbones import content_hash
 from confide.models.compute import Compute
 from confide.models.workload import build_workload
 from confide.privacy.keys import seeded_secret, split_key
+from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, decode, shapes_of
+from confide.protocol.tensors import Tensors, decode, num_bytes, shapes_of
 from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.storage.tensor_files import sha256
 
@@ -101,6 +102,13 @@ DENIED: dict[str, tuple[TrainingPlan, dict[str, Any]]] = {
 def test_a_plan_that_is_not_allowed_touches_no_records(tmp_path: Path, code: str) -> None:
     plan, settings = DENIED[code]
     assert refused(tmp_path, plan, data=NOWHERE, **settings) == code
+
+
+def test_words_of_a_masked_sum_count_as_they_travel(tmp_path: Path) -> None:
+    policy = {**BUDGET, "max_update_mb": 1.5 * num_bytes(start()) / 2**20}
+    for bits, code in ((32, "cannot_comply"), (64, "policy_max_update_mb")):
+        plan = replace(PRIVATE, sums=MaskedSums(bits=bits, max_value=8.0))
+        assert refused(tmp_path / str(bits), plan, data=NOWHERE, policy=policy) == code
 
 
 def test_a_plan_that_is_allowed_reaches_for_the_records(tmp_path: Path) -> None:

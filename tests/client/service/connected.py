@@ -10,7 +10,7 @@ from service_child import PLAIN, SOCKET
 
 from confide.client.app import RequestHandler
 from confide.client.service import trainer_pb2 as pb
-from confide.client.service.codec import WireLimits
+from confide.client.service.chunks import WireLimits
 from confide.client.service.server import RunningService, ServiceLimits, serve
 from confide.client.service.stub import TrainerServiceClient
 from confide.client.training.deadline import Deadline

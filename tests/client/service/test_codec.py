@@ -11,10 +11,9 @@ import pytest
 from flwr.app import Array, ArrayRecord
 
 from confide.client.service import trainer_pb2 as pb
+from confide.client.service.chunks import CHUNK_BYTES, WireLimits
 from confide.client.service.codec import (
-    CHUNK_BYTES,
     MESSAGE_BYTES,
-    WireLimits,
     read_reply,
     read_request,
     reply_parts,

@@ -22,7 +22,8 @@ from service_child import LEDGER, PLAIN, PRIVATE, SOCKET, STEPS_LOG, ask, make_i
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import run_name
 from confide.client.service import trainer_pb2 as pb
-from confide.client.service.codec import WireLimits, request_parts
+from confide.client.service.chunks import WireLimits
+from confide.client.service.codec import request_parts
 from confide.client.service.server import serve
 from confide.client.service.stub import TrainerServiceClient
 from confide.client.training.deadline import Deadline
