@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from confide.client.schedule import Workplan
+from confide.client.secure_sums.rules import has_sums_alone
 from confide.client.update_measures import UpdateMeasures, measure
 from confide.config.models.table import BACKBONES, without_weights
 from confide.config.privacy import PolicyConfig
@@ -43,10 +44,17 @@ _FIXES = {
         " A run needs no release with task.numeric.edges=public and another client than"
         " private_newton."
     ),
+    "secure.required": (
+        " A plan of aggregation=secure asks for sums alone; a release never does, and is avoided by"
+        " task.numeric.edges=public and another client than private_newton."
+    ),
 }
+_CODES = {"secure.required": Refusal.SUM_REQUIRED}
+"""Codes of rules that are not named by the rule."""
 # From the weakest promise to the strongest: a plan may protect more than the policy asks for.
 _UNITS = ("none", "record", "group")
 _YES_NO = {True: "yes", False: "no"}
+_SEEN = {True: "sums alone", False: "each institution's"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +85,7 @@ class Verdict:
         return DeniedError(
             f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]}"
             f" {_shown(self.allowed)}.{fix}",
-            code=Refusal(f"policy_{self.rule}"),
+            code=_CODES.get(self.rule) or Refusal(f"policy_{self.rule}"),
             figures={
                 name: float(value) for name, value in values.items() if not isinstance(value, str)
             },
@@ -189,6 +197,13 @@ class Policy:
                 allowed=config.release_statistics,
                 holds=config.release_statistics != "none",
             )
+        masked, required = has_sums_alone(plan), config.secure.required
+        yield Verdict(
+            rule="secure.required",
+            asked=_SEEN[masked],
+            allowed=_SEEN[required],
+            holds=masked or not required,
+        )
         if plan.private:
             # A run may spend either: a unit is read by training or by scores.
             asked = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)

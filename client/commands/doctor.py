@@ -242,7 +242,8 @@ def _policy(kit: InstitutionKit) -> Iterator[Finding]:
         "policy",
         f"lifetime epsilon {lifetime}; a run at most {policy.max_epsilon:g} at {policy.max_delta:g}"
         f" a {policy.required_unit}; approval {policy.approval}; hours {policy.hours or 'any'};"
-        f" leaves: {', '.join(policy.metrics) or 'no metric'}",
+        f" leaves: {', '.join(policy.metrics) or 'no metric'}; masked sums"
+        f" {'required' if policy.secure.required else 'where a plan has them'}",
     )
     if policy.allow_reproducible_noise:
         message = (

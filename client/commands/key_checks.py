@@ -36,7 +36,8 @@ def trainer_key(kit: InstitutionKit) -> Iterator[Finding]:
         if not needed.exists():
             yield Finding(
                 "trainer.key",
-                "warning",
+                # Every plan is declined then: without masks by the policy, with them by this
+                "error" if kit.config.policy.secure.required else "warning",
                 f"{needed} is missing, so that this kit takes part in no masked sum",
                 "make it by `confide provision --request`, or ask the coordinator for the file.",
             )

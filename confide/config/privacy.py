@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from confide.config.aggregation import FEWEST_INSTITUTIONS, MOST_INSTITUTIONS
 from confide.config.custom import is_dotted
 from confide.config.fields import STRICT, setting
 from confide.config.models.table import without_weights
@@ -110,6 +111,61 @@ class BudgetConfig:
     )
 
 
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+
+
+@dataclass
+class SecureSumsPolicyConfig:
+    """An institution's rules of sums that nobody sees inside (plans of ``aggregation=secure``)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    required: bool = setting(
+        False,
+        "Whether plans by which the coordinator would see this institution's update alone are"
+        " refused, and so are releases, which no masks cover.",
+    )
+    min_cohort: int = setting(
+        FEWEST_INSTITUTIONS,
+        "Fewest institutions that count, this one included, in the cohort of a sum and among those"
+        " whose sum is opened.",
+        ge=FEWEST_INSTITUTIONS,
+        le=MOST_INSTITUTIONS,
+    )
+    max_colluding: int | None = setting(
+        None,
+        "Institutions of a cohort that may collude with the coordinator and still learn no update;"
+        " a plan's threshold t must fulfil 2 t > n + this; null: a third, floor((n - 1) / 3).",
+        ge=0,
+        lt=MOST_INSTITUTIONS,
+    )
+    min_survivors: int | None = setting(
+        None,
+        "Fewest institutions whose sum is opened; null: as many as open a secret.",
+        ge=FEWEST_INSTITUTIONS,
+        le=MOST_INSTITUTIONS,
+    )
+    peers: list[str] | None = setting(
+        None,
+        "Fingerprints of the trainers' public keys that count towards min_cohort, compared by"
+        " telephone; null: all that the federation's authority signed.",
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield a sentence for each contradiction."""
+        for peer in self.peers or ():
+            if not _FINGERPRINT.fullmatch(peer):
+                yield (
+                    f"peers={peer}: expected fingerprints as `confide doctor` prints one at each"
+                    " institution: SHA256: and 43 characters."
+                )
+        if self.peers is not None and len(set(self.peers)) + 1 < self.min_cohort:
+            yield (
+                f"peers names {len(set(self.peers))} others, min_cohort={self.min_cohort}: no"
+                " cohort would be large enough; name more, or lower min_cohort."
+            )
+
+
 @dataclass
 class PolicyConfig:
     """Rules of an institution.
@@ -213,6 +269,7 @@ class PolicyConfig:
         " and runs (metrics_privacy=exact, deployed); each reveals something about labels.",
         ge=0,
     )
+    secure: SecureSumsPolicyConfig = field(default_factory=SecureSumsPolicyConfig)
     approval: str = setting(
         "automatic",
         "Way in which a run is approved. manual: it begins once its plan was approved here.",

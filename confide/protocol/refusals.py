@@ -65,6 +65,10 @@ class Refusal(StrEnum):
     SUM_UNKNOWN = "sum_unknown", "has put nothing into that masked sum"
     SUM_SURVIVORS = "sum_survivors", "declined: it opens a masked sum for one set of survivors"
     SUM_SHARES = "sum_shares", "was sent, or sent, shares of a masked sum that are not whole"
+    SUM_REQUIRED = (
+        "sum_required",
+        "declined: its policy asks for sums that nobody sees inside (aggregation=secure)",
+    )
 
     # The budget
     NO_BUDGET = "no_budget", "declined: it has no lifetime budget to charge"

@@ -27,6 +27,7 @@ coordinator: {{address: {address}}}
 data: {{path: "???"}}         # your records: a file or a database; see docs/records.md
 policy:
   budget: {{epsilon: "???"}}  # what your population may spend in its lifetime, over all runs
+  # secure: {{required: true}}  # refuses plans whose coordinator sees your update, and not sums alone
 {hashes}backbones: []               # folders of pretrained backbones you approve; [] for tables
 {suggestion}task:
 {task}"""
@@ -48,6 +49,8 @@ This folder lets {name} take part in the federation **{federation}**.
 
 Anyone who has `node.key` can act as your institution, and with `trainer.key` sign for it: keep both on the machine that takes
 part, each readable by one user (`chmod 600 node.key trainer.key`). {key_advice}
+Where SuperNode and trainer run under users of their own (docs/deployment.md, "Three users"), `node.key` belongs to the SuperNode's
+and `trainer.key` to the trainer's: whoever takes over the process with the network must not sign for the trainer.
 
 ## Before you start
 

@@ -6,6 +6,7 @@ Nothing that a plan says loosens one.
 import dataclasses
 import datetime
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from confide.client.commands.policy import load_policy
 from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy, Verdict
 from confide.client.schedule import workplan
+from confide.client.secure_sums.rules import sum_rules
+from confide.client.secure_sums.seat import SumRules
 from confide.config.composing.compose import compose
 from confide.config.fields import range_problems
 from confide.config.models.transformer import TransformerConfig
-from confide.config.privacy import BudgetConfig, PolicyConfig
+from confide.config.privacy import BudgetConfig, PolicyConfig, SecureSumsPolicyConfig
 from confide.errors import ConfigError, DeniedError
 from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.plan import TrainingPlan, make_plan
@@ -43,6 +46,7 @@ PLAN = make_plan(
 PRETRAINED = replace(
     PLAN, backbone=TransformerConfig(name="pkg://x/y", allow_download=True), backbone_sha256=HASH
 )
+MASKED = replace(PLAN, sums=MaskedSums(max_value=1024.0))
 DRAFTED = replace(PLAN, task=replace(PLAN.task, drafted=list(PLAN.task.table_columns)[:1]))
 
 
@@ -59,6 +63,7 @@ def changed(**privacy: Any) -> TrainingPlan:
 
 # rule -> (policy and plan that are denied, policy and plan that are allowed, what is asked, what is
 # allowed)
+PEERS = [f"SHA256:{letter * 43}" for letter in "a+"]
 STATISTICS = release_plan(PLAN, "statistics", epsilon=1.0)
 
 RULES: dict[
@@ -100,6 +105,12 @@ RULES: dict[
         "statistics",
         "none",
     ),
+    "secure.required": (
+        ({"secure": SecureSumsPolicyConfig(required=True)}, PLAN),
+        ({"secure": SecureSumsPolicyConfig(required=True)}, MASKED),
+        "each institution's",
+        "sums alone",
+    ),
     "approval": (
         ({"approval": "manual"}, PLAN),
         ({"approval": "automatic"}, PLAN),
@@ -132,7 +143,8 @@ def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
         "min_confidence",
     }
     elsewhere |= {"allow_reproducible_noise", "max_evaluations", "metrics_privacy"}
-    assert set(RULES) | elsewhere == {field.name for field in dataclasses.fields(PolicyConfig)}
+    rules = {rule.partition(".")[0] for rule in RULES}
+    assert rules | elsewhere == {field.name for field in dataclasses.fields(PolicyConfig)}
 
 
 @pytest.mark.parametrize(("largest", "holds"), [(0.0, True), (50.0, True), (50.1, False)])
@@ -161,6 +173,52 @@ def test_group_satisfies_a_policy_that_wants_record() -> None:
         "required_unit"
     ].holds
     assert not judged(PolicyConfig(required_unit="group"))["required_unit"].holds
+
+
+# --- masked sums
+
+
+@pytest.mark.parametrize("plan", [PLAN, STATISTICS, replace(STATISTICS, sums=MASKED.sums)])
+def test_what_has_no_masks_is_denied_where_they_are_required(plan: TrainingPlan) -> None:
+    policy = Policy(PolicyConfig(secure=SecureSumsPolicyConfig(required=True)))
+    with pytest.raises(
+        DeniedError, match=r"policy\.secure\.required: .*aggregation=secure"
+    ) as caught:
+        policy.check_before_loading(plan)
+    assert (caught.value.code, caught.value.figures) == ("sum_required", {})
+    Policy(PolicyConfig()).check_before_loading(plan)
+
+
+def test_rules_of_a_seat_are_those_of_the_policy() -> None:
+    assert sum_rules(SecureSumsPolicyConfig()) == SumRules()
+    rules = {"min_cohort": 4, "max_colluding": 1, "min_survivors": 5}
+    assert sum_rules(SecureSumsPolicyConfig(**rules, peers=[*PEERS, PEERS[0]])) == SumRules(
+        **rules, peers=frozenset(PEERS)
+    )
+
+
+@pytest.mark.parametrize(
+    ("secure", "problem"),
+    [
+        (
+            {"peers": [*PEERS, "SHA256:short"]},
+            r"policy\.secure\.peers=SHA256:short: .*43 characters",
+        ),
+        ({"peers": PEERS[:1]}, r"peers names 1 others, min_cohort=3"),
+        ({"peers": [PEERS[0], PEERS[0]]}, r"peers names 1 others"),
+        ({"peers": []}, r"peers names 0 others"),
+        ({"min_cohort": 2}, r"min_cohort=2: expected >= 3"),
+        ({"max_colluding": -1}, r"max_colluding=-1: expected >= 0"),
+    ],
+)
+def test_rules_that_no_sum_could_keep_are_told(secure: dict[str, Any], problem: str) -> None:
+    policy = PolicyConfig(secure=SecureSumsPolicyConfig(**secure))
+    assert re.search(problem, "\n".join(range_problems(policy, "policy.")))
+
+
+def test_peers_that_suffice_are_no_problem() -> None:
+    policy = PolicyConfig(secure=SecureSumsPolicyConfig(peers=PEERS))
+    assert not list(range_problems(policy))
 
 
 def test_any_backbone_where_the_policy_says_so() -> None:

@@ -70,6 +70,9 @@ def test_a_kit_that_is_ready_lacks_only_its_coordinator(kit: Path) -> None:
     assert wrong == [("port", "warning")]
     assert "920 records" in findings["records"][-1].message
     assert "lifetime epsilon 16" in findings["policy"][0].message
+    assert "masked sums where a plan has them" in findings["policy"][0].message
+    required = found(kit, "policy.secure.required=true")["policy"][0].message
+    assert "masked sums required" in required
     assert {"device", "disk", "plan", "ledger", "socket"} <= findings.keys()
 
 
@@ -119,6 +122,7 @@ def test_a_trainer_that_cannot_sign_is_told(kit: Path) -> None:
     (kit / "trainer.crt").unlink()
     (missing,) = found(kit)["trainer.key"]
     assert (missing.status, "takes part in no masked sum" in missing.message) == ("warning", True)
+    assert "takes part in no" in errors(found(kit, "policy.secure.required=true")["trainer.key"])
 
 
 def test_records_that_do_not_fit_are_told(kit: Path) -> None:
