@@ -107,8 +107,9 @@ class FaultyDelivery:
         self._held.clear()
 
     def is_heard(self, question: Message) -> bool:
-        """Say whether a client receives a request; one that hangs does not."""
-        return self._kind(question.metadata.dst_node_id, question) != "hangs"
+        """Say whether a client receives a request; one that hangs, or has left, does not."""
+        kind = self._kind(question.metadata.dst_node_id, question)
+        return kind not in ("hangs", "leaves")
 
     def is_late(self, question: Message) -> bool:
         """Say whether the reply to a request will be held back."""
@@ -136,9 +137,13 @@ class FaultyDelivery:
         return None if fault is None else fault.kind
 
     def _fault(self, node: int, message: Message) -> FaultConfig | None:
-        if message.metadata.message_type != "train":
+        asked = message.metadata.message_type
+        if asked not in ("train", "unmask"):
             return None
-        return self._faults.of(self._names[node], int(message.metadata.group_id))
+        fault = self._faults.of(self._names[node], int(message.metadata.group_id))
+        # Whoever leaves has trained before, and all others fail when they are asked to train
+        is_hit = fault is not None and (fault.kind == "leaves") == (asked == "unmask")
+        return fault if is_hit else None
 
 
 def make_faults(
