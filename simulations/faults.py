@@ -18,7 +18,7 @@ from confide.client.app import RequestHandler
 from confide.config.simulation import FaultConfig
 from confide.errors import ConfigError
 from confide.privacy.randomness import seed_from
-from confide.protocol.messages import Reply, Request, RequestKind
+from confide.protocol.messages import Reply, Request, RequestKind, message_type
 from confide.protocol.tensors import encode
 
 _TOLD = 20
@@ -137,12 +137,12 @@ class FaultyDelivery:
         return None if fault is None else fault.kind
 
     def _fault(self, node: int, message: Message) -> FaultConfig | None:
-        asked = message.metadata.message_type
-        if asked not in ("train", "unmask"):
+        opens = message.metadata.message_type == message_type("unmask")
+        if not opens and message.metadata.message_type != message_type("train"):
             return None
         fault = self._faults.of(self._names[node], int(message.metadata.group_id))
         # Whoever leaves has trained before, and all others fail when they are asked to train
-        is_hit = fault is not None and (fault.kind == "leaves") == (asked == "unmask")
+        is_hit = fault is not None and (fault.kind == "leaves") == opens
         return fault if is_hit else None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.flower.messages import assign_message_id, raised
-from confide.protocol.messages import Request, unpack_request
+from confide.protocol.messages import Request, message_type, unpack_request
 from confide.protocol.tensors import Shapes, read_values
 from confide.server.rounds.collect import Intake, collect
 from confide.server.rounds.exchange import LONGEST_PAUSE_S
@@ -134,7 +134,7 @@ class PoolGrid(LocalGrid):
         A training that was cut off counts: what is charged may only be too high.
         """
         spec = self._round_spec
-        if spec is not None and spec.kind == "unmask":  # nobody waits for more than open the sum
+        if spec is not None and spec.kind == message_type("unmask"):  # nobody waits for more than open the sum
             self._pool.settle(_SHARES_S)
         stopped = self._pool.stop()
         if spec is None or spec.kind != "train":

@@ -40,7 +40,7 @@ class RoundSpec:
     """What all work items of one exchange have in common; sent to a worker once.
 
     Attributes:
-        kind: query, train, evaluate or unmask.
+        kind: type of the messages: query, train, evaluate or query.unmask.
         plan: as JSON.
         server_round: from 1; 0 where it does not matter.
         splits: to evaluate on.

@@ -12,7 +12,7 @@ from flwr.app import Message
 
 from confide.config.simulation import FaultConfig
 from confide.flower.messages import assign_message_id, task_identity
-from confide.protocol.messages import Reply, Request, pack_reply, pack_request
+from confide.protocol.messages import Reply, Request, message_type, pack_reply, pack_request
 from confide.protocol.tensors import encode
 from confide.simulations.faults import Faults, FaultyDelivery, FaultyInstitution, InjectedError
 from confide.simulations.institutions import faulty as at_the_door
@@ -212,11 +212,12 @@ def test_reply_that_comes_twice_comes_together_and_once_more_never() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_client_that_leaves_does_not_hear_what_opens_a_sum(kind: str) -> None:
-    made, asked = delivery(kind), question(kind="unmask")
-    assert made.is_heard(asked) == (kind != "leaves")
-    assert made.is_heard(question(kind="unmask", server_round=1))
-    assert made.is_heard(question(kind="unmask", node=2))
-    assert made.deliver([reply := message(kind="unmask")]) == [reply]
+    made, opens = delivery(kind), message_type("unmask")
+    assert made.is_heard(question(kind=opens)) == (kind != "leaves")
+    assert made.is_heard(question(kind=opens, server_round=1))
+    assert made.is_heard(question(kind=opens, node=2))
+    reply = message(kind=opens)
+    assert made.deliver([reply]) == [reply]
 
 
 @pytest.mark.parametrize("kind", ["raises", "nan", "leaves"])
