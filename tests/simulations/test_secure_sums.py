@@ -68,7 +68,7 @@ def test_a_name_that_no_certificate_has_room_for_is_refused() -> None:
         (["simulation.engine=vectorised"], "each institution masks its own update"),
         (["simulation.on_demand=true"], "a key and a certificate, made beforehand"),
         (["simulation/delays=uniform"], "not in virtual time"),
-        (["simulation/attack=sign_flip"], "masked ones are not seen there"),
+        (["simulation.attack.kind=sign_flip"], "masked ones are not seen there"),
     ],
 )
 def test_what_masks_do_not_go_with_is_refused(words: list[str], message: str) -> None:
