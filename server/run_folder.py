@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
 REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
 CURVES = "curves.svg"
-CHECKPOINTS, STATES = "checkpoints", "clients"
+CHECKPOINTS, STATES, SUMS = "checkpoints", "clients", "sums"
 WITHDRAWN = "withdrawn.json"
 INSTITUTIONS = "institutions.parquet"
 LOG = "confide.log"
@@ -68,6 +68,7 @@ _OF_A_RUN = (
     f"{CHECKPOINTS}/mlflow_run.txt",
     f"{STATES}/*/*/round-*.safetensors",
     _OWN_FILES,
+    SUMS,
 )
 
 HOW_NOT_WHAT = frozenset(
@@ -338,6 +339,7 @@ __all__ = [
     "REPORT",
     "STATES",
     "SUMMARY",
+    "SUMS",
     "WITHDRAWN",
     "Command",
     "can_resume",

@@ -18,7 +18,7 @@ from confide.client.app import RequestHandler
 from confide.config.simulation import FaultConfig
 from confide.errors import ConfigError
 from confide.privacy.randomness import seed_from
-from confide.protocol.messages import Reply, Request, RequestKind
+from confide.protocol.messages import Reply, Request, RequestKind, message_type
 from confide.protocol.tensors import encode
 
 _TOLD = 20
@@ -107,8 +107,9 @@ class FaultyDelivery:
         self._held.clear()
 
     def is_heard(self, question: Message) -> bool:
-        """Say whether a client receives a request; one that hangs does not."""
-        return self._kind(question.metadata.dst_node_id, question) != "hangs"
+        """Say whether a client receives a request; one that hangs, or has left, does not."""
+        kind = self._kind(question.metadata.dst_node_id, question)
+        return kind not in ("hangs", "leaves")
 
     def is_late(self, question: Message) -> bool:
         """Say whether the reply to a request will be held back."""
@@ -136,9 +137,13 @@ class FaultyDelivery:
         return None if fault is None else fault.kind
 
     def _fault(self, node: int, message: Message) -> FaultConfig | None:
-        if message.metadata.message_type != "train":
+        opens = message.metadata.message_type == message_type("unmask")
+        if not opens and message.metadata.message_type != message_type("train"):
             return None
-        return self._faults.of(self._names[node], int(message.metadata.group_id))
+        fault = self._faults.of(self._names[node], int(message.metadata.group_id))
+        # Whoever leaves has trained before, and all others fail when they are asked to train
+        is_hit = fault is not None and (fault.kind == "leaves") == opens
+        return fault if is_hit else None
 
 
 def make_faults(

@@ -21,6 +21,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.server.run.carrier import Run
 from confide.server.run_folder import STATES
 from confide.simulations.faults import Faults, FaultyInstitution
+from confide.simulations.secure_sums import SimulatedSums
 from confide.simulations.virtual.delays import DelaysSource
 from confide.storage.files import folder_name
 
@@ -79,6 +80,8 @@ class Setup:
         brackets: whether epsilon is told as that of a few numbers of rounds, which many numbers of
             records need.
         delays: how long clients compute; None where that is nobody's business.
+        sums: what they take part in masked sums with; None where they take part in none.
+        emulates_sums: whether updates leave as they are where the plan asks for masked sums.
     """
 
     serves: TrainingPlan
@@ -91,6 +94,8 @@ class Setup:
     states: StatesFn | None = None
     brackets: bool = False
     delays: DelaysSource | None = None
+    sums: SimulatedSums | None = None
+    emulates_sums: bool = False
 
 
 class InstitutionFactory:
@@ -134,6 +139,8 @@ class InstitutionFactory:
             states=setup.states(name) if setup.states else None,
             brackets=setup.brackets,
             seconds_fn=functools.partial(self._delays.work_s, name) if self._delays else None,
+            sums=setup.sums.taking_part(name) if setup.sums else None,
+            emulates_sums=setup.emulates_sums,
         )
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.run.measured import over_institutions
 from confide.server.run.run import Run
 from confide.server.run.summary import Findings
-from confide.server.run_folder import CHECKPOINTS, STATES
+from confide.server.run_folder import CHECKPOINTS, STATES, SUMS
 from confide.simulations.accounts.ledgers import LedgerFolder, ledger_folder
 from confide.simulations.accounts.lines import lines
 from confide.simulations.accounts.released_rounds import ReleasedRounds
@@ -55,6 +55,7 @@ from confide.simulations.populations.build import records_on_demand, source_on_d
 from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.records import listed_records
 from confide.simulations.references import reference_scores
+from confide.simulations.secure_sums import SimulatedSums
 from confide.simulations.virtual.timeline import Timeline, delays_of, timeline_of
 
 _RUN = "hydra.run.dir"
@@ -280,6 +281,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
             faults=faults,
             states=states,
             delays=delays_of(config, run.secret) if timeline else None,
+            sums=_sums(run, plan, setup, taking_part),
         ),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
@@ -324,9 +326,21 @@ def _attack(
     )
 
 
+def _sums(run: Run, plan: TrainingPlan, setup: Setup, names: Iterable[str]) -> SimulatedSums | None:
+    """Return what institutions take part in masked sums with; None where they take part in none."""
+    if plan.sums is None or setup.emulates_sums:
+        return None
+    # Where a process that goes on draws other noise, its vectors need other masks as well
+    secret = setup.noise_secret if plan.private else run.secret
+    return SimulatedSums.make(
+        names, secret=derive_key(secret, "sums"), folder=run.run_dir.absolute() / SUMS
+    )
+
+
 def _written_folders(run: Run, plan: TrainingPlan, ledgers: LedgerFolder | None) -> dict[str, Path]:
     """Return the folders that institutions write to, by the setting that names each."""
-    kept = {_RUN: run.run_dir} if keeps_state(plan) else {}
+    masks = run.config.aggregation.is_simulated_with_masks
+    kept = {_RUN: run.run_dir} if masks or keeps_state(plan) else {}
     return {**(ledgers.folders if ledgers else {}), **kept}
 
 
@@ -343,6 +357,7 @@ def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionDat
         reproducible=reproducible,
         by_round=reproducible and config.data.is_public,
         brackets=brackets,
+        emulates_sums=config.aggregation.simulated == "emulate",
     )
 
 

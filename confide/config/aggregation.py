@@ -48,6 +48,11 @@ class AggregationConfig:
         """Whether the coordinator sees sums alone."""
         return self.kind == "secure"
 
+    @property
+    def is_simulated_with_masks(self) -> bool:
+        """Whether a simulation carries out masked sums with keys and masks."""
+        return self.is_secure and self.simulated == "real"
+
     def problems(self) -> Iterator[str]:
         """Yield contradictions, one sentence each."""
         if self.sum_bits not in (32, 64):

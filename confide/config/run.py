@@ -104,6 +104,7 @@ class Config:
             yield f"strategy.{problem}"
         yield from personal_problems(objective, self.backbone, self.tuning, self.server)
         yield from secure_problems(self.aggregation, self.strategy)
+        yield from self.simulation.sum_problems(self.aggregation)
         yield from self._tree_problems()
         yield from self._recipe_problems()
         yield from self._schedule_problems()
@@ -313,6 +314,7 @@ class Config:
         if least > clients:
             yield f"server.min_clients={least} exceeds {there}; lower it or add institutions."
         yield from self.simulation.attack.client_problems(clients, there)
+        yield from self.simulation.sum_size_problems(self.aggregation, clients, there)
         # One of Flower's own strategies selects by itself.
         selection = getattr(self.strategy, "selection", None)
         if isinstance(selection, SelectionConfig):

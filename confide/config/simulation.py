@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from confide.config.aggregation import MOST_INSTITUTIONS, AggregationConfig
 from confide.config.attacks import AttackConfig
 from confide.config.delays.delays import DelaysConfig
 from confide.config.fields import setting
@@ -18,10 +19,13 @@ POOLED = ("process", "ray")
 
 @dataclass
 class FaultConfig:
-    """Failure of a client on purpose, when it is asked to train."""
+    """Failure of a client on purpose, when it is asked to train, or after it has."""
 
     kind: str = setting(
-        "raises", "Kind of failure.", choices=("raises", "hangs", "nan", "late", "twice")
+        "raises",
+        "Kind of failure; leaves: it answers with an update, and not when it is asked to open the"
+        " masked sum that the update is in.",
+        choices=("raises", "hangs", "nan", "late", "twice", "leaves"),
     )
     client: str | None = setting(None, "Name of the client that fails; null: any client.")
     rounds: list[int] = setting(list, "Rounds in which it fails; empty: any round.")
@@ -120,6 +124,59 @@ class SimulationConfig:
             )
         if self.engine == "ray" and not is_installed("ray"):
             yield "engine=ray: Ray is not installed; pip install 'confide[ray]'."
+
+    def sum_problems(self, aggregation: AggregationConfig) -> Iterator[str]:
+        """Yield what masked sums do not go with, where they are carried out with keys and masks.
+
+        Args:
+            aggregation: what the coordinator sees.
+        """
+        is_real = aggregation.is_simulated_with_masks
+        if any(fault.kind == "leaves" for fault in self.faults) and not is_real:
+            yield (
+                "simulation.faults: leaves without masks: nobody is asked to open a sum; set"
+                " aggregation=secure aggregation.simulated=real, or another kind."
+            )
+        if not is_real:
+            return
+        key, fix = "aggregation.simulated=real", "aggregation.simulated=emulate has the same bits"
+        if self.engine == "vectorised":
+            yield (
+                f"simulation.engine=vectorised with {key}: each institution masks its own update;"
+                f" choose inline, process or ray; or {fix}."
+            )
+        if self.on_demand:
+            yield (
+                f"simulation.on_demand=true with {key}: every institution has a key and a"
+                f" certificate, made beforehand; set on_demand=false, or {fix}."
+            )
+        if self.delays.kind != "none":
+            yield (
+                f"simulation.delays.kind={self.delays.kind} with {key}: masks and shares are"
+                f" exchanged at once, and not in virtual time; leave the delays out, or {fix}."
+            )
+        if self.attack.forges:
+            yield (
+                f"simulation.attack.kind={self.attack.kind} with {key}: it replaces updates where"
+                f" they arrive, and masked ones are not seen there; {fix}."
+            )
+
+    def sum_size_problems(
+        self, aggregation: AggregationConfig, clients: int, there: str
+    ) -> Iterator[str]:
+        """Yield a sentence if there are more institutions than a simulation masks.
+
+        Args:
+            aggregation: what the coordinator sees.
+            clients: number of institutions.
+            there: how that is set.
+        """
+        if aggregation.is_simulated_with_masks and clients > MOST_INSTITUTIONS:
+            yield (
+                f"aggregation.simulated=real with {there}: masks and shares are for at most"
+                f" {MOST_INSTITUTIONS} institutions; aggregation.simulated=emulate has the same"
+                " bits."
+            )
 
     def asynchronous_problems(self, timing: str) -> Iterator[str]:
         """Yield what an asynchronous strategy does not go with.

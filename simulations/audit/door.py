@@ -78,6 +78,7 @@ class Door:
             objective=ObjectiveConfig(),
             upload=CodecConfig(),
             download=CodecConfig(),
+            sums=None,  # what one institution's noise promises is looked at in its own update
         )
         self.claim = self._ask(trainer)
         schedule = self.claim.schedule

@@ -96,6 +96,17 @@ class WorkerPool:
             if found or time.monotonic() >= end:
                 return found
 
+    def settle(self, timeout: float) -> None:
+        """Let workers end what they have in hand, which nobody waits for, and begin no more.
+
+        Args:
+            timeout: seconds; whoever is busy then is left to :meth:`stop`.
+        """
+        self._waiting.clear()
+        end = time.monotonic() + timeout
+        while any(worker.in_hand for worker in self._workers) and time.monotonic() < end:
+            self._look(max(0.0, end - time.monotonic()))
+
     def stop(self) -> list[WorkItem]:
         """Kill who is busy with an item that nobody waits for any more, and forget such items.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.flower.messages import assign_message_id, raised
-from confide.protocol.messages import unpack_request
+from confide.protocol.messages import Request, message_type, unpack_request
 from confide.protocol.tensors import Shapes, read_values
 from confide.server.rounds.collect import Intake, collect
 from confide.server.rounds.exchange import LONGEST_PAUSE_S
@@ -19,6 +19,9 @@ from confide.simulations.engines.pool import Failed, WorkerPool
 from confide.simulations.engines.worker import RoundSpec, WorkItem, WorkResult
 from confide.simulations.faults import Faults, FaultyDelivery, delivery_of
 from confide.strategies.strategy import SumRule
+
+_SHARES_S = 10.0
+"""For shares, which take milliseconds, while another worker takes seconds to start."""
 
 
 def shapes_in(arrays: ArrayRecord) -> Shapes:
@@ -78,10 +81,13 @@ class PoolGrid(LocalGrid):
         return tally
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue instructions, all with the same request, and return their ids.
+        """Queue instructions, all with the same request but for what is each one's own.
 
         What still waits from before is nobody's any more: a worker that is busy with it is
         replaced.
+
+        Returns:
+            Their ids.
 
         Raises:
             ValueError: if the requests differ.
@@ -93,12 +99,15 @@ class PoolGrid(LocalGrid):
         self._asked = {assign_message_id(message): message for message in asked}
         if not asked:
             return []
-        self._round_spec, arrays = self._describe(asked)
+        # Messages of institutions without a ledger share one content, which is unpacked once.
+        contents = {id(message.content): message.content for message in asked}
+        requests = {key: unpack_request(content) for key, content in contents.items()}
+        self._round_spec, arrays = self._describe(asked[0].metadata.message_type, requests)
         params = None if arrays is None else values_of(arrays)
-        self._pool.begin(self._round_spec, self._items(), params=params)
+        self._pool.begin(self._round_spec, self._items(requests), params=params)
         return list(self._asked)
 
-    def _items(self) -> list[WorkItem]:
+    def _items(self, requests: Mapping[int, Request]) -> list[WorkItem]:
         """Write a work item for each client that hears its question."""
         items = []
         for message_id, message in self._asked.items():
@@ -107,12 +116,14 @@ class PoolGrid(LocalGrid):
             client = self._names[message.metadata.dst_node_id]
             # A late update is not summed where it is made: the sum does not wait for it.
             is_late = self._delivery is not None and self._delivery.is_late(message)
+            request = requests[id(message.content)]
             item = WorkItem(
                 message_id=message_id,
                 client=client,
                 spent=self._spent.get(client, RoundsSpent()),
-                ledger_head=unpack_request(message.content).ledger_head,
+                ledger_head=request.ledger_head,
                 declared=None if is_late else self._declared.get(client),
+                boxes={} if request.sum is None else request.sum.boxes,
             )
             items.append(item)
         return items
@@ -122,8 +133,10 @@ class PoolGrid(LocalGrid):
 
         A training that was cut off counts: what is charged may only be too high.
         """
-        stopped = self._pool.stop()
         spec = self._round_spec
+        if spec is not None and spec.kind == message_type("unmask"):  # nobody waits for more than open the sum
+            self._pool.settle(_SHARES_S)
+        stopped = self._pool.stop()
         if spec is None or spec.kind != "train":
             return
         for item in stopped:
@@ -131,24 +144,25 @@ class PoolGrid(LocalGrid):
                 spent = self._spent.get(item.client, RoundsSpent())
                 self._spent[item.client] = spent.plus(f"cut-off/{spec.server_round}")
 
-    def _describe(self, asked: Sequence[Message]) -> tuple[RoundSpec, ArrayRecord | None]:
-        """Return what all messages ask, but for the heads of ledgers, and with which tensors.
+    def _describe(
+        self, kind: str, requests: Mapping[int, Request]
+    ) -> tuple[RoundSpec, ArrayRecord | None]:
+        """Return what all messages ask, but for what is each one's own, and with which tensors.
 
         Raises:
             ValueError: if they ask for different things.
         """
-        # Messages of institutions without a ledger share one content, which is unpacked once.
-        contents = {id(message.content): message.content for message in asked}
-        first, *others = [unpack_request(content) for content in contents.values()]
-        if any(replace(other, ledger_head=first.ledger_head) != first for other in others):
-            raise ValueError("Expected one request for all, but for the heads of ledgers.")
+        first, *others = map(_common, requests.values())
+        if any(other != first for other in others):
+            raise ValueError("Expected one request for all, but for ledgers' heads and boxes.")
         spec = RoundSpec(
-            kind=asked[0].metadata.message_type,
+            kind=kind,
             plan=first.plan,
             server_round=first.server_round,
             splits=tuple(first.splits),
             sent=None if first.arrays is None else shapes_in(first.arrays),
             sum_rule=self._sum_rule,
+            sum=first.sum,
         )
         return spec, first.arrays
 
@@ -175,6 +189,12 @@ class PoolGrid(LocalGrid):
         if result.content is None:
             return raised(question)
         return Message(result.content, reply_to=question)
+
+
+def _common(request: Request) -> Request:
+    """Leave out what each institution is told for itself: its ledger's head, boxes for it."""
+    question = None if request.sum is None else replace(request.sum, boxes={})
+    return replace(request, ledger_head="", sum=question)
 
 
 class PoolEngine:

@@ -5,7 +5,8 @@ A worker is given a :class:`WorkItem` and answers with a :class:`WorkResult`.
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -21,6 +22,7 @@ from confide.client.training.trainer import Trainer
 from confide.errors import ProtocolError
 from confide.flower.messages import assign_message_id
 from confide.protocol.codecs.travel import Travel, travel_of
+from confide.protocol.masked_sums import SumQuestion
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, encode, num_values, unflatten
@@ -44,6 +46,7 @@ class RoundSpec:
         splits: to evaluate on.
         sent: shapes of the question's tensors, which lie in shared memory; None if it has none.
         sum_rule: of the sum that updates go into; None: the updates themselves are sent.
+        sum: what is said to all of a masked sum; None where none is asked for.
     """
 
     kind: str
@@ -52,6 +55,7 @@ class RoundSpec:
     splits: tuple[str, ...]
     sent: Shapes | None
     sum_rule: SumRule | None
+    sum: SumQuestion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,7 @@ class WorkItem:
         ledger_head: head of the institution's ledger as the coordinator knows it.
         declared: its number of training records where its update goes into the sum of this
             exchange, if there is one; None where the update itself is sent.
+        boxes: survivor of a masked sum -> what it sealed for this institution.
     """
 
     message_id: str
@@ -72,6 +77,7 @@ class WorkItem:
     spent: RoundsSpent
     ledger_head: str = ""
     declared: int | None = None
+    boxes: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +348,7 @@ class _Exchange:
             splits=spec.splits,
             arrays=self.arrays,
             ledger_head=item.ledger_head,
+            sum=None if spec.sum is None else replace(spec.sum, boxes=item.boxes),
         )
         message = Message(pack_request(request), 1, spec.kind, group_id=str(spec.server_round))
         assign_message_id(message)

@@ -12,7 +12,7 @@ from flwr.app import Message
 
 from confide.config.simulation import FaultConfig
 from confide.flower.messages import assign_message_id, task_identity
-from confide.protocol.messages import Reply, Request, pack_reply, pack_request
+from confide.protocol.messages import Reply, Request, message_type, pack_reply, pack_request
 from confide.protocol.tensors import encode
 from confide.simulations.faults import Faults, FaultyDelivery, FaultyInstitution, InjectedError
 from confide.simulations.institutions import faulty as at_the_door
@@ -119,7 +119,7 @@ def train(institution: FaultyInstitution, server_round: int = 2, kind: str = "tr
     return institution.handle(kind, Request(plan="", server_round=server_round))
 
 
-KINDS = ["raises", "hangs", "nan", "late", "twice"]
+KINDS = ["raises", "hangs", "nan", "late", "twice", "leaves"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,7 +129,8 @@ def test_other_rounds_and_questions_are_answered_as_ever(kind: str) -> None:
     assert train(institution, server_round=1) is REPLY
     assert train(institution, kind="evaluate") is REPLY
     assert train(institution, kind="query") is REPLY
-    assert inner.diary == ["train", "evaluate", "query"]
+    assert train(institution, kind="unmask") is REPLY
+    assert inner.diary == ["train", "evaluate", "query", "unmask"]
     assert institution.name == "a"
 
 
@@ -154,7 +155,7 @@ def test_refusal_holds_no_nan() -> None:
     assert train(faulty("nan", Inner(reply=refusal))) is refusal
 
 
-@pytest.mark.parametrize("kind", ["hangs", "late", "twice"])
+@pytest.mark.parametrize("kind", ["hangs", "late", "twice", "leaves"])
 def test_what_happens_on_the_way_is_no_matter_of_the_institution(kind: str) -> None:
     inner = Inner()
     assert train(faulty(kind, inner)) is REPLY
@@ -209,7 +210,17 @@ def test_reply_that_comes_twice_comes_together_and_once_more_never() -> None:
     assert made.deliver([]) == []
 
 
-@pytest.mark.parametrize("kind", ["raises", "nan"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_client_that_leaves_does_not_hear_what_opens_a_sum(kind: str) -> None:
+    made, opens = delivery(kind), message_type("unmask")
+    assert made.is_heard(question(kind=opens)) == (kind != "leaves")
+    assert made.is_heard(question(kind=opens, server_round=1))
+    assert made.is_heard(question(kind=opens, node=2))
+    reply = message(kind=opens)
+    assert made.deliver([reply]) == [reply]
+
+
+@pytest.mark.parametrize("kind", ["raises", "nan", "leaves"])
 def test_what_the_institution_did_is_delivered_as_it_is(kind: str) -> None:
     reply = message()
     assert delivery(kind).deliver([reply]) == [reply]

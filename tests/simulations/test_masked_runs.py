@@ -1,0 +1,137 @@
+"""Whole runs under masks: the plain run's model, bit for bit, whatever drops out or is killed."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from stopped_run import Simulate, confide_simulate
+
+import confide.cli
+from confide.server.rounds import masked
+from confide.simulations.engines.preload import CONTEXT, prepare_workers
+
+EMULATED = ("aggregation=secure",)
+REAL = (*EMULATED, "aggregation.simulated=real")
+PROCESS = ("simulation.engine=process", "simulation.workers=2")
+PRIVATE = ("privacy=record", "privacy.epsilon=3")
+HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=3")
+SEVEN = (
+    "experiment=synthetic_logistic",
+    "data.num_clients=7",
+    "simulation.baselines=[]",
+    "server.num_rounds=3",
+    "server.round_timeout_s=20",
+)
+TWEETS = (
+    "experiment=tweets",
+    "tuning=lora",
+    "backbone.num_hidden_layers=2",
+    "data.max_records=160",
+    "data.num_clients=3",
+    "data.partitioner=iid",
+    "server.num_rounds=2",
+    "client.local_steps=2",
+    "client.optimizer.learning_rate=0.1",
+    "task.max_tokens=16",
+    "simulation.baselines=[]",
+    "trainer.num_threads=1",
+)
+KINDS = {
+    "fedavg": (),
+    "private": PRIVATE,
+    "fedprox": ("strategy=fedprox",),
+    "scaffold": ("strategy=scaffold", *PRIVATE),
+    "fedadam": ("strategy=fedadam", "strategy.server_optimizer.learning_rate=0.05"),
+    "gradient_sum": ("client=private_table", *PRIVATE, "server.num_rounds=3"),
+    "uniform": ("strategy.aggregator.weighting=uniform",),
+    "32 bits": (*PRIVATE, "aggregation.sum_bits=32"),
+}
+
+
+def model(run: Simulate, *words: str, name: str) -> str:
+    digest: str = run(*words, name=name)["model_sha256"]
+    return digest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_change_no_bit_of_the_model(run: Simulate, kind: str) -> None:
+    words = (*HEART, *KINDS[kind])
+    plain = model(run, *words, name="plain")
+    assert model(run, *words, *EMULATED, name="emulated") == plain
+    assert model(run, *words, *REAL, name="masked") == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fedavg", "private", "scaffold", "32 bits"])
+def test_masks_change_no_bit_where_workers_train(run: Simulate, kind: str) -> None:
+    words = (*HEART, *KINDS[kind])
+    plain = model(run, *words, name="plain")
+    assert model(run, *words, *REAL, *PROCESS, name="masked") == plain
+
+
+@pytest.mark.slow
+def test_masks_change_no_bit_of_adapters(run: Simulate) -> None:
+    plain = model(run, *TWEETS, name="plain")
+    assert model(run, *TWEETS, *REAL, name="masked") == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "start"), [((), "364214660740"), (PRIVATE, "fd96e218af6e")])
+def test_masks_give_the_model_that_the_documentation_shows(
+    run: Simulate, words: tuple[str, ...], start: str
+) -> None:
+    heart = ("experiment=heart_disease", "simulation.baselines=[]", *words)
+    for name, more in {"plain": (), "emulated": EMULATED, "masked": REAL}.items():
+        assert model(run, *heart, *more, name=name).startswith(start), name
+
+
+@pytest.mark.parametrize("engine", [(), pytest.param(PROCESS, marks=pytest.mark.slow)])
+def test_a_sum_is_of_those_who_brought_a_vector_whoever_leaves_then(
+    run: Simulate, engine: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = "{kind: raises, client: client-0, rounds: [2]}"
+    leaves = "{kind: leaves, client: client-1, rounds: [2]}"
+    plain = run(*SEVEN, f"simulation.faults=[{gone}]", name="plain")
+    found = run(*SEVEN, *REAL, *engine, f"simulation.faults=[{gone}, {leaves}]", name="masked")
+    assert found["model_sha256"] == plain["model_sha256"]
+    whole = model(run, *SEVEN, name="whole")
+    assert found["model_sha256"] != whole
+    assert "is replaced" not in caplog.text  # no worker is killed over a share too many
+
+
+def _killed_before_shares(words: tuple[str, ...], server_round: int) -> None:
+    """Run until a round's sum is durable and nobody was asked for shares; then end at once."""
+    asks = masked.open_sum
+
+    def open_sum(*about: object) -> object:
+        if about[2].masked.context.server_round == server_round:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGKILL)
+        return asks(*about)  # type: ignore[arg-type]
+
+    masked.open_sum = open_sum  # type: ignore[assignment]
+    confide.cli.main(["simulate", *words])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fedavg", "private"])
+@pytest.mark.parametrize("engine", [(), PROCESS])
+def test_a_run_killed_between_masks_and_shares_goes_on(
+    run: Simulate, tmp_path: Path, kind: str, engine: tuple[str, ...]
+) -> None:
+    words, folder = (*HEART, *KINDS[kind]), tmp_path / "killed"
+    plain = model(run, *words, name="plain")
+    prepare_workers()
+    process = CONTEXT.Process(
+        target=_killed_before_shares,
+        args=((*words, *REAL, *engine, f"hydra.run.dir={folder}"), 2),
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    resumed = confide_simulate(f"resume={folder}")
+    assert resumed.returncode == 0, resumed.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["model_sha256"] == plain
+    assert summary["resumed_after_rounds"] == [1]
