@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from confide.client.secure_sums.memory import SumsInMemory
-from confide.client.secure_sums.seat import Masked, Seat, SumRules
+from confide.client.secure_sums.seat import Masked, Seat
+from confide.client.secure_sums.sum_rules import SumRules
 from confide.secure_aggregation.adverts import Advert, Identity
 from confide.secure_aggregation.context import SumContext, least_threshold, most_colluding
 from confide.security import certificates, ec_keys
@@ -126,7 +127,8 @@ class Cohort:
         told = {}
         for name in names or under_way.survivors:
             boxes = under_way.boxes_for(name)
-            told[name] = self.seats[name].unmask(self.context, under_way.survivors, boxes)
+            opened = self.seats[name].unmask(self.context, under_way.survivors, boxes)
+            told[name] = dict(opened.shares)
             under_way.check_answer(name, told[name])
         return told
 

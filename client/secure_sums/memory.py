@@ -3,7 +3,7 @@
 In a deployment these are events of the ledger; in a simulation they are gone with the process.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -15,11 +15,18 @@ class MaskedBefore:
     Attributes:
         update: SHA-256 of the update, before it was weighted and scaled.
         values: SHA-256 of the vector, before it was masked.
-        survivors: names of those whose sum it helped to open; empty before it did.
+        scores: SHA-256 of what was scored in that sum; empty where nothing was.
+        threshold: t of the sum.
+        signers: everybody in its cohort -> the trainer's public key, as
+            :func:`~confide.secure_aggregation.survivors.key_to_text` writes it.
+        survivors: names of those whose sum it helped to open, sorted; empty before it did.
     """
 
     update: str
     values: str
+    scores: str = ""
+    threshold: int = 0
+    signers: Mapping[str, str] = field(default_factory=dict)
     survivors: tuple[str, ...] = ()
 
 
@@ -30,7 +37,7 @@ class SumMemory(Protocol):
         """Return what was masked in a context; None if nothing was."""
 
     def all(self) -> Iterable[tuple[bytes, MaskedBefore]]:
-        """Return every sum of the job."""
+        """Return every sum of the job, in the order in which they were masked."""
 
     def mask(self, digest: bytes, masked: MaskedBefore) -> None:
         """Remember a vector, before it leaves."""
@@ -50,7 +57,7 @@ class SumsInMemory:
         return self.sums.get(digest)
 
     def all(self) -> Iterable[tuple[bytes, MaskedBefore]]:
-        """Return every sum of the job."""
+        """Return every sum of the job, in the order in which they were masked."""
         return self.sums.items()
 
     def mask(self, digest: bytes, masked: MaskedBefore) -> None:

@@ -7,7 +7,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from confide.client.secure_sums.memory import SumMemory
-from confide.client.secure_sums.seat import Seat, SumRules
+from confide.client.secure_sums.seat import Seat
+from confide.client.secure_sums.sum_rules import SumRules
 from confide.secure_aggregation.adverts import Identity
 
 _MOST_SEATS = 64

