@@ -96,7 +96,8 @@ class Simulation:
     @contextmanager
     def connect(self) -> Iterator[tuple[Grid, Reach]]:
         """Open the engine's grid; baselines have grids of their own, and no virtual time."""
-        with self.federation.connect(self.plan.job) as (grid, reach):
+        with self.federation.connect(self.plan.job) as (grid, known):
+            reach = replace(known, emulates_sums=self.setup.emulates_sums)
             if self.attack is not None and self.attack.forges:
                 reach = replace(reach, collect_fn=self.attack.collect)
             yield grid, self.timeline.reach(reach) if self.timeline else reach

@@ -265,7 +265,9 @@ def openly(
 
 def validated_openly(plan: TrainingPlan, tally: Tally) -> None:
     """Leave of a round's scores what a masked sum would tell."""
-    told = {name: {"validation": one} for name, one in tally.validation.items()}
+    told: dict[str, Mapping[str, Evaluation]] = {
+        name: {"validation": one} for name, one in tally.validation.items()
+    }
     tally.validation = _of_everybody(pooled_openly(plan, told, _VALIDATION), "validation")
 
 
