@@ -18,6 +18,7 @@ from confide.server.rounds.asynchronous.buffers import buffered, run_buffers
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.enrolled import Enrolled, select, varies
 from confide.server.rounds.job import Job
+from confide.server.rounds.masked import is_masked
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
 
@@ -102,12 +103,18 @@ class RoundStrategy(Strategy):
         """Select clients and write one message for all of them; the first call enrols them.
 
         Raises:
-            ConfigError: if the strategy is asynchronous, which rounds of Flower's are not.
+            ConfigError: if the strategy is asynchronous, which rounds of Flower's are not, or sums
+                are masked.
         """
         if buffered(self._job.algorithm) is not None:
             raise ConfigError(
                 "strategy.timing: an asynchronous strategy has no rounds that Flower could drive;"
                 " choose strategy=fedavg."
+            )
+        if is_masked(self._job):
+            raise ConfigError(
+                "aggregation=secure: a masked sum takes two exchanges, and rounds that Flower drives"
+                " have one; run it by confide, or set aggregation=plain."
             )
         if self._driven is None:
             enrolled, state = loop.begin(self._job, grid, _decoded(arrays))
