@@ -8,11 +8,12 @@ import hashlib
 from collections.abc import Sequence
 
 from confide.metrics.summed import SummedScores
-from confide.protocol.masked_sums import MaskedSums, SumQuestion
+from confide.protocol.masked_sums import MaskedSums, OpenedBefore, SumQuestion
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, num_values
 from confide.secure_aggregation.adverts import Advert
 from confide.secure_aggregation.context import SumContext
+from confide.secure_aggregation.survivors import signed_survivors
 from confide.secure_aggregation.wide import wide_length
 from confide.strategies.aggregators import scale_of
 from confide.strategies.strategy import Bounds
@@ -23,7 +24,13 @@ def weight_of(num_examples: int, sums: MaskedSums) -> int:
     return num_examples if sums.weighting == "num_examples" else 1
 
 
-def question_of(kind: str, plan: TrainingPlan, tensors: str, splits: Sequence[str] = ()) -> str:
+def question_of(
+    kind: str,
+    plan: TrainingPlan,
+    tensors: str,
+    splits: Sequence[str] = (),
+    before: Sequence[OpenedBefore] = (),
+) -> str:
     """Return what a sum is of, in hexadecimal.
 
     Args:
@@ -31,8 +38,12 @@ def question_of(kind: str, plan: TrainingPlan, tensors: str, splits: Sequence[st
         plan: the run's.
         tensors: digest of the tensors that the request brings.
         splits: what is scored.
+        before: sums that the cohort is shown. They are in the question so that all are shown the
+            same, whatever signatures come with them.
     """
     text = "\0".join((kind, plan.sha256, tensors, *splits))
+    for one in before:
+        text += "\0" + signed_survivors(one.digest, one.survivors).decode()
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -73,7 +73,7 @@ def seat(
         authority=federation().certificate,
         rules=rules or SumRules(max_colluding=0),
         run_key=run_key or X25519PrivateKey.generate(),
-        memory=memory or SumsInMemory(),
+        memory=SumsInMemory() if memory is None else memory,
     )
 
 
@@ -85,6 +85,7 @@ class Cohort:
     adverts: dict[str, Advert]
     context: SumContext
     updates: dict[str, ClientUpdate]
+    memories: dict[str, SumsInMemory]
 
     def mean(self) -> FixedPointMean:
         """Begin a plain sum."""
@@ -146,7 +147,8 @@ def cohort(
     names = [f"h{i:02}" for i in range(count)]
     numbers = {name: 100 + 37 * i for i, name in enumerate(names)}
     rules = rules or SumRules(max_colluding=colluding)
-    seats = {name: seat(name, rules) for name in names}
+    memories = {name: SumsInMemory() for name in names}
+    seats = {name: seat(name, rules, memory=memories[name]) for name in names}
     adverts = {name: one.advertise(num_examples=numbers[name]) for name, one in seats.items()}
     updates = {
         name: ClientUpdate(
@@ -169,7 +171,7 @@ def cohort(
         scale_bits=bits,
         length=LENGTH,
     )
-    return Cohort(seats=seats, adverts=adverts, context=context, updates=updates)
+    return Cohort(seats=seats, adverts=adverts, context=context, updates=updates, memories=memories)
 
 
 __all__ = [

@@ -1,13 +1,18 @@
-"""Whether everybody was told the same survivors of the sum before, so that masking may go on.
+"""Whether everybody was told the same survivors of sums before, so that masking may go on.
 
 A coordinator that tells two groups of a cohort different survivors gets a sum with fewer honest
-vectors in it than one set would leave. It is found out here, a round later: an institution puts
-nothing into another sum of the job until it has seen what shows that the set it opened the last one
-for is the one that counts. Either t of that cohort signed it, and no other set can have as many;
-or, where fewer helped and nothing was opened, whoever of that cohort is in the new one signed it.
+vectors in it than one set would leave. It is found out a round later: an institution puts nothing
+into another sum of the job until it is shown the sums that it helped to open, with the very
+survivors that it opened them for. What is shown is part of the question that the next sum is of, so
+that all of a cohort are shown the same, or their masks do not cancel: of two groups that were told
+different survivors one declines, in every sum that both would be in.
+
+A sum under whose survivors there are t signatures of its cohort is shown once more and never again:
+no other set of them can have as many. One that fewer helped to open, which nothing came of, is
+shown in every sum from then on.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping, Sequence
 
 from confide.client.secure_sums.memory import MaskedBefore
 from confide.errors import ProtocolError
@@ -18,70 +23,67 @@ from confide.secure_aggregation.survivors import key_from_text, verify_survivors
 _DIGEST_BYTES = 32
 
 
-def check_agreement(
-    last: tuple[bytes, MaskedBefore] | None,
-    before: OpenedBefore | None,
-    *,
-    own: str,
-    cohort: Collection[str],
-) -> None:
-    """Check what a coordinator shows of the sum before.
-
-    Only the newest sum can be unproved: earlier ones were checked before it was masked.
+def unproved_after(
+    sums: Iterable[tuple[bytes, MaskedBefore]], shown: Sequence[OpenedBefore], *, own: str
+) -> tuple[bytes, ...]:
+    """Check what a coordinator shows of the sums before.
 
     Args:
-        last: the newest sum of the job that the institution put a vector into; None for none.
-        before: what the coordinator shows.
+        sums: all that the institution put a vector into, in this order.
+        shown: by the coordinator.
         own: name of the institution.
-        cohort: names of those who may be in the next sum.
+
+    Returns:
+        Digests of those that have to be shown again in the sum after the next.
 
     Raises:
-        ProtocolError: if it does not show that the survivors were everybody's.
+        ProtocolError: if one that has to be shown is not, or one of other survivors is.
     """
-    if before is not None and not _is_formed(before):
-        raise _refused("Expected the sum before with its survivors, sorted and each once.")
-    # Of a sum that this institution did not help to open it was told no survivors
-    if last is None or not last[1].survivors:
-        return
-    digest, masked = last
-    if before is None or before.digest != digest:
-        raise _refused("Expected signatures over the survivors of the sum that was opened here.")
-    if before.survivors != masked.survivors:
-        raise _refused("The sum before was opened here for other survivors.")
-    # This institution knows of its own signature
-    signed = _signed(masked, before) | {own}
-    if len(signed) >= masked.threshold > 0:
-        return
-    missing = set(cohort) & {*masked.signers, *masked.survivors} - signed
-    if missing:
-        raise _refused(
-            f"{len(signed)} signed the survivors of the sum before, and {masked.threshold} show"
-            f" that they were everybody's; {', '.join(sorted(missing))} did not sign."
-        )
+    known = dict(sums)
+    told = {one.digest: one for one in shown}
+    if len(told) < len(shown) or not all(map(_is_formed, shown)):
+        raise _refused("Expected each sum before once, with its survivors sorted.")
+    for digest, one in told.items():
+        opened = known[digest].survivors if digest in known else ()
+        if opened and one.survivors != opened:
+            raise _refused("A sum before was opened here for other survivors.")
+    owed = _owed(known)
+    if not told.keys() >= set(owed):
+        raise _refused("Expected the survivors of the sums that were opened here.")
+    return tuple(digest for digest in owed if not _is_proved(known[digest], told[digest], own))
 
 
-def _is_formed(before: OpenedBefore) -> bool:
-    names = before.survivors
-    return len(before.digest) == _DIGEST_BYTES and names == tuple(sorted(set(names)))
+def _owed(known: Mapping[bytes, MaskedBefore]) -> list[bytes]:
+    """Return what has to be shown: what was not proved when the last sum was masked, and that."""
+    if not known:
+        return []
+    digest = list(known)[-1]
+    last = known[digest]
+    return [*last.unproved, *([digest] if last.survivors else [])]
 
 
-def _signed(masked: MaskedBefore, before: OpenedBefore) -> set[str]:
-    """Return whose signatures are good, by the keys that were in that sum.
+def _is_formed(shown: OpenedBefore) -> bool:
+    names = shown.survivors
+    return len(shown.digest) == _DIGEST_BYTES and names == tuple(sorted(set(names)))
+
+
+def _is_proved(masked: MaskedBefore, shown: OpenedBefore, own: str) -> bool:
+    """Tell whether t signed, by the keys that were in that sum.
 
     Keys that came since prove nothing: whoever has the authority's can certify others for old
     names.
     """
-    signed = set()
+    signed = {own}  # this institution knows of its own signature
     for name in masked.survivors:
         key = key_from_text(masked.signers.get(name, ""))
-        signature = before.signatures.get(name, b"")
-        if key and verify_survivors(key, before.digest, masked.survivors, signature):
+        signature = shown.signatures.get(name, b"")
+        if key and verify_survivors(key, shown.digest, masked.survivors, signature):
             signed.add(name)
-    return signed
+    return len(signed) >= masked.threshold > 0
 
 
 def _refused(message: str) -> ProtocolError:
     return ProtocolError(message, code=Refusal.SUM_SURVIVORS)
 
 
-__all__ = ["check_agreement"]
+__all__ = ["unproved_after"]

@@ -146,7 +146,7 @@ class Masking:
             sums,
             asked,
             server_round=request.server_round,
-            question=question_of(kind, plan, digest, splits),
+            question=question_of(kind, plan, digest, splits, asked.before),
             length=length_of(shapes or {}, scores, sums),
         )
         seat = self._seat(plan, schedule)

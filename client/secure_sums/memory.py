@@ -19,6 +19,8 @@ class MaskedBefore:
         threshold: t of the sum.
         signers: everybody in its cohort -> the trainer's public key, as
             :func:`~confide.secure_aggregation.survivors.key_to_text` writes it.
+        unproved: digests of the sums before which had been opened here, and which too few were
+            shown to have signed.
         survivors: names of those whose sum it helped to open, sorted; empty before it did.
     """
 
@@ -27,6 +29,7 @@ class MaskedBefore:
     scores: str = ""
     threshold: int = 0
     signers: Mapping[str, str] = field(default_factory=dict)
+    unproved: tuple[bytes, ...] = ()
     survivors: tuple[str, ...] = ()
 
 

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from confide.client.secure_sums.agreement import check_agreement
+from confide.client.secure_sums.agreement import unproved_after
 from confide.client.secure_sums.memory import MaskedBefore, SumMemory
 from confide.client.secure_sums.peers import Peers
 from confide.client.secure_sums.sum_rules import SumRules
@@ -95,7 +95,7 @@ class Seat:
         self._peers = Peers(identity, job, authority=authority, rules=rules, run_key=run_key)
         self._rules, self._run_key = rules, run_key
         self._secret = run_key.private_bytes_raw()
-        self._agreed: tuple[bytes, tuple[bytes, MaskedBefore] | None] | None = None
+        self._checked: _Checked | None = None
 
     @property
     def advert(self) -> Advert:
@@ -127,13 +127,12 @@ class Seat:
         self._peers.enrol(advert)
         return advert
 
-    def check(self, context: SumContext, before: OpenedBefore | None = None) -> None:
+    def check(self, context: SumContext, before: Sequence[OpenedBefore] = ()) -> None:
         """Hold a cohort against certificates and rules, before anything is computed for it.
 
         Args:
-            context: of the sum.
-            before: the newest sum of the job that this institution helped to open, as the
-                coordinator shows it.
+            context: of the sum; its question names the survivors of ``before``.
+            before: sums of the job that were opened before, as the coordinator shows them.
 
         Raises:
             ProtocolError: if a key is none that an institution of the federation signed for this
@@ -143,9 +142,9 @@ class Seat:
         self._peers.of(context)
         # What was masked once was checked then, and is answered with the same bytes
         if self._memory.get(context.digest) is None:
-            last = self._last()
-            check_agreement(last, before, own=self._peers.name, cohort=context.names)
-            self._agreed = (context.digest, last)
+            known = list(self._memory.all())
+            unproved = unproved_after(known, before, own=self._peers.name)
+            self._checked = _Checked(digest=context.digest, known=known, unproved=unproved)
 
     def has_scored(self, scores: str, *, but: SumContext) -> bool:
         """Tell whether the same scores went into another sum, whose difference would tell them.
@@ -184,21 +183,18 @@ class Seat:
             ConfideError: as :meth:`check`; or if these values went into another sum, or others
                 into this one, or do not fit its words.
         """
-        # A sum that was opened since would go unproved
-        if self._agreed != (context.digest, self._last()):
-            self.check(context)
+        unproved = self._unproved(context)
         peers = self._peers.of(context)
         vector = _words(values, context)
-        self._remember(
-            context,
-            MaskedBefore(
-                update=update,
-                values=hashlib.sha256(values.astype("<i8").tobytes()).hexdigest(),
-                scores=scores,
-                threshold=context.threshold,
-                signers={other: key_to_text(peer.key) for other, peer in peers.items()},
-            ),
+        masked = MaskedBefore(
+            update=update,
+            values=hashlib.sha256(values.astype("<i8").tobytes()).hexdigest(),
+            scores=scores,
+            threshold=context.threshold,
+            signers={other: key_to_text(peer.key) for other, peer in peers.items()},
+            unproved=unproved,
         )
+        self._remember(context, masked)
         name = self._peers.name
         shared = {other: peers[other].secret for other in context.others(name)}
         secrets = secrets_of(context, name, self._secret, shared)
@@ -210,6 +206,14 @@ class Seat:
             boxes=seal(context, name, secrets, self._secret, shared),
             commitments=commitments_of(context, name, secrets),
         )
+
+    def _unproved(self, context: SumContext) -> tuple[bytes, ...]:
+        known, checked = list(self._memory.all()), self._checked
+        # A sum that was opened since would go unproved
+        if checked is None or (checked.digest, checked.known) != (context.digest, known):
+            self.check(context)
+            checked = self._checked
+        return checked.unproved if checked is not None else ()
 
     def _remember(self, context: SumContext, masked: MaskedBefore) -> None:
         before = self._memory.get(context.digest)
@@ -286,13 +290,22 @@ class Seat:
                     code=Refusal.SUM_SURVIVORS,
                 )
             return
-        last = self._last()
+        last = [digest for digest, _ in self._memory.all()][-1]
         # When the later one was masked, nobody had to show whom this one was opened for
-        if last is not None and last[0] != context.digest:
+        if last != context.digest:
             raise ProtocolError(
                 "This institution put a vector into a later sum, and opens that one no more.",
                 code=Refusal.SUM_SURVIVORS,
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """A sum that was let pass, and what was known of the others then."""
+
+    digest: bytes
+    known: Sequence[tuple[bytes, MaskedBefore]]
+    unproved: tuple[bytes, ...]
 
 
 def _words(values: NDArray[numpy.int64], context: SumContext) -> Words:

@@ -65,6 +65,12 @@ class Refusal(StrEnum):
     SUM_UNKNOWN = "sum_unknown", "has put nothing into that masked sum"
     SUM_SURVIVORS = "sum_survivors", "declined: it opens a masked sum for one set of survivors"
     SUM_SHARES = "sum_shares", "was sent, or sent, shares of a masked sum that are not whole"
+    SUM_TOO_FEW = "sum_too_few", "was in a masked sum that too few were left to open"
+    SUM_OUT_OF_RANGE = (
+        "sum_out_of_range",
+        "was in a masked sum that so many updates cannot have: one of them spoilt it",
+    )
+    SUM_GRID = "sum_grid", "declined: its noise is too little for the steps of the masked sum"
     SUM_REQUIRED = (
         "sum_required",
         "declined: its policy asks for sums that nobody sees inside (aggregation=secure)",

@@ -7,12 +7,14 @@ shows t signatures over one set has shown that most were told the same.
 import json
 from collections.abc import Sequence
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from confide.secure_aggregation.context import SumContext
 from confide.secure_aggregation.keys import LABEL
-from confide.security.ec_keys import PrivateKey, PublicKey
+from confide.security.ec_keys import PrivateKey, PublicKey, is_p384
 
 _SIGNING = ec.ECDSA(hashes.SHA384(), deterministic_signing=True)
 """RFC 6979: the same question is answered with the same bytes."""
@@ -46,6 +48,19 @@ def verify_survivors(
     return True
 
 
+def is_signed(context: SumContext, survivors: Sequence[str], name: str, signature: bytes) -> bool:
+    """Tell whether one of a sum's cohort signed for whom it helps to open it.
+
+    Its certificate is that of its advert, as it came: institutions hold it against the authority.
+    """
+    try:
+        certificate = next(it.certificate for it in context.cohort if it.name == name)
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except (StopIteration, ValueError, UnsupportedAlgorithm):
+        return False
+    return is_p384(key) and verify_survivors(key, context.digest, survivors, signature)
+
+
 def key_to_text(key: PublicKey) -> str:
     """Write a public key to be remembered beside a sum: a compressed point, in hexadecimal."""
     return key.public_bytes(
@@ -62,6 +77,7 @@ def key_from_text(text: str) -> PublicKey | None:
 
 
 __all__ = [
+    "is_signed",
     "key_from_text",
     "key_to_text",
     "sign_survivors",

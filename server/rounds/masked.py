@@ -142,7 +142,7 @@ def question_in(enrolled: Enrolled, state: RunState, asking: Asking) -> tuple[Qu
         sums,
         asked,
         server_round=asking.server_round,
-        question=question_of(asking.kind, plan, digest, asking.splits),
+        question=question_of(asking.kind, plan, digest, asking.splits, asked.before),
         length=length_of(asking.shapes, scores, sums),
     )
     request = Request(

@@ -4,19 +4,26 @@ The running sum, the boxes and the survivors are durable before anybody is asked
 coordinator that was killed asks the same institutions for the same shares.
 """
 
+import base64
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy
+import torch
 from numpy.typing import NDArray
 
 from confide.errors import ProtocolError, RunFailedError
 from confide.protocol.refusals import Refusal
 from confide.protocol.words import Words, dtype_of
+from confide.secure_aggregation.adverts import Advert
 from confide.secure_aggregation.context import SumContext
 from confide.secure_aggregation.masks import add_mask, remove_mask
 from confide.secure_aggregation.secrets import commitments_size, is_committed
 from confide.secure_aggregation.shares import SHARE_BYTES, joined, weights_of
+
+_TOTAL = "total"
 
 
 @dataclass(kw_only=True)
@@ -114,8 +121,67 @@ class MaskedSum:
             for place, other in enumerate(gone, start=1):
                 pair = opening.secret(survivor, other, place)
                 (remove_mask if survivor < other else add_mask)(total, pair)
-        signed = total.view(numpy.int64 if context.bits == 64 else numpy.int32)
-        return signed.astype(numpy.int64, copy=False)
+        return _signed(total).astype(numpy.int64, copy=False)
+
+    def check_bound(self, total: NDArray[numpy.int64], most: int) -> None:
+        """Check that a sum is one that so many updates can have.
+
+        Args:
+            total: of :meth:`open`, or a part of it.
+            most: largest absolute value that it may hold.
+
+        Raises:
+            ProtocolError: if it is not: somebody's vector was none of a sum.
+        """
+        # As Python's integers: the least int64 has no absolute value of its own type
+        if len(total) and max(int(total.max()), -int(total.min())) > most:
+            raise ProtocolError(
+                f"Round {self.context.server_round}: the sum of {len(self.survivors)} updates holds"
+                " a value that they cannot have.",
+                code=Refusal.SUM_OUT_OF_RANGE,
+            )
+
+    def described(self) -> dict[str, Any]:
+        """Return everything but the running total as plain JSON, for a checkpoint."""
+        context = {
+            part.name: getattr(self.context, part.name) for part in dataclasses.fields(SumContext)
+        }
+        return {
+            "context": context | {"cohort": [advert.to_text() for advert in self.context.cohort]},
+            "boxes": {name: _written(boxes) for name, boxes in self.boxes.items()},
+            "commitments": _written(self.commitments),
+            "survivors": list(self.survivors),
+        }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the running total, masks on, as int64 or int32 of the same bits."""
+        return {_TOTAL: torch.from_numpy(_signed(self.total).copy())}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> "MaskedSum":
+        """Make a sum of what :meth:`described` and :meth:`tensors` returned."""
+        parts = described["context"]
+        cohort = tuple(Advert.from_text(text) for text in parts["cohort"])
+        under_way = cls(context=SumContext(**(parts | {"cohort": cohort})))
+        under_way.total = tensors[_TOTAL].numpy().view(under_way.total.dtype).copy()
+        under_way.boxes = {name: _read(boxes) for name, boxes in described["boxes"].items()}
+        under_way.commitments = _read(described["commitments"])
+        under_way.survivors = tuple(described["survivors"])
+        return under_way
+
+
+def _signed(words: Words) -> NDArray[numpy.int64] | NDArray[numpy.int32]:
+    if words.dtype.itemsize == 8:
+        return words.view(numpy.int64)
+    return words.view(numpy.int32)
+
+
+def _written(values: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(value).decode() for name, value in values.items()}
+
+
+def _read(values: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: base64.b64decode(value, validate=True) for name, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
