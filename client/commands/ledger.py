@@ -113,6 +113,8 @@ def _show(arguments: argparse.Namespace) -> int:
                 _runs(population).show(console)
             if any(run.terms.score_releases for run in population.runs.values()):
                 _scores(population).show(console)
+            if any(run.masked for run in population.runs.values()):
+                _sums(population).show(console)
         if arguments.events:
             for event in file.log.events:
                 when = datetime.datetime.fromtimestamp(event.time, datetime.UTC)
@@ -197,6 +199,14 @@ def _scores(population: "PopulationAccount") -> "Table":
             sigma = run.terms.score_noise[split]
             done = f"{released.get(split, 0)}/{count}"
             table.add_row(run.terms.name, split, done, f"{sigma:.3g}")
+    return table
+
+
+def _sums(population: "PopulationAccount") -> "Table":
+    table = _table(f"Masked sums of {population.name}", "job", "masked", "opened")
+    for run in population.runs.values():
+        if run.masked:
+            table.add_row(run.terms.name, str(len(run.masked)), str(len(run.opened)))
     return table
 
 

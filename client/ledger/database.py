@@ -18,7 +18,8 @@ from pathlib import Path
 from confide.client.ledger.events import Event
 from confide.errors import LedgerError
 
-FORMAT = 2
+FORMAT = 3
+"""1 signed nothing, 2 knew of no masked sums."""
 _LOCK_TIMEOUT_S = 60.0
 _LOCK_PAUSE_S = 0.02
 _SEAL = "CREATE TABLE IF NOT EXISTS seal (number INTEGER PRIMARY KEY, signature TEXT) STRICT"

@@ -35,6 +35,7 @@ def export(file: LedgerFile) -> dict[str, Any]:
 def totals(population: PopulationAccount) -> dict[str, Any]:
     """Return the totals of a population."""
     scores = sum(len(run.scores) for run in population.runs.values())
+    sums = sum(len(run.masked) for run in population.runs.values())
     return {
         "unit": population.unit,
         "epsilon": population.budget.epsilon,
@@ -46,6 +47,7 @@ def totals(population: PopulationAccount) -> dict[str, Any]:
         "rounds": sum(len(run.rounds) for run in population.runs.values()),
         # Exports of earlier releases had none, and are checked against this
         **({"scores": scores} if scores else {}),
+        **({"sums": sums} if sums else {}),
     }
 
 

@@ -1,8 +1,9 @@
 """Makes one account of two ledgers that were charged for the same people.
 
 Every run of the ledger that is given up is charged in the other, whole, as if it had begun there:
-whoever is a member of both carries both. Units are not taken over: they are stored again, with this
-ledger's key, before the next run.
+whoever is a member of both carries both. Masked sums are taken over too: none may be opened for
+other survivors, nor may its masks cover another vector. Units are not: they are stored again, with
+this ledger's key, before the next run.
 """
 
 import os
@@ -69,6 +70,15 @@ def _charge(
             with kept.transaction() as writing:
                 writing.append("reserve", {**of_run, "round": done.server_round})
                 writing.append("settle", {**of_run, "reply": ""})
+    for digest, masked in run.masked.items():
+        # Under its own digest, by which it is known whatever the run is called
+        of_sum, taken = {**named, "run": terms.name, "digest": digest}, charged[terms.name]
+        if digest not in taken.masked:
+            with kept.transaction() as writing:
+                writing.append("mask", {**of_sum, "masked": masked})
+        if digest in run.opened and digest not in taken.opened:
+            with kept.transaction() as writing:
+                writing.append("unmask", {**of_sum, "survivors": run.opened[digest]})
 
 
 __all__ = ["merge_ledgers"]

@@ -20,6 +20,7 @@ from confide.client.ledger.ledger import (
 )
 from confide.client.ledger.replies import Replies
 from confide.client.ledger.state import LedgerState, PopulationAccount, RunAccount, RunTerms
+from confide.client.ledger.sums import LedgerSums
 from confide.client.ledger.transaction import Transaction
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
@@ -165,6 +166,11 @@ class PersistentLedger:
 
     def restore_spent(self, run: str, spent: RoundsSpent) -> None:
         """Do nothing: the file's count is the valid one."""
+
+    def sums(self, run: str) -> LedgerSums:
+        """Return what a run's masked sums are remembered in."""
+        named = self._asker.named
+        return LedgerSums(self._file, population=self._population, run=run, named=named)
 
     # --- what it writes
 

@@ -7,9 +7,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from confide.errors import StorageError
+from torch import Tensor
+
+from confide.errors import ProtocolError, StorageError
+from confide.protocol.masked_sums import SumAnswer
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors, encode
+from confide.protocol.words import MASKED, Words, encode_words
 from confide.storage.files import folder_name, make_private_folder
 from confide.storage.tensor_files import read_tensors, sha256, write_tensors
 
@@ -35,7 +39,8 @@ class Replies:
             job: job of the plan.
             number: number of the reservation, from 1 in each job.
             reply: the reply without its tensors.
-            update: its tensors.
+            update: its tensors; of an answer to a masked sum the masked vector, as signed integers
+                of the same bits.
 
         Returns:
             The reply's checksum, which :meth:`load` takes.
@@ -43,15 +48,16 @@ class Replies:
         Raises:
             StorageError: if it cannot be written.
         """
-        text = json.dumps(
-            {
-                "institution": reply.institution,
-                "num_examples": reply.num_examples,
-                "figures": dict(reply.figures),
-                "evaluations": {split: dict(got) for split, got in reply.evaluations.items()},
-                "order": list(update),
-            }
-        )
+        told = {
+            "institution": reply.institution,
+            "num_examples": reply.num_examples,
+            "figures": dict(reply.figures),
+            "evaluations": {split: dict(got) for split, got in reply.evaluations.items()},
+            "order": list(update),
+        }
+        if reply.sum is not None:
+            told["sum"] = reply.sum.to_text()
+        text = json.dumps(told)
         checksum = _checksum(text, update)
         # Named by its checksum: another process may have computed the same round.
         path = self._path(job, number, checksum)
@@ -67,10 +73,13 @@ class Replies:
             if _checksum(text, read.tensors) != checksum:
                 return None
             raw = json.loads(text)
-            arrays = encode({name: read.tensors[name] for name in raw.pop("order")})
-        except (StorageError, KeyError, ValueError):
+            update = {name: read.tensors[name] for name in raw.pop("order")}
+            if "sum" not in raw:
+                return Reply(arrays=encode(update), **raw)
+            answer = SumAnswer.from_text(raw.pop("sum"))
+            return Reply(arrays=encode_words(_words(update[MASKED])), sum=answer, **raw)
+        except (StorageError, ProtocolError, KeyError, ValueError):
             return None
-        return Reply(arrays=arrays, **raw)
 
     def forget(self, job: str, *, before: int) -> None:
         """Remove replies that no coordinator goes back to."""
@@ -80,6 +89,12 @@ class Replies:
 
     def _path(self, job: str, number: int, checksum: str) -> Path:
         return self._folder / folder_name(job) / f"{number:05}-{checksum[:16]}.safetensors"
+
+
+def _words(signed: Tensor) -> Words:
+    """Return integers of the same bits, without a sign: torch cannot compute with these."""
+    words: Words = signed.numpy().view(f"u{signed.element_size()}")
+    return words
 
 
 def _checksum(text: str, update: Tensors) -> str:

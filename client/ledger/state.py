@@ -141,6 +141,9 @@ class RunAccount:
         scores: (split, identifier of what was scored) -> what was released, noise included; the
             same question is answered with it.
         heads: federation -> hash of the newest event of its rounds; empty where there is one.
+        masked: digest of a masked sum, in hexadecimal -> what is to be known of the vector that
+            went into it; oldest first.
+        opened: digest of such a sum -> names of those whose sum it helped to open.
     """
 
     terms: RunTerms
@@ -148,6 +151,8 @@ class RunAccount:
     rounds: dict[str, ReservedRound] = field(default_factory=dict)
     scores: dict[tuple[str, str], Mapping[str, object]] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
+    masked: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    opened: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def releases(self) -> dict[str, int]:
         """Return split -> number of releases of its scores so far."""
@@ -165,6 +170,10 @@ class RunAccount:
                 self.rounds[digest] = replace(self.rounds[digest], reply=content["reply"])
             case "score":
                 self.scores[content["split"], digest] = content["evaluation"]
+            case "mask":
+                self.masked[digest] = content["masked"]
+            case "unmask":
+                self.opened[digest] = tuple(content["survivors"])
 
 
 @dataclass(kw_only=True)
@@ -356,7 +365,7 @@ class LedgerState:
                 terms = RunTerms(**{name: content[name] for name in known})
                 runs = self.populations[content["population"]].runs
                 runs[terms.name] = RunAccount(terms=terms, began=event.time)
-            case "reserve" | "settle" | "score":
+            case "reserve" | "settle" | "score" | "mask" | "unmask":
                 self._run(content).apply(event)
             case "approve":
                 self.approved.add((content["job"], content["plan"]))

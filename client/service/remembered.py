@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from confide.client.app import RequestHandler
 from confide.errors import ProtocolError
@@ -84,7 +85,9 @@ def _digest(request: Request) -> bytes:
 
     # Without the countersignature, which differs each time that the same head is countersigned
     head = request.ledger_head.partition(" ")[0]
-    texts = (request.plan, str(request.server_round), head, *request.splits)
+    # Into another sum goes another answer; what sums before were opened for is another matter
+    asked = "" if request.sum is None else replace(request.sum, before=()).to_text()
+    texts = (request.plan, str(request.server_round), head, asked, *request.splits)
     for text in (str(len(texts)), *texts):
         add(text.encode(errors="surrogatepass"))
     for name, array in (request.arrays or {}).items():

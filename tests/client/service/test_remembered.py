@@ -9,8 +9,10 @@ from service_child import PLAIN, PRIVATE, ask, make_institution
 
 from confide.client.app import RequestHandler
 from confide.client.service.remembered import ReplyCache
+from confide.protocol.masked_sums import OpenedBefore, SumQuestion
 from confide.protocol.messages import Reply, Request
 
+ASKED = SumQuestion(cohort=("a", "b", "c"), threshold=2)
 # --- asked again without privacy
 
 
@@ -66,10 +68,23 @@ def test_every_part_of_a_question_counts() -> None:
         {"ledger_head": "1:a"},
         {"arrays": fewer},
         {"arrays": None},
+        {"sum": ASKED},
+        {"sum": replace(ASKED, threshold=3)},
+        {"sum": replace(ASKED, cohort=("a", "b", "d"))},
     ]
     for number, fields in enumerate(changes, start=1):
         door.handle("train", replace(first, **fields))
         assert counting.count == number
+
+
+def test_what_others_opened_before_changes_no_answer() -> None:
+    """Trained again, without a seed, the round would be another, and the same masks over it."""
+    counting = Counting(Door(lambda: Reply(institution="ward")))
+    door = ReplyCache(counting)
+    opened = OpenedBefore(digest=bytes(32), survivors=("a", "b"), signatures={"a": b"signed"})
+    for before in ((), (opened,)):
+        door.handle("train", replace(ask(PLAIN), sum=replace(ASKED, before=before)))
+    assert counting.count == 1
 
 
 def test_a_stopped_job_is_for_the_door_to_refuse() -> None:
