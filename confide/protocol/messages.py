@@ -177,13 +177,11 @@ def pack_reply(reply: Reply) -> RecordDict:
         )
     records = RecordDict()
     who = _who(reply.institution, str(reply.refusal or ""), reply.ledger_head)
-    about_sum = {
-        "advert": reply.advert,
-        "sum": reply.sum.to_text() if reply.sum is not None else "",
-    }
-    told = {key: text for key, text in about_sum.items() if text}
-    # What is remembered is of many replies, and is not written to
-    records["reply"] = ConfigRecord({**who, **told}) if told else who
+    if reply.advert or reply.sum is not None:
+        text = "" if reply.sum is None else reply.sum.to_text()
+        # A record of its own: the other is remembered, and stands in many replies
+        who = ConfigRecord({**who, "advert": reply.advert, "sum": text})
+    records["reply"] = who
     records["metrics"] = MetricRecord(metrics)
     if reply.arrays is not None:
         records["arrays"] = reply.arrays

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from confide.protocol.messages import Request, unpack_request
+from confide.protocol.messages import Request, RequestKind, unpack_request
 from confide.security.ec_keys import make_key
 from confide.security.ledger_heads import countersign, is_countersigned, parse_head
 from confide.server.rounds.participants import Clients, Question
@@ -41,3 +41,15 @@ def test_without_a_key_a_head_is_echoed_as_it_came() -> None:
     question = Question(clients=clients, names=["ward"], request=Request(plan="plan"))
     (message,) = question.messages("train")
     assert unpack_request(message.content).ledger_head == "7:" + "ab" * 32
+
+
+@pytest.mark.usefixtures("identity")
+@pytest.mark.parametrize(
+    ("kind", "type_"), [("train", "train"), ("evaluate", "evaluate"), ("unmask", "query.unmask")]
+)
+def test_a_message_has_the_type_that_its_kind_is_dispatched_by(
+    kind: RequestKind, type_: str
+) -> None:
+    question = Question(clients=CLIENTS, names=["ward"], request=Request(plan="plan"))
+    (message,) = question.messages(kind)
+    assert message.metadata.message_type == type_
