@@ -134,9 +134,8 @@ class PoolGrid(LocalGrid):
         A training that was cut off counts: what is charged may only be too high.
         """
         spec = self._round_spec
-        if spec is not None and spec.kind == message_type(
-            "unmask"
-        ):  # nobody waits for more than open the sum
+        # No more shares are waited for than open a sum
+        if spec is not None and spec.kind == message_type("unmask"):
             self._pool.settle(_SHARES_S)
         stopped = self._pool.stop()
         if spec is None or spec.kind != "train":
