@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy
-from cryptography import x509
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
@@ -23,9 +22,8 @@ from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, Tensors, num_values, shapes_of
 from confide.protocol.words import decode_words
 from confide.secure_aggregation.context import SumContext, least_threshold, most_colluding
-from confide.secure_aggregation.survivors import verify_survivors
+from confide.secure_aggregation.survivors import is_signed
 from confide.secure_aggregation.wide import from_words
-from confide.security.ec_keys import is_p384
 from confide.server.rounds.collect import Intake, collect
 from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.job import Job
@@ -104,15 +102,6 @@ class Asking:
     splits: tuple[str, ...]
 
 
-def cohort_of(state: RunState, names: Sequence[str]) -> list[str]:
-    """Return those of ``names`` who may be in the next sum, in the order of names.
-
-    Whoever was in a sum that could not be opened, and did not help, may have been told of other
-    survivors for all that the others know: they would refuse a cohort with it.
-    """
-    return [name for name in sorted(names) if name not in state.opened.unheard]
-
-
 def question_in(enrolled: Enrolled, state: RunState, asking: Asking) -> tuple[Question, SumContext]:
     """Write down what a cohort is asked, and which sum it is for.
 
@@ -130,7 +119,7 @@ def question_in(enrolled: Enrolled, state: RunState, asking: Asking) -> tuple[Qu
     asked = SumQuestion(
         cohort=tuple(enrolled.clients.adverts[name] for name in asking.cohort),
         threshold=sums.threshold or least_threshold(count, most_colluding(count)),
-        before=state.opened.sums,
+        before=state.opened.shown,
     )
     travel = enrolled.download if asking.kind == "train" else PLAIN
     digest = travel.decode(
@@ -216,7 +205,8 @@ def open_sum(enrolled: Enrolled, state: RunState, under_way: SumUnderWay) -> Tot
         try:
             told = _share_of(name, answer)
             masked.check_answer(name, told.shares)
-            _check_signature(context, alive, name, told.signature)
+            if not is_signed(context, alive, name, told.signature):
+                raise ProtocolError("It signed for nobody.", code=Refusal.SUM_SURVIVORS)
         except ProtocolError as error:
             log.warning("%s gives no shares: %s", name, error)
             missing[name] = error.code
@@ -268,25 +258,6 @@ def _shares(enrolled: Enrolled, masked: MaskedSum) -> Iterator[tuple[str, Answer
     return enrolled.ask("unmask", question)
 
 
-def _check_signature(
-    context: SumContext, survivors: Sequence[str], name: str, signature: bytes
-) -> None:
-    """Check that an institution signed for whom the sum is opened: the next cohort is shown it.
-
-    Raises:
-        ProtocolError: if not.
-    """
-    advert = context.cohort[context.names.index(name)]
-    try:
-        key = x509.load_der_x509_certificate(advert.certificate).public_key()
-    except ValueError:
-        key = None
-    if not is_p384(key) or not verify_survivors(key, context.digest, survivors, signature):
-        raise ProtocolError(
-            f"{name} did not sign for whom the sum is opened.", code=Refusal.SUM_SURVIVORS
-        )
-
-
 def _share_of(name: str, answer: Answer) -> SumAnswer:
     """Take shares out of an answer.
 
@@ -305,7 +276,6 @@ __all__ = [
     "Lost",
     "Total",
     "add_vectors",
-    "cohort_of",
     "is_masked",
     "open_sum",
     "question_in",

@@ -125,7 +125,6 @@ class Flight:
 EVERYBODY = "(all institutions)"
 """Stands for the institutions of a masked sum, whose scores are known together alone; no
 institution may be called so."""
-_MOST_OPENED = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +132,17 @@ class Opened:
     """Masked sums that were opened, as far as the next cohort has to be shown them.
 
     Attributes:
-        sums: the newest last.
-        unheard: names of those in a sum that could not be opened who gave no shares.
+        sums: those after which one of their survivors was in no other; the newest last.
+        lost: those for which too few gave shares, though some did.
     """
 
     sums: tuple[OpenedBefore, ...] = ()
-    unheard: tuple[str, ...] = ()
+    lost: tuple[OpenedBefore, ...] = ()
+
+    @property
+    def shown(self) -> tuple[OpenedBefore, ...]:
+        """What everybody in the next sum is shown."""
+        return (*self.lost, *self.sums)
 
     def plus(self, one: OpenedBefore, *, is_whole: bool) -> "Opened":
         """Return these with one more.
@@ -147,15 +151,16 @@ class Opened:
             one: the sum.
             is_whole: whether so many gave shares that it was opened.
         """
-        kept: list[OpenedBefore] = []
-        signed: set[str] = set()
-        # Each institution looks for the newest that it helped to open
-        for known in reversed([*self.sums, one]):
-            if not signed.issuperset(known.survivors):
+        if not is_whole:
+            return replace(self, lost=(*self.lost, one)) if one.signatures else self
+        # Whoever is in a later sum was shown the earlier ones with it
+        kept = [one]
+        later = set(one.survivors)
+        for known in reversed(self.sums):
+            if not later.issuperset(known.survivors):
                 kept.append(known)
-            signed |= known.signatures.keys()
-        gone = () if is_whole else tuple(sorted(set(one.survivors) - one.signatures.keys()))
-        return Opened(sums=tuple(reversed(kept[:_MOST_OPENED])), unheard=gone)
+            later |= set(known.survivors)
+        return replace(self, sums=tuple(reversed(kept)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,20 +50,7 @@ def read_sum(
 
 def describe_opened(opened: Opened) -> dict[str, Any]:
     """Return what the next cohort is to be shown."""
-    return {
-        "unheard": list(opened.unheard),
-        "sums": [
-            {
-                "digest": one.digest.hex(),
-                "survivors": list(one.survivors),
-                "signatures": {
-                    name: base64.b64encode(signature).decode()
-                    for name, signature in one.signatures.items()
-                },
-            }
-            for one in opened.sums
-        ],
-    }
+    return {"sums": list(map(_describe, opened.sums)), "lost": list(map(_describe, opened.lost))}
 
 
 def read_opened(described: Mapping[str, Any] | None) -> Opened:
@@ -71,17 +58,25 @@ def read_opened(described: Mapping[str, Any] | None) -> Opened:
     if described is None:
         return Opened()
     return Opened(
-        sums=tuple(
-            OpenedBefore(
-                digest=bytes.fromhex(one["digest"]),
-                survivors=tuple(one["survivors"]),
-                signatures={
-                    name: base64.b64decode(text) for name, text in one["signatures"].items()
-                },
-            )
-            for one in described["sums"]
-        ),
-        unheard=tuple(described["unheard"]),
+        sums=tuple(map(_read, described["sums"])), lost=tuple(map(_read, described["lost"]))
+    )
+
+
+def _describe(one: OpenedBefore) -> dict[str, Any]:
+    signatures = {name: base64.b64encode(it).decode() for name, it in one.signatures.items()}
+    return {
+        "digest": one.digest.hex(),
+        "survivors": list(one.survivors),
+        "signatures": signatures,
+    }
+
+
+def _read(described: Mapping[str, Any]) -> OpenedBefore:
+    signatures = described["signatures"]
+    return OpenedBefore(
+        digest=bytes.fromhex(described["digest"]),
+        survivors=tuple(described["survivors"]),
+        signatures={name: base64.b64decode(text) for name, text in signatures.items()},
     )
 
 
