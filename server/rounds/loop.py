@@ -23,7 +23,7 @@ from confide.server.rounds.collect import Intake
 from confide.server.rounds.enrolled import Enrolled, select, varies
 from confide.server.rounds.enrolment import check_adverts, check_same_clients, enrol, too_few
 from confide.server.rounds.job import Job
-from confide.server.rounds.masked import Asking, cohort_of, is_masked
+from confide.server.rounds.masked import Asking, is_masked
 from confide.server.rounds.masked_rounds import (
     masked_round,
     masked_scores,
@@ -138,7 +138,7 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     declined = enrolled.admit(drawn)
     cohort = [name for name in drawn if name not in declined]
     if is_masked(job):
-        cohort = cohort_of(state, cohort)
+        cohort = sorted(cohort)
     if not cohort and varies(job):
         return without_clients(enrolled, state, started, declined)
     if not cohort:

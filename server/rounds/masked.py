@@ -104,15 +104,6 @@ class Asking:
     splits: tuple[str, ...]
 
 
-def cohort_of(state: RunState, names: Sequence[str]) -> list[str]:
-    """Return those of ``names`` who may be in the next sum, in the order of names.
-
-    Whoever was in a sum that could not be opened, and did not help, may have been told of other
-    survivors for all that the others know: they would refuse a cohort with it.
-    """
-    return [name for name in sorted(names) if name not in state.opened.unheard]
-
-
 def question_in(enrolled: Enrolled, state: RunState, asking: Asking) -> tuple[Question, SumContext]:
     """Write down what a cohort is asked, and which sum it is for.
 
@@ -305,7 +296,6 @@ __all__ = [
     "Lost",
     "Total",
     "add_vectors",
-    "cohort_of",
     "is_masked",
     "open_sum",
     "question_in",

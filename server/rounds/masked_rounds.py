@@ -20,7 +20,6 @@ from confide.server.rounds.masked import (
     Asking,
     Lost,
     add_vectors,
-    cohort_of,
     open_sum,
     question_in,
     too_few_in,
@@ -174,7 +173,7 @@ def masked_scores(
     """
     under_way = state.sum
     if under_way is None or under_way.kind != "evaluate" or under_way.splits != splits:
-        under_way = _score_vectors(enrolled, state, params, splits, cohort_of(state, names))
+        under_way = _score_vectors(enrolled, state, params, splits, sorted(names))
         if under_way is None:
             return {}, state
         state = replace(state, sum=under_way)

@@ -125,7 +125,6 @@ class Flight:
 EVERYBODY = "(all institutions)"
 """Stands for the institutions of a masked sum, whose scores are known together alone; no
 institution may be called so."""
-_MOST_OPENED = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +133,11 @@ class Opened:
 
     Attributes:
         sums: the newest last.
-        unheard: names of those in a sum that could not be opened who gave no shares.
+        unproved: digests of those that too few helped to open.
     """
 
     sums: tuple[OpenedBefore, ...] = ()
-    unheard: tuple[str, ...] = ()
+    unproved: frozenset[bytes] = frozenset()
 
     def plus(self, one: OpenedBefore, *, is_whole: bool) -> "Opened":
         """Return these with one more.
@@ -147,15 +146,15 @@ class Opened:
             one: the sum.
             is_whole: whether so many gave shares that it was opened.
         """
+        unproved = self.unproved if is_whole else self.unproved | {one.digest}
         kept: list[OpenedBefore] = []
-        signed: set[str] = set()
-        # Each institution looks for the newest that it helped to open
+        later: set[str] = set()
+        # Each institution has to see the newest that it was in, and what it never saw proved
         for known in reversed([*self.sums, one]):
-            if not signed.issuperset(known.survivors):
+            if known.digest in unproved or not later.issuperset(known.survivors):
                 kept.append(known)
-            signed |= known.signatures.keys()
-        gone = () if is_whole else tuple(sorted(set(one.survivors) - one.signatures.keys()))
-        return Opened(sums=tuple(reversed(kept[:_MOST_OPENED])), unheard=gone)
+            later |= set(known.survivors)
+        return Opened(sums=tuple(reversed(kept)), unproved=unproved)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def read_sum(
 def describe_opened(opened: Opened) -> dict[str, Any]:
     """Return what the next cohort is to be shown."""
     return {
-        "unheard": list(opened.unheard),
+        "unproved": sorted(digest.hex() for digest in opened.unproved),
         "sums": [
             {
                 "digest": one.digest.hex(),
@@ -81,7 +81,7 @@ def read_opened(described: Mapping[str, Any] | None) -> Opened:
             )
             for one in described["sums"]
         ),
-        unheard=tuple(described["unheard"]),
+        unproved=frozenset(bytes.fromhex(digest) for digest in described["unproved"]),
     )
 
 
