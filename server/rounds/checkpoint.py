@@ -178,7 +178,7 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "extra": dict(checkpoint.extra),
         "flight": _describe_flight(state.flight) if state.flight else None,
         **({"sum": describe_sum(state.sum)} if state.sum else {}),
-        **({"opened": describe_opened(state.opened)} if state.opened.shown else {}),
+        **({"opened": describe_opened(state.opened)} if state.opened.sums else {}),
         "lost_rounds": state.lost_rounds,
     }
 

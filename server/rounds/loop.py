@@ -137,6 +137,8 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         return without_clients(enrolled, state, started, {})
     declined = enrolled.admit(drawn)
     cohort = [name for name in drawn if name not in declined]
+    if is_masked(job):
+        cohort = sorted(cohort)
     if not cohort and varies(job):
         return without_clients(enrolled, state, started, declined)
     if not cohort:
@@ -166,7 +168,7 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
         asking = Asking(
             kind="train",
             server_round=server_round,
-            cohort=sorted(cohort),
+            cohort=cohort,
             tensors=tensors,
             arrays=arrays,
             shapes=enrolled.reply_shapes,

@@ -119,7 +119,7 @@ def question_in(enrolled: Enrolled, state: RunState, asking: Asking) -> tuple[Qu
     asked = SumQuestion(
         cohort=tuple(enrolled.clients.adverts[name] for name in asking.cohort),
         threshold=sums.threshold or least_threshold(count, most_colluding(count)),
-        before=state.opened.shown,
+        before=state.opened.sums,
     )
     travel = enrolled.download if asking.kind == "train" else PLAIN
     digest = travel.decode(

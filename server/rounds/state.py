@@ -132,17 +132,12 @@ class Opened:
     """Masked sums that were opened, as far as the next cohort has to be shown them.
 
     Attributes:
-        sums: those after which one of their survivors was in no other; the newest last.
-        lost: those for which too few gave shares, though some did.
+        sums: the newest last.
+        unproved: digests of those that too few helped to open.
     """
 
     sums: tuple[OpenedBefore, ...] = ()
-    lost: tuple[OpenedBefore, ...] = ()
-
-    @property
-    def shown(self) -> tuple[OpenedBefore, ...]:
-        """What everybody in the next sum is shown."""
-        return (*self.lost, *self.sums)
+    unproved: frozenset[bytes] = frozenset()
 
     def plus(self, one: OpenedBefore, *, is_whole: bool) -> "Opened":
         """Return these with one more.
@@ -151,16 +146,15 @@ class Opened:
             one: the sum.
             is_whole: whether so many gave shares that it was opened.
         """
-        if not is_whole:
-            return replace(self, lost=(*self.lost, one)) if one.signatures else self
-        # Whoever is in a later sum was shown the earlier ones with it
-        kept = [one]
-        later = set(one.survivors)
-        for known in reversed(self.sums):
-            if not later.issuperset(known.survivors):
+        unproved = self.unproved if is_whole else self.unproved | {one.digest}
+        kept: list[OpenedBefore] = []
+        later: set[str] = set()
+        # Each institution has to see the newest that it was in, and what it never saw proved
+        for known in reversed([*self.sums, one]):
+            if known.digest in unproved or not later.issuperset(known.survivors):
                 kept.append(known)
             later |= set(known.survivors)
-        return replace(self, sums=tuple(reversed(kept)))
+        return Opened(sums=tuple(reversed(kept)), unproved=unproved)
 
 
 @dataclass(frozen=True, kw_only=True)

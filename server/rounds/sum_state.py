@@ -50,7 +50,20 @@ def read_sum(
 
 def describe_opened(opened: Opened) -> dict[str, Any]:
     """Return what the next cohort is to be shown."""
-    return {"sums": list(map(_describe, opened.sums)), "lost": list(map(_describe, opened.lost))}
+    return {
+        "unproved": sorted(digest.hex() for digest in opened.unproved),
+        "sums": [
+            {
+                "digest": one.digest.hex(),
+                "survivors": list(one.survivors),
+                "signatures": {
+                    name: base64.b64encode(signature).decode()
+                    for name, signature in one.signatures.items()
+                },
+            }
+            for one in opened.sums
+        ],
+    }
 
 
 def read_opened(described: Mapping[str, Any] | None) -> Opened:
@@ -58,25 +71,17 @@ def read_opened(described: Mapping[str, Any] | None) -> Opened:
     if described is None:
         return Opened()
     return Opened(
-        sums=tuple(map(_read, described["sums"])), lost=tuple(map(_read, described["lost"]))
-    )
-
-
-def _describe(one: OpenedBefore) -> dict[str, Any]:
-    signatures = {name: base64.b64encode(it).decode() for name, it in one.signatures.items()}
-    return {
-        "digest": one.digest.hex(),
-        "survivors": list(one.survivors),
-        "signatures": signatures,
-    }
-
-
-def _read(described: Mapping[str, Any]) -> OpenedBefore:
-    signatures = described["signatures"]
-    return OpenedBefore(
-        digest=bytes.fromhex(described["digest"]),
-        survivors=tuple(described["survivors"]),
-        signatures={name: base64.b64decode(text) for name, text in signatures.items()},
+        sums=tuple(
+            OpenedBefore(
+                digest=bytes.fromhex(one["digest"]),
+                survivors=tuple(one["survivors"]),
+                signatures={
+                    name: base64.b64decode(text) for name, text in one["signatures"].items()
+                },
+            )
+            for one in described["sums"]
+        ),
+        unproved=frozenset(bytes.fromhex(digest) for digest in described["unproved"]),
     )
 
 
