@@ -19,6 +19,9 @@ from confide.protocol.refusals import Refusal
 LONGEST_SUM_TEXT = 2**21
 """Characters of a question or an answer: of 100 institutions boxes have about half of it."""
 _LARGEST_VALUE = 2.0**20
+EVERYBODY = "(all together)"
+"""Stands among names of institutions for those of a masked sum, whose scores are known together
+alone: ``{EVERYBODY: evaluation}``. No institution may be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,4 +223,11 @@ def _invalid() -> ProtocolError:
     )
 
 
-__all__ = ["LONGEST_SUM_TEXT", "MaskedSums", "OpenedBefore", "SumAnswer", "SumQuestion"]
+__all__ = [
+    "EVERYBODY",
+    "LONGEST_SUM_TEXT",
+    "MaskedSums",
+    "OpenedBefore",
+    "SumAnswer",
+    "SumQuestion",
+]

@@ -23,7 +23,8 @@ class RoundRecord:
         accepted: names of the institutions whose updates went in.
         refused: name -> code of those whose did not.
         validation: name -> metrics of the tensors the round *started* from, which are those of
-            round ``server_round - 1``.
+            round ``server_round - 1``; where they left in a masked sum, those of
+            :data:`~confide.protocol.masked_sums.EVERYBODY` alone.
         epsilon: name -> privacy spent so far in this run.
         bytes_up: size of the updates received.
         bytes_down: size of the tensors sent.
