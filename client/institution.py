@@ -292,7 +292,11 @@ class Institution:
         place = None
         if self._masking.is_asked(plan):
             place = self._masking.place(
-                plan, request, schedule, digest=received.digest, splits=request.splits
+                plan,
+                request,
+                schedule,
+                digest=received.digest,
+                scored=scored.of_splits(request.splits),
             )
         told = self._scores.asked(scored, request.splits)
         terms = self._account.terms(plan, schedule)

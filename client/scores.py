@@ -125,6 +125,17 @@ class Scored:
         """Identifier of the tensors, computed when it is first asked for."""
         return sha256(self.params) + sha256(self.kept)
 
+    def of_splits(self, splits: Sequence[str]) -> dict[str, str]:
+        """Return split -> identifier of its scores: of the same scores it is the same."""
+        # Of who has a model beside the global one, the latter alone scores test records
+        is_shared = ALGORITHMS[self.plan.objective.kind].personal == "beside"
+        return {
+            split: hashlib.sha256(
+                f"{sha256(self.params) if is_shared and split == 'test' else self.digest}\0{split}".encode()
+            ).hexdigest()
+            for split in splits
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Told:

@@ -139,7 +139,7 @@ class TrainingRounds:
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
         kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
-        place = self._place(plan, request, schedule, start) if plan.sums else None
+        place = self._place(plan, request, schedule, start, kept) if plan.sums else None
         context = place.context.digest.hex() if place else ""
         key = self._account.identify(plan, request, start, kept.joined, context=context)
         answered = self._account.answered(key)
@@ -194,17 +194,19 @@ class TrainingRounds:
         request: Request,
         schedule: LocalSchedule,
         start: DecodedTensors,
+        kept: Kept,
     ) -> SumPlace | None:
         """Return the masked sum that the update goes into; None where it leaves as it is."""
         if not self._masking.is_asked(plan):
             return None
         algorithm = build_algorithm(plan.objective)
+        scored = Scored.of(request, plan, schedule, received=start, kept=kept.algorithm)
         return self._masking.place(
             plan,
             request,
             schedule,
             digest=start.digest,
-            splits=("validation",),
+            scored=scored.of_splits(("validation",)),
             shapes=algorithm.reply_shapes(self._trainer.shapes),
         )
 

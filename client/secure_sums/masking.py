@@ -4,7 +4,7 @@ Nothing of an update, nor of its scores, leaves in the open where a plan asks fo
 leaves is a function of the institution's key of the job, of the sum and of the update.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy
@@ -37,24 +37,28 @@ class SumPlace:
         seat: masks and opens.
         sums: what the plan says of sums.
         scores: how metrics stand at the end of the vector.
-        scored: identifier of what is scored, so that it is in one sum only.
+        scored: split -> identifier of what is scored, so that it is in one sum only.
     """
 
     context: SumContext
     seat: Seat
     sums: MaskedSums
     scores: SummedScores
-    scored: str
+    scored: Mapping[str, str]
 
     def scores_that_may_leave(
         self, evaluations: Mapping[str, Evaluation]
     ) -> Mapping[str, Evaluation]:
-        """Return scores, or none where they are in another sum already.
+        """Return scores but for those that are in another sum already.
 
         Two sums over different cohorts with the same scores in them would tell one's by their
         difference.
         """
-        return {} if self.seat.has_scored(self.scored, but=self.context) else evaluations
+        return {
+            split: one
+            for split, one in evaluations.items()
+            if not self.seat.has_scored(self.scored[split], but=self.context)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,7 @@ class Masking:
         schedule: LocalSchedule,
         *,
         digest: str,
-        splits: Sequence[str],
+        scored: Mapping[str, str],
         shapes: Shapes | None = None,
     ) -> SumPlace:
         """Return the sum that an answer goes into.
@@ -132,13 +136,14 @@ class Masking:
             request: from the coordinator, not trusted.
             schedule: the work that it comes to here.
             digest: of the request's tensors.
-            splits: what is scored.
+            scored: split -> identifier of what is scored on its records.
             shapes: of an update; None where scores alone are asked for.
 
         Raises:
             ConfideError: if the sum may not be what the coordinator makes of it.
         """
         sums, asked = _asked(plan, request)
+        splits = tuple(scored)
         scores = scores_in(plan, splits, len(asked.cohort))
         kind = "evaluate" if shapes is None else "train"
         context = context_of(
@@ -156,7 +161,7 @@ class Masking:
             seat=seat,
             sums=sums,
             scores=scores,
-            scored=question_of("scores", plan, digest, splits),
+            scored=scored,
         )
 
     def mask_update(
@@ -186,7 +191,7 @@ class Masking:
     def mask_scores(self, place: SumPlace, scores: Mapping[str, Evaluation]) -> Masked:
         """Mask scores that are asked for by themselves."""
         nothing = numpy.zeros(0, dtype=numpy.int64)
-        return self._masked(place, nothing, place.scored, scores)
+        return self._masked(place, nothing, place.context.question, scores)
 
     def _masked(
         self,
@@ -195,9 +200,12 @@ class Masking:
         update: str,
         scores: Mapping[str, Evaluation],
     ) -> Masked:
-        told = place.scores.write(place.scores_that_may_leave(scores))
-        whole = numpy.concatenate([values, to_words(told, place.sums.bits)])
-        masked = place.seat.mask(place.context, whole, update, scores=place.scored)
+        told = place.scores_that_may_leave(scores)
+        words = to_words(place.scores.write(told), place.sums.bits)
+        whole = numpy.concatenate([values, words])
+        # Of those that stay here nothing is remembered: asked again, the sum is the same
+        scored = [place.scored[split] for split in told]
+        masked = place.seat.mask(place.context, whole, update, scores=scored)
         answer = SumAnswer(commitments=masked.commitments, boxes=masked.boxes)
         return Masked(words=masked.vector, answer=answer)
 

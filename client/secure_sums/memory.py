@@ -15,7 +15,7 @@ class MaskedBefore:
     Attributes:
         update: SHA-256 of the update, before it was weighted and scaled.
         values: SHA-256 of the vector, before it was masked.
-        scores: SHA-256 of what was scored in that sum; empty where nothing was.
+        scores: SHA-256 of each split's scores in that sum.
         threshold: t of the sum.
         signers: everybody in its cohort -> the trainer's public key, as
             :func:`~confide.secure_aggregation.survivors.key_to_text` writes it.
@@ -26,7 +26,7 @@ class MaskedBefore:
 
     update: str
     values: str
-    scores: str = ""
+    scores: tuple[str, ...] = ()
     threshold: int = 0
     signers: Mapping[str, str] = field(default_factory=dict)
     unproved: tuple[bytes, ...] = ()

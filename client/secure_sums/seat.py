@@ -150,12 +150,11 @@ class Seat:
         """Tell whether the same scores went into another sum, whose difference would tell them.
 
         Args:
-            scores: SHA-256 of what is scored.
+            scores: SHA-256 of one split's.
             but: the sum that they are for.
         """
         return any(
-            scores == other.scores != "" and digest != but.digest
-            for digest, other in self._memory.all()
+            scores in other.scores and digest != but.digest for digest, other in self._memory.all()
         )
 
     def _last(self) -> tuple[bytes, MaskedBefore] | None:
@@ -167,7 +166,7 @@ class Seat:
         values: NDArray[numpy.int64],
         update: str,
         *,
-        scores: str = "",
+        scores: Sequence[str] = (),
     ) -> Masked:
         """Mask a vector.
 
@@ -177,7 +176,7 @@ class Seat:
                 of 32 bits below 2^31 in absolute value; that their sum is too is the caller's part.
             update: SHA-256 of the update before it was weighted and scaled, which a coordinator has
                 a say in.
-            scores: SHA-256 of what was scored in this sum; empty where nothing was.
+            scores: SHA-256 of each split's scores in this sum.
 
         Raises:
             ConfideError: as :meth:`check`; or if these values went into another sum, or others
@@ -189,7 +188,7 @@ class Seat:
         masked = MaskedBefore(
             update=update,
             values=hashlib.sha256(values.astype("<i8").tobytes()).hexdigest(),
-            scores=scores,
+            scores=tuple(scores),
             threshold=context.threshold,
             signers={other: key_to_text(peer.key) for other, peer in peers.items()},
             unproved=unproved,

@@ -3,7 +3,7 @@
 import datetime
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,11 @@ def read_audited(run_dir: Path) -> Audited:
         )
     try:
         config = yaml.safe_load((run_dir / CONFIG).read_text())
-        plan = TrainingPlan.from_json((run_dir / PLAN).read_text().strip())
+        written = TrainingPlan.from_json((run_dir / PLAN).read_text().strip())
     except (OSError, yaml.YAMLError) as error:
         raise UnreadableError(f"{run_dir} cannot be audited: {error}.") from None
+    # Masks hide from a coordinator what a trial looks at: the update itself
+    plan = replace(written, sums=None)
     return Audited(run_dir=run_dir, plan=plan, summary=summary, config=config)
 
 
