@@ -35,6 +35,7 @@ def request_parts(request: Request) -> Iterator[pb.RequestPart]:
         ProtocolError: if it cannot be written, for instance tensors of another dtype.
     """
     # Not a generator, so that a mistake is raised here and not inside gRPC's thread.
+    about_sum = _about_sum(request.sum)
     try:
         header = pb.RequestHeader(
             plan=request.plan,
@@ -42,7 +43,7 @@ def request_parts(request: Request) -> Iterator[pb.RequestPart]:
             splits=request.splits,
             ledger_head=request.ledger_head,
             arrays=signatures(request.arrays),
-            sum=_about_sum(request.sum),
+            sum=about_sum,
         )
     except (TypeError, ValueError):  # not encodable as UTF-8, or beyond 64 bits
         raise ProtocolError(
@@ -61,6 +62,7 @@ def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
     Raises:
         ProtocolError: if it cannot be written, for instance tensors of another dtype.
     """
+    about_sum = _about_sum(reply.sum)
     try:
         header = pb.ReplyHeader(
             institution=reply.institution,
@@ -76,7 +78,7 @@ def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
             ledger_head=reply.ledger_head,
             arrays=signatures(reply.arrays),
             advert=reply.advert,
-            sum=_about_sum(reply.sum),
+            sum=about_sum,
         )
     except (TypeError, ValueError):
         raise ProtocolError(

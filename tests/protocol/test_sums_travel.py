@@ -33,16 +33,18 @@ from confide.protocol.messages import (
 QUESTION = SumQuestion(
     cohort=('{"name":"ä"}', "b"),
     threshold=2,
-    before=OpenedBefore(digest=b"\x00\xff", survivors=("a", "b"), signatures={"a": b"s"}),
+    before=(OpenedBefore(digest=b"\x00\xff", survivors=("a", "b"), signatures={"a": b"s"}),),
     question="ab",
+    length=7,
     survivors=("a",),
     boxes={"a": b"box"},
 )
 ANSWER = SumAnswer(commitments=b"c", boxes={"b": b"\xff"}, shares={"a": b"sh"}, signature=b"si")
 QUESTION_TEXT = (
-    '{"cohort":["{\\"name\\":\\"\\u00e4\\"}","b"],"threshold":2,"question":"ab","survivors":["a"],'
-    '"boxes":{"a":"Ym94"},"before":{"digest":"00ff","survivors":["a","b"],'
-    '"signatures":{"a":"cw=="}}}'
+    '{"cohort":["{\\"name\\":\\"\\u00e4\\"}","b"],"threshold":2,"question":"ab","length":7,'
+    '"survivors":["a"],'
+    '"boxes":{"a":"Ym94"},"before":[{"digest":"00ff","survivors":["a","b"],'
+    '"signatures":{"a":"cw=="}}]}'
 )
 ANSWER_TEXT = '{"commitments":"Yw==","boxes":{"b":"/w=="},"shares":{"a":"c2g="},"signature":"c2k="}'
 
@@ -53,14 +55,17 @@ questions = st.builds(
     SumQuestion,
     cohort=name_tuples,
     threshold=st.integers(),
-    before=st.none()
-    | st.builds(
-        OpenedBefore,
-        digest=st.binary(max_size=32),
-        survivors=name_tuples,
-        signatures=named_bytes,
-    ),
+    before=st.lists(
+        st.builds(
+            OpenedBefore,
+            digest=st.binary(max_size=32),
+            survivors=name_tuples,
+            signatures=named_bytes,
+        ),
+        max_size=3,
+    ).map(tuple),
     question=names,
+    length=st.integers(),
     survivors=name_tuples,
     boxes=named_bytes,
 )
@@ -100,13 +105,20 @@ def outcome(
         return error.code, None
 
 
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return all objects of a JSON value, those within others too."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    found = [one for part in inner for one in objects_in(part)]
+    return [value, *found] if isinstance(value, dict) else found
+
+
 def edited(text: str, data: st.DataObject) -> str:
     """Put any value in the place of one of a text's own, or any characters."""
     if data.draw(st.booleans()):
         at, until = sorted(data.draw(st.integers(0, len(text))) for _ in range(2))
         return text[:at] + data.draw(st.text(max_size=6)) + text[until:]
     parts = json.loads(text)
-    inner = data.draw(st.sampled_from([p for p in (parts, *parts.values()) if isinstance(p, dict)]))
+    inner = data.draw(st.sampled_from(objects_in(parts)))
     inner[data.draw(st.sampled_from(sorted(inner)))] = data.draw(anything)
     return json.dumps(parts)
 

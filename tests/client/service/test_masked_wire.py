@@ -39,8 +39,9 @@ WIRE = WireLimits()
 ASKED = SumQuestion(
     cohort=("advert of a", "advert of ward"),
     threshold=2,
-    before=OpenedBefore(digest=bytes(32), survivors=("a",), signatures={"a": b"signed"}),
+    before=(OpenedBefore(digest=bytes(32), survivors=("a",), signatures={"a": b"signed"}),),
     question="ab",
+    length=7,
     survivors=("a",),
     boxes={"a": b"sealed"},
 )
@@ -80,8 +81,8 @@ GOLDEN: dict[str, tuple[Request | Reply, bytes]] = {
     ),
     "a question": (
         Request(plan="{}", sum=SumQuestion(cohort=(), threshold=2)),
-        b'\nW\n\x02{}2Q{"cohort":[],"threshold":2,"question":"","survivors":[],"boxes":{},"before'
-        b'":null}',
+        b'\n`\n\x02{}2Z{"cohort":[],"threshold":2,"question":"","length":0,"survivors":[],"boxes"'
+        b':{},"before":[]}',
     ),
     "an answer": (
         Reply(institution="ward", advert="key", sum=SumAnswer()),
