@@ -113,8 +113,8 @@ class RoundStrategy(Strategy):
             )
         if is_masked(self._job):
             raise ConfigError(
-                "aggregation=secure: a masked sum takes two exchanges, and rounds that Flower drives"
-                " have one; run it by confide, or set aggregation=plain."
+                "aggregation=secure: a masked sum takes two exchanges, and a round that Flower"
+                " drives has one; run it by confide, or set aggregation=plain."
             )
         if self._driven is None:
             enrolled, state = loop.begin(self._job, grid, _decoded(arrays))

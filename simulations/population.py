@@ -26,6 +26,7 @@ from confide.config.spelling import canonical_name
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import seed_from
+from confide.protocol.masked_sums import EVERYBODY
 from confide.simulations.generators.source import read_generated
 from confide.simulations.partitioners import PARTITIONERS, NaturalPartitioner
 from confide.tasks.outcomes.build import outcome_of
@@ -230,6 +231,11 @@ def _partition(
             f"data.partitioner={config.partitioner}: {error} "
             "Change data.num_clients, data.partitioner_args or data.partitioner."
         ) from None
+    if EVERYBODY in indices:
+        raise DataError(
+            f"data.partition_by={config.partition_by}: no institution may be called {EVERYBODY!r},"
+            " which stands for all of them together; rename it by data.partition_values."
+        )
     remarks = [f"data.partitioner={config.partitioner}: {warning.message}" for warning in caught]
     return (dict(sorted(indices.items())) if config.partitioner == "natural" else indices), list(
         dict.fromkeys(remarks)

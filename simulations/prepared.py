@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from confide.client.algorithm_state import keeps_state
 from confide.client.assembly import make_trainer
 from confide.client.records.encoded import InstitutionData
+from confide.client.secure_sums.rules import sum_rules
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
@@ -334,7 +335,10 @@ def _sums(run: Run, plan: TrainingPlan, setup: Setup, names: Iterable[str]) -> S
     # Where a process that goes on draws other noise, its vectors need other masks as well
     secret = setup.noise_secret if plan.private else run.secret
     return SimulatedSums.make(
-        names, secret=derive_key(secret, "sums"), folder=run.run_dir.absolute() / SUMS
+        names,
+        secret=derive_key(secret, "sums"),
+        rules=sum_rules(setup.policy.secure),
+        folder=run.run_dir.absolute() / SUMS,
     )
 
 

@@ -17,6 +17,7 @@ from confide.client.algorithm_state import ClientStates
 from confide.client.assembly import Assembly, institution_keys, make_trainer
 from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
 from confide.client.deployment.kit_ledger import ledger_file, open_ledger
+from confide.client.deployment.kit_sums import taking_part
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Institution, refusal, with_head
 from confide.client.ledger.folder import Members, known_by
@@ -54,7 +55,7 @@ class DeployedInstitution:
         deadline: checked between two steps of training.
 
     Raises:
-        ConfideError: if the ledger is not sound.
+        ConfideError: if the ledger is not sound, or the trainer's key not its own.
     """
 
     def __init__(self, kit: InstitutionKit, *, deadline: Deadline) -> None:
@@ -62,6 +63,7 @@ class DeployedInstitution:
         self._deadline = deadline
         self._policy = Policy(kit.config.policy)
         self._ledger = open_ledger(kit)
+        self._sums = taking_part(kit, self._ledger)
         self._compute = make_compute(kit.config.trainer)
         self._served: tuple[str, Institution] | None = None
 
@@ -178,6 +180,7 @@ class DeployedInstitution:
                 self._kit.ledger.with_name(f"{self._kit.ledger.name}.scores"),
                 most=config.policy.max_evaluations,
             ),
+            sums=self._sums,
         )
 
     def _workload(self, plan: TrainingPlan) -> Workload:

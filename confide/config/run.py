@@ -114,6 +114,7 @@ class Config:
                 "data.group_column=null: privacy.unit=group needs the column that names a record's"
                 " owner."
             )
+        yield from self._baseline_problems()
         yield from self._ledger_problems()
         server = self.server
         yield from timing_problems(
@@ -270,8 +271,17 @@ class Config:
             return self.simulation.baselines
         if self.simulation.attack.poisons:  # they would be trained on changed records
             return ()
+        if self.policy.secure.required:  # nobody has masks alone
+            return ()
         # Training on pooled records could be charged to no single institution's ledger
         return BASELINES if self.client.ledger is None else ("local",)
+
+    def _baseline_problems(self) -> Iterator[str]:
+        if self.simulation.baselines and self.policy.secure.required:
+            yield (
+                f"simulation.baselines={self.simulation.baselines}: their plans have no masks, and"
+                " policy.secure.required=true has each declined; set simulation.baselines=[]."
+            )
 
     def _ledger_problems(self) -> Iterator[str]:
         private, ledger = self.privacy.unit != "none", self.client.ledger

@@ -98,7 +98,7 @@ class SimulationConfig:
         None,
         "Models to compare with, trained with the same steps and privacy: local (each institution"
         " alone), pooled (all records in one place). null: both; only local if ledgers are"
-        " charged.",
+        " charged; none where policy.secure.required=true.",
     )
     faults: list[FaultConfig] = setting(
         list, "Clients that fail on purpose, such as [{kind: nan, client: bank-1, rounds: [2]}]."

@@ -14,6 +14,7 @@ import yaml
 from confide.config.composing.own_files import in_file
 from confide.config.fields import STRICT, range_problems, setting
 from confide.errors import ConfigError
+from confide.protocol.masked_sums import EVERYBODY
 
 _LONGEST_NAME, _LONGEST_COMMON_NAME = 100, 64
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
@@ -77,6 +78,8 @@ def name_problems(name: str) -> Iterator[str]:
         )
     if "${" in name or name == "???":
         yield f"{name!r}: ${{ and ??? mean something else in a config; choose another name."
+    if name == EVERYBODY:
+        yield f"{name!r}: stands for all institutions together; choose another name."
 
 
 def common_name_problems(name: str) -> Iterator[str]:

@@ -31,12 +31,13 @@ class Measured:
         metrics: the task's table.
         federated: metrics of the model on all test records, or means over institutions.
         is_pooled: whether ``federated`` was measured on all records at once.
-        test: institution -> its metrics on test records.
+        test: institution -> its metrics on test records; {} where they left in a masked sum.
         tallies: institution -> sums over its test records.
         validation: institution -> sums over its validation records, of the same model.
         positive: class that is looked for, of two; None: the second.
         false_negative: cost of a record of that class which is not taken for one.
         false_positive: cost of another record which is.
+        is_summed: whether ``federated`` alone is known, from a masked sum.
         settings: the outcome's, such as its intervals of time; None where its description needs
             none.
     """
@@ -51,6 +52,7 @@ class Measured:
     positive: str | None = None
     false_negative: float = 1.0
     false_positive: float = 1.0
+    is_summed: bool = False
     settings: object = None
 
 
@@ -76,7 +78,7 @@ def describe(kind: str, measured: Measured) -> dict[str, Json]:
         kind: of the outcome.
         measured: what is known.
     """
-    if kind not in DESCRIPTIONS or not measured.test:
+    if kind not in DESCRIPTIONS or not (measured.test or measured.is_summed):
         return {}
     module, _, name = DESCRIPTIONS[kind].rpartition(".")
     describe_fn = cast(DescribeFn, getattr(import_module(module), name))

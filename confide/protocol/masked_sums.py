@@ -21,6 +21,9 @@ LONGEST_SUM_TEXT = 2**21
 LONGEST_ADVERT = 8192
 """Characters of an institution's key of a job: certificates on P-384 have about 1,000."""
 _LARGEST_VALUE = 2.0**20
+EVERYBODY = "(all together)"
+"""Stands among names of institutions for those of a masked sum, whose scores are known together
+alone: ``{EVERYBODY: evaluation}``. No institution may be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +233,7 @@ def _invalid() -> ProtocolError:
 
 
 __all__ = [
+    "EVERYBODY",
     "LONGEST_ADVERT",
     "LONGEST_SUM_TEXT",
     "MaskedSums",

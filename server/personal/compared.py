@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from confide.config.strategies.strategy import ALGORITHMS, AlgorithmKind
@@ -12,21 +13,31 @@ PERSONAL, GLOBAL, LOCAL = "personal", "global", "local"
 """Whose scores: institutions' own tensors, the global ones, models that were trained alone."""
 
 
-def compared(kind: AlgorithmKind, metric: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+def compared(
+    kind: AlgorithmKind,
+    metric: str,
+    summary: Mapping[str, Any],
+    *,
+    together: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Compare models on each institution's own test records; every institution counts once.
 
     Args:
         kind: the algorithm's line.
         metric: primary metric.
         summary: with ``clients`` and ``baselines``.
+        together: metrics of all personal models together, where a masked sum tells nobody's own.
 
     Returns:
         Plain values: ``model``, beside or within; ``mean`` of each sort of model that was scored
         over the ``institutions`` that told them all; and of how many the personal model was better
-        or worse than each other sort. {} where institutions predict with the global tensors.
+        or worse than each other sort; ``together``, the metric from a masked sum. {} where
+        institutions predict with the global tensors.
     """
     if not kind.personal:
         return {}
+    if metric in together:
+        return _of_sum(kind, metric, together)
     clients, local = summary["clients"], summary["baselines"].get("local", {})
     sorts = {
         PERSONAL: {name: line.get("personal", {}) for name, line in clients.items()},
@@ -57,6 +68,12 @@ def compared(kind: AlgorithmKind, metric: str, summary: Mapping[str, Any]) -> di
     return found | ({"noise": max(noise)} if noise else {})
 
 
+def _of_sum(kind: AlgorithmKind, metric: str, together: Mapping[str, float]) -> dict[str, Any]:
+    found = {"model": kind.personal, "institutions": 0, "together": together[metric]}
+    noise = together.get(noise_name(metric))
+    return found if noise is None else found | {"noise": noise}
+
+
 def _against(own: Sequence[float], others: Sequence[float], sign: int) -> dict[str, int]:
     differences = [sign * (one - other) for one, other in zip(own, others, strict=True)]
     return {
@@ -70,6 +87,8 @@ def closing_line(summary: Mapping[str, Any]) -> list[str]:
     found, metric = summary.get("personal"), summary["primary_metric"]
     if not found:
         return []
+    if "together" in found:
+        return [f"Personal models, test records of all, summed: {metric} {_summed(found)}."]
     if not found.get("mean"):
         return ["Personal models: no institution lets metrics on its test records leave."]
     count, mean = found["institutions"], found["mean"]
@@ -84,6 +103,11 @@ def closing_line(summary: Mapping[str, Any]) -> list[str]:
                 f" worse at {told['worse']:,}."
             )
     return [line]
+
+
+def _summed(found: Mapping[str, Any]) -> str:
+    noise = f" ± {NOISE_QUANTILE * found['noise']:.3f}" if "noise" in found else ""
+    return f"{found['together']:.3f}{noise}"
 
 
 def kind_of(strategy: object) -> AlgorithmKind | None:

@@ -78,6 +78,12 @@ def _what_stays(kind: AlgorithmKind) -> list[str]:
 
 def _means(metric: str, found: Mapping[str, Any]) -> list[str]:
     mean = found.get("mean")
+    if "together" in found:
+        noise = f" ± {NOISE_QUANTILE * found['noise']:.3f}" if "noise" in found else ""
+        return [
+            "On the test records of all institutions together, each scored by its own model, the"
+            f" {metric} is {number(found['together'])}{noise}."
+        ]
     if not mean:
         return ["No institution lets metrics on its test records leave."]
     told = [
@@ -127,7 +133,9 @@ def _drawn(run: RunFiles, scores: Mapping[str, Mapping[str, float]]) -> Picture 
 
 
 def _table(run: RunFiles, scores: Mapping[str, Mapping[str, float]]) -> ReportTable:
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    if run.summed:  # a table of nothing but names
+        return ReportTable([], [])
     for name, line in run.clients.items():
         noise = line.get("personal", {}).get(noise_name(run.metric))
         cells = [number(values[name]) if name in values else "-" for values in scores.values()]

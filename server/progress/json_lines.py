@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.server.progress.view import figures
 from confide.server.rounds.state import RunState, mean_metric
@@ -87,12 +88,16 @@ class JsonProgress:
     def evaluated(
         self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
     ) -> None:
-        """Write an event with means over institutions, weighted by support."""
+        """Write an event with means over institutions, weighted by support.
+
+        How many they are is not known of scores that left in a masked sum.
+        """
         names = dict.fromkeys(
             name for metrics in evaluations.values() for name in metrics if name != "num_examples"
         )
         means = {name: mean_metric(evaluations, name) for name in names}
-        self._write("evaluated", split=split, round=server_round, clients=len(evaluations), **means)
+        told = None if EVERYBODY in evaluations else len(evaluations)
+        self._write("evaluated", split=split, round=server_round, clients=told, **means)
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
         """Write the last event."""

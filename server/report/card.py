@@ -19,6 +19,7 @@ from confide.server.report.sections.audit import audit_section
 from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.sections.evaluation import evaluation_card
 from confide.server.report.sections.inputs import most_used
+from confide.server.run.sums import sums_sentences
 
 
 def model_card(run: RunFiles) -> str:
@@ -50,6 +51,7 @@ def model_card(run: RunFiles) -> str:
         evaluation=evaluation_card(run),
         curves=curves_of_columns(run.folder),
         trained=sentences.training(run),
+        aggregation=" ".join(sums_sentences(summary)),
         uses=most_used(run),
         spent="nothing" if spent is None else f"{spent:.3g}",
         intended=sentences.intended(run),

@@ -33,6 +33,7 @@ from confide.server.report.sections.evaluation import evaluation_blocks
 from confide.server.report.sections.inputs import gains
 from confide.server.report.virtual_time import in_virtual_time
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
+from confide.server.run.sums import UNKNOWN, sums_sentences
 
 _SOME = (
     "Where the model is weakest, and the institution with the most records; all {count:,} are in"
@@ -76,6 +77,7 @@ def report_page(run: RunFiles) -> str:
         records=sentences.records(run),
         institutions=sentences.institutions(run),
         guarantee=guarantee(run),
+        aggregation=" ".join(sums_sentences(summary)),
         outcome=sentences.outcome(run),
         tiles=_tiles(run),
         table=_institutions(run),
@@ -113,6 +115,8 @@ def report_page(run: RunFiles) -> str:
 
 def _of_intervals(run: RunFiles) -> str:
     """Return what the small figures beside the metric are."""
+    if run.summed and not run.local:
+        return UNKNOWN
     if run.noisy:
         return _NOISY
     if run.metric == "accuracy":
@@ -165,13 +169,15 @@ def _columns(run: RunFiles) -> list[tuple[str, Mapping[str, float]]]:
 def _institutions(run: RunFiles) -> ReportTable:
     """Return a table with a row for each institution that the summary names."""
     columns, pooled_n = _columns(run), run.summary.get("federated", {}).get("test_examples")
-    headers = ["institution", "training records", "test records"]
+    # In a masked sum the number of test records is one of all together, as scores are
+    headers = ["institution", "training records", *([] if run.summed else ["test records"])]
     headers += [f"{run.metric}, {header}" for header, _ in columns]
     headers += ["epsilon", "rounds"] if run.private else ["rounds"]
     rows = []
     for name, line in run.clients.items():
         support = line.get("test_examples")
-        cells = [Cell(name), Cell(f"{line['num_examples']:,}"), Cell(f"{support:,}")]
+        cells = [Cell(name), Cell(f"{line['num_examples']:,}")]
+        cells += [] if run.summed else [Cell(f"{support:,}")]
         for header, values in columns:
             # An interval follows from the records that were scored, and these are not its own
             n = pooled_n if header == _LOCAL_ON_POOLED else support

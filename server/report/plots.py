@@ -51,6 +51,9 @@ _CONVERGENCE = (
     "Line: mean over institutions, weighted by their validation records; band: from the lowest to"
     " the highest institution."
 )
+_CONVERGENCE_OF_ALL = (
+    "Line: all institutions together, weighted by their validation records, from masked sums."
+)
 
 
 def on_all_records(run: RunFiles) -> Picture | None:
@@ -171,11 +174,13 @@ def convergence(run: RunFiles) -> list[Picture]:
         if rounds.empty:
             continue
         figure, axes = new_axes(2.7)
-        _band(axes, rounds)
+        if not run.summed:
+            _band(axes, rounds)
         # A line through a single point would not be seen
         marker = "o" if len(rounds) == 1 else ""
         axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker=marker)
         caption = _CONVERGENCE_OF_MANY if run.many else _CONVERGENCE
+        caption = _CONVERGENCE_OF_ALL if run.summed else caption
         noise = noise_by_round(run.rounds_of(noise_name(name), "validation"))
         if not noise.empty:
             mean, half = rounds["mean"].loc[noise.index], NOISE_QUANTILE * noise

@@ -14,6 +14,7 @@ from confide.config.tasks.table import known_metrics
 from confide.errors import ConfigError, UnreadableError
 from confide.metrics.metric import noise_name
 from confide.server.run.many import LOCAL, LOCAL_OWN, NAME, PERSONAL_OWN
+from confide.server.run.sums import known_together
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY, can_resume, resume_command
 
 COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
@@ -142,6 +143,11 @@ class RunFiles:
             line = line.get("clients", {}).get(institution, {})
         ends = line.get("metrics", {}).get(self.metric, {}).get("interval")
         return (ends[0], ends[1]) if ends else None
+
+    @property
+    def summed(self) -> bool:
+        """Whether scores left in masked sums, so that those of all together alone are known."""
+        return known_together(self.summary)
 
     def rounds_of(self, name: str, phase: str) -> pandas.DataFrame:
         """Return one metric's rows of one phase, in the order of rounds."""

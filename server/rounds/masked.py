@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy
-from cryptography import x509
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
@@ -23,9 +22,8 @@ from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, Tensors, num_values, shapes_of
 from confide.protocol.words import decode_words
 from confide.secure_aggregation.context import SumContext, least_threshold, most_colluding
-from confide.secure_aggregation.survivors import verify_survivors
+from confide.secure_aggregation.survivors import is_signed
 from confide.secure_aggregation.wide import from_words
-from confide.security.ec_keys import is_p384
 from confide.server.rounds.collect import Intake, collect
 from confide.server.rounds.enrolled import Enrolled
 from confide.server.rounds.job import Job
@@ -207,7 +205,8 @@ def open_sum(enrolled: Enrolled, state: RunState, under_way: SumUnderWay) -> Tot
         try:
             told = _share_of(name, answer)
             masked.check_answer(name, told.shares)
-            _check_signature(context, alive, name, told.signature)
+            if not is_signed(context, alive, name, told.signature):
+                raise ProtocolError("It signed for nobody.", code=Refusal.SUM_SURVIVORS)
         except ProtocolError as error:
             log.warning("%s gives no shares: %s", name, error)
             missing[name] = error.code
@@ -257,25 +256,6 @@ def _shares(enrolled: Enrolled, masked: MaskedSum) -> Iterator[tuple[str, Answer
     request = Request(plan=enrolled.plan, server_round=context.server_round, sum=asked)
     question = replace(enrolled.question(alive, request), own_fn=own)
     return enrolled.ask("unmask", question)
-
-
-def _check_signature(
-    context: SumContext, survivors: Sequence[str], name: str, signature: bytes
-) -> None:
-    """Check that an institution signed for whom the sum is opened: the next cohort is shown it.
-
-    Raises:
-        ProtocolError: if not.
-    """
-    advert = context.cohort[context.names.index(name)]
-    try:
-        key = x509.load_der_x509_certificate(advert.certificate).public_key()
-    except ValueError:
-        key = None
-    if not is_p384(key) or not verify_survivors(key, context.digest, survivors, signature):
-        raise ProtocolError(
-            f"{name} did not sign for whom the sum is opened.", code=Refusal.SUM_SURVIVORS
-        )
 
 
 def _share_of(name: str, answer: Answer) -> SumAnswer:

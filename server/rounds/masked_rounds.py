@@ -9,6 +9,7 @@ import torch
 
 from confide.config.aggregation import FEWEST_INSTITUTIONS
 from confide.errors import RunFailedError
+from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation, Reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
@@ -25,7 +26,7 @@ from confide.server.rounds.masked import (
     too_few_in,
     vectors_of,
 )
-from confide.server.rounds.state import EVERYBODY, RoundRecord, RunState, SumUnderWay
+from confide.server.rounds.state import RoundRecord, RunState, SumUnderWay
 from confide.server.rounds.steps import Sent, begin_round, commit, finish_round
 from confide.server.rounds.tally import Tally
 from confide.strategies.aggregators import scale_of
@@ -250,7 +251,7 @@ def pooled_openly(
     """
     scores = scores_in(plan, splits, len(told))
     total = sum((scores.write(one) for one in told.values()), start=scores.write({}))
-    return scores.read(total)
+    return dict(scores.read(total))
 
 
 def openly(

@@ -44,7 +44,8 @@ class Outcome:
         kept: the tensors that the run keeps, ``server.keep``.
         kept_round: the round they are of; 0 for the initial ones.
         clients: name -> declared number of training records.
-        test: name -> metrics of the kept model on test records.
+        test: name -> metrics of the kept model on test records; where they left in a masked sum,
+            those of :data:`~confide.protocol.masked_sums.EVERYBODY` alone, and so with the others.
         personal: name -> metrics of an institution's own model on its test records, where it has
             one beside the kept model.
         validation: name -> metrics of the kept model on validation records, or where institutions
@@ -56,6 +57,7 @@ class Outcome:
             ``clients`` has those who were ever asked.
         num_scorers: how many were asked to score the kept model.
         reproducible: names of those who say that their noise derives from the plan's seed.
+        lost_sums: masked sums that were not opened, for want of answers, and were done again.
     """
 
     state: RunState
@@ -71,6 +73,7 @@ class Outcome:
     tallies: Mapping[str, Mapping[str, ScoreTally]] = field(default_factory=dict)
     num_clients: int = 0
     num_scorers: int = 0
+    lost_sums: int = 0
 
     @property
     def is_sampled(self) -> bool:

@@ -25,7 +25,8 @@ class RoundRecord:
         accepted: names of the institutions whose updates went in.
         refused: name -> code of those whose did not.
         validation: name -> metrics of the tensors the round *started* from, which are those of
-            round ``server_round - 1``.
+            round ``server_round - 1``; where they left in a masked sum, those of
+            :data:`~confide.protocol.masked_sums.EVERYBODY` alone.
         epsilon: name -> privacy spent so far in this run.
         bytes_up: size of the updates received.
         bytes_down: size of the tensors sent.
@@ -120,11 +121,6 @@ class Flight:
     waiting: tuple[Asked, ...] = ()
     versions: Mapping[int, Tensors] = field(default_factory=dict)
     begun: Begun | None = None
-
-
-EVERYBODY = "(all institutions)"
-"""Stands for the institutions of a masked sum, whose scores are known together alone; no
-institution may be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,7 +344,6 @@ def check_finite(params: Tensors, server_round: int) -> None:
 
 
 __all__ = [
-    "EVERYBODY",
     "Asked",
     "Begun",
     "Best",

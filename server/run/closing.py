@@ -9,6 +9,7 @@ from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.personal.compared import closing_line
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
+from confide.server.run.sums import known_together, sums_sentences
 from confide.tables import Table
 
 _TOLD = 20
@@ -20,13 +21,14 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     if "institutions" in summary:
         return _quantile_table(summary)
     metric, private = summary["primary_metric"], summary["privacy"]["unit"] != "none"
-    local = summary["baselines"].get("local", {})
+    local, summed = summary["baselines"].get("local", {}), known_together(summary)
     # A deployed institution declares its training records and no others.
     deployed = any("records" not in client for client in summary["clients"].values())
     # Nobody has the test records of a deployment in one place, so that only a mean can be shown.
     title, short = f"{metric} on pooled and on own test records", "pooled"
     if deployed or "measured" in summary["federated"]:
         title, short = f"{metric} on own test records, and the mean of all", "mean"
+        title = f"{metric} on the test records of all, from a masked sum" if summed else title
     headers = [
         "institution",
         "training\nrecords" if deployed else "records",
@@ -35,7 +37,7 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     ]
     headers += [
         *(["local\nmodel,\nown"] if local else []),
-        "federated\nmodel,\nown",
+        *([] if summed else ["federated\nmodel,\nown"]),
         *(["epsilon"] if private else []),
     ]
     table = Table(*headers, numbers=headers[1:], title=title)
@@ -49,7 +51,7 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
         ]
         row += [
             *([_cell(baseline.get("own_test", {}).get(metric))] if local else []),
-            _cell(client.get(metric)) + _noise(client, metric),
+            *([] if summed else [_cell(client.get(metric)) + _noise(client, metric)]),
         ]
         table.add_row(*row, *([f"{client['epsilon']:.2f}"] if private else []))
     return table
@@ -204,7 +206,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     pooled = summary["baselines"].get("pooled", {}).get(metric)
     if pooled is not None:
         lines.append(f"Pooled, all records in one place: {metric} {pooled:.3f}.")
-    lines += closing_line(summary) + _hostile(summary)
+    lines += closing_line(summary) + sums_sentences(summary) + _hostile(summary)
     if "virtual" in summary:
         lines.append(
             f"{summary['rounds']} rounds took {summary['virtual']['seconds']:.4g} virtual s."

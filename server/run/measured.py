@@ -9,11 +9,13 @@ from confide.config.tasks.table import known_metrics
 from confide.metrics.intervals import Z
 from confide.metrics.metric import Metric
 from confide.metrics.pooling import mean_by_support
+from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import mean_metrics
 
 _MEAN = "mean over institutions, by support"
+_SUMMED = "mean over institutions, by support, from a masked sum"
 _FEWEST = 2
 """Institutions without which nothing is known of how they vary."""
 
@@ -37,7 +39,8 @@ def over_institutions(outcome: Outcome, metrics: Mapping[str, Metric]) -> tuple[
         if told and all(who in tallies for who in told):
             summed |= from_sums(metric, [tallies[who] for who in told])
     names = [name for name in summed if name in metrics]
-    how = f"{_MEAN}; {', '.join(names)} from the sums of all" if names else _MEAN
+    mean = _SUMMED if EVERYBODY in outcome.test else _MEAN
+    how = f"{mean}; {', '.join(names)} from the sums of all" if names else mean
     if outcome.is_sampled:
         how += f"; {outcome.num_scorers:,} of {outcome.num_clients:,}, drawn at random"
     return {**mean_metrics(outcome.test), **summed}, how
@@ -55,11 +58,12 @@ def over_sample(outcome: Outcome) -> dict[str, Any]:
 
     Returns:
         Plain values: numbers of institutions, and metric -> mean, ends of the interval (null from
-        fewer than two), and the number of institutions that told it.
+        fewer than two), and the number of institutions that told it; no metric from a masked sum.
     """
     found: dict[str, Any] = {}
+    each = [one for who, one in outcome.test.items() if who != EVERYBODY]
     for name, metric in known_metrics().items():
-        told = [one[name] for one in outcome.test.values() if name in one]
+        told = [one[name] for one in each if name in one]
         if not told:
             continue
         mean = statistics.fmean(told)

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from confide.errors import StorageError
+from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.state import RoundRecord, RunState
 from confide.server.trackers.tracker import Metric, Tracker
@@ -106,7 +107,8 @@ class MetricsSink:
     def _evaluations(
         self, server_round: int, phase: str, evaluations: Mapping[str, Evaluation]
     ) -> None:
-        for client, metrics in evaluations.items():
+        for named, metrics in evaluations.items():
+            client = None if named == EVERYBODY else named
             for name, value in metrics.items():
                 if name != "num_examples":
                     self._write(

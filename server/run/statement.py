@@ -10,6 +10,7 @@ from confide.protocol.released_gram import ReleasedGram
 
 _UNPROTECTED_SCORES = {
     "exact": ["validation and test metrics"],
+    "summed": ["validation and test metrics of all institutions together"],
     "mixed": ["exact validation and test metrics of some institutions"],
 }
 _TRAINED_BESIDES = {

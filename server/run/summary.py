@@ -10,6 +10,7 @@ from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
 from confide.metrics.evaluation import Measured, describe
 from confide.metrics.metric import is_noisy
+from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.server.personal.compared import compared
@@ -17,6 +18,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.measured import by_support, over_sample
 from confide.server.run.statement import privacy_statement
+from confide.server.run.sums import scores_are_summed, sums_statement
 from confide.server.run.withdrawal import Withdrawal
 
 SCHEMA = 1
@@ -75,6 +77,7 @@ class Findings:
         pooled: the model trained on all records in one place; None where there is none.
         references: simple predictor -> its metrics on all test records; {} where there is none.
         attack: what some institutions did against the others, and what came of it; {} for nothing.
+        emulates_sums: whether updates were added up in the open where the plan asks for masks.
     """
 
     pooled_test: Evaluation
@@ -87,6 +90,7 @@ class Findings:
     pooled: PooledResult | None = None
     references: Mapping[str, Evaluation] = field(default_factory=dict)
     attack: Mapping[str, Any] = field(default_factory=dict)
+    emulates_sums: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +172,23 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "sample": over_sample(outcome) if outcome.is_sampled else {},
         "references": {name: _scores(one, "test") for name, one in findings.references.items()},
         "attack": dict(findings.attack),
+        "aggregation": sums_statement(
+            plan.sums,
+            outcome,
+            emulated=findings.emulates_sums,
+            lost_rounds=outcome.lost_sums,
+        ),
         "client_privacy": dict(result.client_privacy),
         "model": {name: dict(part) for name, part in result.insight.items()},
         "best": _best(plan, state),
         "virtual": _virtual(state.history),
         "evaluation": evaluation,
-        "personal": compared(ALGORITHMS[plan.objective.kind], plan.task.primary_metric, summary),
+        "personal": compared(
+            ALGORITHMS[plan.objective.kind],
+            plan.task.primary_metric,
+            summary,
+            together=_own(plan, outcome).get(EVERYBODY, {}),
+        ),
     }
     return summary | {name: part for name, part in there.items() if part}
 
@@ -208,12 +223,13 @@ def _measured(result: RunResult) -> Measured:
         metrics=task.metric_table,
         federated=result.findings.pooled_test,
         is_pooled=result.findings.measured is None,
-        test=outcome.test,
+        test={name: one for name, one in outcome.test.items() if name != EVERYBODY},
         tallies=outcome.tallies.get("test", {}),
         validation=outcome.tallies.get("validation", {}),
         positive=result.report.positive,
         false_negative=costs.false_negative,
         false_positive=costs.false_positive,
+        is_summed=EVERYBODY in outcome.test,
         settings=task.outcome,
     )
 
@@ -223,6 +239,7 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
     history = outcome.state.history
     last_epsilon = {name: value for record in history for name, value in record.epsilon.items()}
     rounds = Counter(name for record in history for name in record.accepted)
+    own = _own(plan, outcome)
     clients = {}
     for name, line in findings.institutions.items():
         client: dict[str, Any] = {"num_examples": line.num_examples}
@@ -236,14 +253,21 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
         if name in findings.budgets:
             client["budget"] = dict(findings.budgets[name])
         client |= _metrics(line.test)
-        client["test_examples"] = int(line.test.get("num_examples", 0))
+        if not scores_are_summed(outcome):
+            client["test_examples"] = int(line.test.get("num_examples", 0))
         client["rounds"] = rounds[name]
-        personal = ALGORITHMS[plan.objective.kind].personal
-        if personal:
-            own = outcome.personal if personal == "beside" else outcome.test
+        if ALGORITHMS[plan.objective.kind].personal:
             client["personal"] = _metrics(own.get(name, {}))
         clients[name] = client
     return clients
+
+
+def _own(plan: TrainingPlan, outcome: Outcome) -> Mapping[str, Evaluation]:
+    """Return the metrics of institutions' own models; {} where they predict with the global one."""
+    personal = ALGORITHMS[plan.objective.kind].personal
+    if not personal:
+        return {}
+    return outcome.personal if personal == "beside" else outcome.test
 
 
 def _withdrawn(result: RunResult) -> dict[str, dict[str, Any]]:
@@ -355,12 +379,17 @@ def _scores(evaluation: Evaluation, split: str) -> dict[str, float]:
 
 
 def how_protected(outcome: Outcome) -> str:
-    """Say how institutions' metrics left: ``exact``, ``noisy``, ``none``, or ``mixed``."""
+    """Say how metrics left: ``exact``, ``summed``, ``noisy``, ``none``, or ``mixed``.
+
+    In a masked sum they are exact, but for all institutions together.
+    """
     rounds = (record.validation for record in outcome.state.history)
     told = [one for part in (*rounds, outcome.validation, outcome.test) for one in part.values()]
     ways = {"noisy" if is_noisy(one) else "exact" for one in told}
     if not ways:
         return "none"
+    if ways == {"exact"} and scores_are_summed(outcome):
+        return "summed"
     return "mixed" if len(ways) > 1 else ways.pop()
 
 

@@ -134,7 +134,7 @@ class PoolGrid(LocalGrid):
         A training that was cut off counts: what is charged may only be too high.
         """
         spec = self._round_spec
-        # Nobody waits for more shares than open the sum
+        # No more shares are waited for than open a sum
         if spec is not None and spec.kind == message_type("unmask"):
             self._pool.settle(_SHARES_S)
         stopped = self._pool.stop()

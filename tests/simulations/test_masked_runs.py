@@ -9,7 +9,7 @@ import pytest
 from stopped_run import Simulate, confide_simulate
 
 import confide.cli
-from confide.server.rounds import masked
+from confide.server.rounds import masked_rounds
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
 EMULATED = ("aggregation=secure",)
@@ -103,14 +103,14 @@ def test_a_sum_is_of_those_who_brought_a_vector_whoever_leaves_then(
 
 def _killed_before_shares(words: tuple[str, ...], server_round: int) -> None:
     """Run until a round's sum is durable and nobody was asked for shares; then end at once."""
-    asks = masked.open_sum
+    asks = masked_rounds.open_sum
 
     def open_sum(*about: object) -> object:
         if about[2].masked.context.server_round == server_round:  # type: ignore[attr-defined]
             os.kill(os.getpid(), signal.SIGKILL)
         return asks(*about)  # type: ignore[arg-type]
 
-    masked.open_sum = open_sum  # type: ignore[assignment]
+    masked_rounds.open_sum = open_sum  # type: ignore[assignment]
     confide.cli.main(["simulate", *words])
 
 

@@ -20,6 +20,7 @@ from confide.errors import ConfigError, DataError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import split_key
+from confide.protocol.masked_sums import EVERYBODY
 from confide.simulations.partitioners import PARTITIONERS as CLASSES
 from confide.simulations.partitioners import NaturalPartitioner
 from confide.simulations.population import PartitionedRecords, partition_records
@@ -147,6 +148,12 @@ def test_several_values_of_a_column_are_one_institution(csv: str) -> None:
 def test_a_value_of_no_institution_is_named(csv: str) -> None:
     with pytest.raises(DataError, match=r"has no institution for Bern \(40 records\), Arosa"):
         deal(csv, partitioner="natural", partition_by="hospital", partition_values={"Basel": "B"})
+
+
+def test_no_institution_has_the_name_of_all_together(csv: str) -> None:
+    everybody = dict.fromkeys(HOSPITALS, EVERYBODY) | {"Bern": "Aare"}
+    with pytest.raises(DataError, match="no institution may be called"):
+        deal(csv, partitioner="natural", partition_by="hospital", partition_values=everybody)
 
 
 def test_values_of_no_column_are_refused(tmp_path: Path) -> None:

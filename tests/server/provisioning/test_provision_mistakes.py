@@ -78,7 +78,7 @@ def test_every_mistake_of_the_yaml_is_named_at_once(tmp_path: Path) -> None:
     path = tmp_path / "federation.yaml"
     path.write_text(
         "name: ''\nhosts: ['https://a', 10.0.0.500, '*.b', c, C]\nport: 0\ndays: 900\n"
-        "institutions: [A, a, ' b', '${x}', '']\nconfig: [task=hart_disease]\n"
+        "institutions: [A, a, ' b', '${x}', '(all together)', '']\nconfig: [task=hart_disease]\n"
     )
     with pytest.raises(ConfigError) as caught:
         read_federation(path)
@@ -95,12 +95,13 @@ def test_every_mistake_of_the_yaml_is_named_at_once(tmp_path: Path) -> None:
         "institutions: 'A', 'a' look the same",
         "institutions=' b'",
         "institutions='${x}'",
+        "institutions='(all together)': stands for all",
         "institutions='': expected 1 to 100",
         "config: task=hart_disease: there is no task called hart_disease",
     ):
         placed = [re.match(rf"{path}:[1-6]: {re.escape(start)}", problem) for problem in problems]
         assert len([place for place in placed if place]) == 1, start
-    assert len(problems) == 12
+    assert len(problems) == 13
 
 
 @pytest.mark.parametrize(
