@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 import torch
@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from confide.client.secure_sums.memory import SumsInMemory
+from confide.client.secure_sums.memory import SumMemory, SumsInMemory
 from confide.client.secure_sums.seat import Masked, Seat
 from confide.client.secure_sums.sum_rules import SumRules
 from confide.secure_aggregation.adverts import Advert, Identity
@@ -64,7 +64,7 @@ def seat(
     job: str = JOB,
     signer: Identity | None = None,
     run_key: X25519PrivateKey | None = None,
-    memory: SumsInMemory | None = None,
+    memory: SumMemory | None = None,
 ) -> Seat:
     """Give an institution a seat."""
     return Seat(
@@ -86,6 +86,18 @@ class Cohort:
     context: SumContext
     updates: dict[str, ClientUpdate]
     memories: dict[str, SumsInMemory]
+
+    def enrolled_again(self, name: str) -> "Cohort":
+        """Return the same institutions, one of which has sent its key again."""
+        advert = self.seats[name].advertise(num_examples=self.updates[name].num_examples)
+        adverts = self.adverts | {name: advert}
+        return replace(
+            self, adverts=adverts, context=replace(self.context, cohort=tuple(adverts.values()))
+        )
+
+    def next_context(self) -> SumContext:
+        """Return what the sum of the round that follows is about."""
+        return replace(self.context, server_round=self.context.server_round + 1)
 
     def mean(self) -> FixedPointMean:
         """Begin a plain sum."""

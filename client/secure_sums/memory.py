@@ -1,11 +1,23 @@
 """What an institution has to remember of masked sums, so that none is opened twice.
 
-In a deployment these are events of the ledger; in a simulation they are gone with the process.
+In a deployment these are events of the ledger; without a ledger they are lines of a file, or gone
+with the process.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from confide.errors import ProtocolError, UnreadableError
+from confide.protocol.refusals import Refusal
+from confide.storage.files import folder_name, locked, make_private_folder, write_secret
+from confide.storage.lines import DurableLines
+
+_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,4 +84,121 @@ class SumsInMemory:
         self.sums[digest] = replace(self.sums[digest], survivors=tuple(survivors))
 
 
-__all__ = ["MaskedBefore", "SumMemory", "SumsInMemory"]
+class SumsInFolder:
+    """A :class:`SumMemory` of one institution and job, durable before it returns.
+
+    Several processes may have one of the same folder.
+
+    Args:
+        folder: nothing else writes there; it is made with the first sum.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lines = DurableLines(
+            folder / "sums.jsonl", fix="bring the whole file back, or go on under another job"
+        )
+        self._sums: dict[bytes, MaskedBefore] = {}
+
+    def get(self, digest: bytes) -> MaskedBefore | None:
+        """Return what was masked in a context; None if nothing was."""
+        return self._known().get(digest)
+
+    def all(self) -> Iterable[tuple[bytes, MaskedBefore]]:
+        """Return every sum of the job, in the order in which they were masked."""
+        return list(self._known().items())
+
+    def mask(self, digest: bytes, masked: MaskedBefore) -> None:
+        """Remember a vector, before it leaves.
+
+        Raises:
+            ProtocolError: if another process has put another vector under the same masks.
+            StorageError: if it cannot be written or read.
+        """
+        with self._lines.alone():
+            before = self._known().get(digest)
+            if before is None:
+                parts = asdict(masked)
+                del parts["survivors"]
+                parts["unproved"] = [one.hex() for one in masked.unproved]
+                self._lines.append(_json({"mask": digest.hex(), **parts}))
+            elif replace(before, survivors=()) != masked:
+                raise ProtocolError(
+                    "Other values are under these masks already, and two vectors under one mask"
+                    " tell their difference.",
+                    code=Refusal.SUM_COHORT,
+                )
+
+    def open(self, digest: bytes, survivors: Sequence[str]) -> None:
+        """Remember whose sum is opened, before a share leaves.
+
+        Raises:
+            ProtocolError: if another process helped to open it for others.
+            StorageError: if it cannot be written or read.
+        """
+        with self._lines.alone():
+            before = self._known()[digest]
+            if not before.survivors:
+                told = {"open": digest.hex(), "survivors": list(survivors)}
+                self._lines.append(_json(told))
+            elif before.survivors != tuple(survivors):
+                raise ProtocolError(
+                    "This institution helped to open that sum for other survivors.",
+                    code=Refusal.SUM_SURVIVORS,
+                )
+
+    def _known(self) -> dict[bytes, MaskedBefore]:
+        for line in self._lines.read_new():
+            parts = json.loads(line)
+            if "mask" in parts:
+                digest = bytes.fromhex(parts.pop("mask"))
+                parts["unproved"] = tuple(bytes.fromhex(one) for one in parts["unproved"])
+                self._sums[digest] = MaskedBefore(**parts)
+            else:
+                digest, alive = bytes.fromhex(parts["open"]), tuple(parts["survivors"])
+                self._sums[digest] = replace(self._sums[digest], survivors=alive)
+        return self._sums
+
+
+def _json(parts: Mapping[str, Any]) -> str:
+    return json.dumps(parts, separators=(",", ":"))
+
+
+def run_key_in(folder: Path, job: str) -> X25519PrivateKey:
+    """Return an institution's key of a job: made and kept at its first use, the same from then on.
+
+    Args:
+        folder: of the institution's keys; made if it is not there.
+        job: name of the job.
+
+    Raises:
+        StorageError: if it cannot be written.
+        UnreadableError: if it is not what was written.
+    """
+    path = folder / f"{folder_name(job)}.key"
+    make_private_folder(folder)
+    busy = f"Another process has been making {path} for {_WAIT_S:g} s; end it."
+    # One of two processes that come first makes it, the other reads it
+    with locked(folder / ".keys.lock", otherwise=busy, wait_s=_WAIT_S):
+        if not path.exists():
+            key = X25519PrivateKey.generate()
+            public = key.public_key().public_bytes_raw()
+            write_secret(path, f"{key.private_bytes_raw().hex()} {public.hex()}\n".encode())
+    return _read_run_key(path)
+
+
+def _read_run_key(path: Path) -> X25519PrivateKey:
+    try:
+        private, public = (bytes.fromhex(part) for part in path.read_text().split())
+        key = X25519PrivateKey.from_private_bytes(private)
+        # A changed byte is another key, and looks like one
+        if key.public_key().public_bytes_raw() != public:
+            raise ValueError
+    except (OSError, ValueError):
+        raise UnreadableError(
+            f"{path} is no key that was written there; bring the file back, or go on under another"
+            " job."
+        ) from None
+    return key
+
+
+__all__ = ["MaskedBefore", "SumMemory", "SumsInFolder", "SumsInMemory", "run_key_in"]

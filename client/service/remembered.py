@@ -85,8 +85,11 @@ def _digest(request: Request) -> bytes:
 
     # Without the countersignature, which differs each time that the same head is countersigned
     head = request.ledger_head.partition(" ")[0]
-    # Into another sum goes another answer; what sums before were opened for is another matter
-    asked = "" if request.sum is None else replace(request.sum, before=()).to_text()
+    # Into another sum goes another answer; who signed for the sums before is another matter
+    asked = ""
+    if request.sum is not None:
+        before = tuple(replace(one, signatures={}) for one in request.sum.before)
+        asked = replace(request.sum, before=before).to_text()
     texts = (request.plan, str(request.server_round), head, asked, *request.splits)
     for text in (str(len(texts)), *texts):
         add(text.encode(errors="surrogatepass"))

@@ -45,11 +45,11 @@ def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644
         os.close(handle)
         write(Path(temporary))
         # Before the rename: otherwise a power cut may leave the new name on an empty file.
-        _sync(temporary)
+        sync(temporary)
         os.chmod(temporary, mode)
         os.replace(temporary, path)
         # The rename is an entry of the folder, which is not on the disk until the folder is.
-        _sync(path.parent)
+        sync(path.parent)
     except (OSError, SafetensorError) as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
@@ -182,7 +182,8 @@ def folder_name(name: str) -> str:
     return f"{written[: _LONGEST_NAME - 65]}-{hashlib.sha256(name.encode()).hexdigest()}"
 
 
-def _sync(path: str | Path) -> None:
+def sync(path: str | Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -204,6 +205,7 @@ __all__ = [
     "make_private_folder",
     "replace_file",
     "share",
+    "sync",
     "write_json",
     "write_secret",
     "write_text",
