@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from confide.config.privacy import PrivacyConfig
+from confide.metrics.metric import is_noisy
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.released_gram import ReleasedGram
+from confide.server.rounds.outcome import Outcome
+from confide.server.run.sums import scores_are_summed
 
 _UNPROTECTED_SCORES = {
     "exact": ["validation and test metrics"],
@@ -65,7 +68,7 @@ def privacy_statement(
         plan: what was asked for.
         reproducible: whether a seed decided the noise.
         baselines: what was trained besides, each at the same price once more: local, pooled.
-        scores: how metrics left, by :func:`~confide.server.run.summary.how_protected`.
+        scores: how metrics left, by :func:`how_protected`.
     """
     if not plan.private:
         return {"unit": "none", "guarantee": "none"}
@@ -110,4 +113,19 @@ def privacy_statement(
     return statement
 
 
-__all__ = ["privacy_statement"]
+def how_protected(outcome: Outcome) -> str:
+    """Say how metrics left: ``exact``, ``summed``, ``noisy``, ``none``, or ``mixed``.
+
+    In a masked sum they are exact, but for all institutions together.
+    """
+    rounds = (record.validation for record in outcome.state.history)
+    told = [one for part in (*rounds, outcome.validation, outcome.test) for one in part.values()]
+    ways = {"noisy" if is_noisy(one) else "exact" for one in told}
+    if not ways:
+        return "none"
+    if ways == {"exact"} and scores_are_summed(outcome):
+        return "summed"
+    return "mixed" if len(ways) > 1 else ways.pop()
+
+
+__all__ = ["how_protected", "privacy_statement"]

@@ -9,7 +9,6 @@ from confide.config.report import ReportConfig
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
 from confide.metrics.evaluation import Measured, describe
-from confide.metrics.metric import is_noisy
 from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
@@ -17,7 +16,7 @@ from confide.server.personal.compared import compared
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.measured import by_support, over_sample
-from confide.server.run.statement import privacy_statement
+from confide.server.run.statement import how_protected, privacy_statement
 from confide.server.run.sums import scores_are_summed, sums_statement
 from confide.server.run.withdrawal import Withdrawal
 
@@ -376,21 +375,6 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
 def _scores(evaluation: Evaluation, split: str) -> dict[str, float]:
     """Return metrics, and by how many records of a split they were measured."""
     return {**_metrics(evaluation), f"{split}_examples": int(evaluation["num_examples"])}
-
-
-def how_protected(outcome: Outcome) -> str:
-    """Say how metrics left: ``exact``, ``summed``, ``noisy``, ``none``, or ``mixed``.
-
-    In a masked sum they are exact, but for all institutions together.
-    """
-    rounds = (record.validation for record in outcome.state.history)
-    told = [one for part in (*rounds, outcome.validation, outcome.test) for one in part.values()]
-    ways = {"noisy" if is_noisy(one) else "exact" for one in told}
-    if not ways:
-        return "none"
-    if ways == {"exact"} and scores_are_summed(outcome):
-        return "summed"
-    return "mixed" if len(ways) > 1 else ways.pop()
 
 
 __all__ = [

@@ -14,6 +14,8 @@ from report_run import HEART
 from rich.console import Console
 
 from confide.config.composing.compose import compose
+from confide.config.outcomes.table import OUTCOMES
+from confide.metrics.evaluation import DESCRIPTIONS, Measured, describe
 from confide.metrics.summed import SummedScores
 from confide.protocol.masked_sums import EVERYBODY, MaskedSums
 from confide.protocol.messages import Evaluation
@@ -24,6 +26,7 @@ from confide.server.report.card import model_card
 from confide.server.report.compare import best, validation
 from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
+from confide.server.report.sections.evaluation import evaluation_blocks, evaluation_card
 from confide.server.report.sentences import outcome as result_sentence
 from confide.server.report.write import write_comparison, write_report
 from confide.server.rounds.outcome import Outcome
@@ -312,3 +315,41 @@ def test_personal_models_are_told_together(personal: str, plain_run: Path, tmp_p
     page = report_page(replace(run, summary=summary, config={**run.config, "strategy": strategy}))
     assert "each scored by its own model" in page
     assert EVERYBODY not in page
+
+
+@pytest.mark.parametrize("kind", DESCRIPTIONS)
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_metrics_of_every_outcome_are_shown_without_institutions(
+    kind: str, masked: RunFiles, *, is_pooled: bool
+) -> None:
+    table, settings = OUTCOMES[kind].metrics, None
+    if kind == "regression":
+        settings = OUTCOMES[kind].schema(column="cost", minimum=0.0, maximum=1.0)
+    elif kind == "survival":
+        settings = OUTCOMES[kind].schema(time_column="t", event_column="e", horizon=3.0)
+    elif kind == "spans":
+        settings = OUTCOMES[kind].schema()
+    measured = Measured(
+        labels=["a", "b", "c"],
+        metrics=table,
+        federated={**dict.fromkeys(table, 0.625), "num_examples": 40},
+        is_pooled=is_pooled,
+        test={},
+        tallies={},
+        is_summed=True,
+        settings=settings,
+    )
+    evaluation = describe(kind, measured)
+    assert set(table) <= set(evaluation["metrics"])
+    run = replace(masked, summary={**masked.summary, "evaluation": evaluation})
+    cells = [
+        cell.text
+        for block in evaluation_blocks(run)
+        for one in block.tables
+        for row in one.rows
+        for cell in row.cells
+    ]
+    assert "0.625" in cells
+    assert not set(HOSPITALS) & set(cells)
+    said = " ".join(evaluation_card(run))
+    assert not [name for name in HOSPITALS if name in said]
