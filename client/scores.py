@@ -129,12 +129,12 @@ class Scored:
         """Return split -> identifier of its scores: of the same scores it is the same."""
         # Of who has a model beside the global one, the latter alone scores test records
         is_shared = ALGORITHMS[self.plan.objective.kind].personal == "beside"
-        return {
-            split: hashlib.sha256(
-                f"{sha256(self.params) if is_shared and split == 'test' else self.digest}\0{split}".encode()
-            ).hexdigest()
+        of_all = sha256(self.params)
+        texts = {
+            split: f"{of_all if is_shared and split == 'test' else self.digest}\0{split}"
             for split in splits
         }
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

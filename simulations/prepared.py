@@ -141,6 +141,7 @@ class Simulation:
         compute = federation.trainer.workload.compute
         simulation = self.run.config.simulation
         return Findings(
+            emulates_sums=self.setup.emulates_sums,
             pooled_test=pooled_test,
             institutions=lines(federation, self.plan, outcome, baselines.alone),
             reproducible=self.setup.reproducible,

@@ -217,6 +217,7 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
         clients=dict(enrolled.clients.num_examples),
         num_clients=len(enrolled.clients.everybody),
         num_scorers=len(names),
+        lost_sums=state.lost_rounds,
         test=test,
         stopped_early=stopped_early,
         reproducible=enrolled.clients.reproducible,
