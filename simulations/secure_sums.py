@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confide.client.secure_sums.memory import SumMemory, SumsInMemory
+from confide.client.secure_sums.memory import SumMemory, SumsInFolder, SumsInMemory
 from confide.client.secure_sums.seat import SumRules
 from confide.client.secure_sums.taking_part import TakingPart
 from confide.errors import ConfigError
@@ -23,6 +23,7 @@ from confide.secure_aggregation.adverts import Identity
 from confide.secure_aggregation.keys import derive
 from confide.security import certificates
 from confide.security.ec_keys import PrivateKey
+from confide.storage.files import folder_name
 
 _LONGEST_NAME = 64
 """Bytes of a name that a certificate has room for."""
@@ -133,7 +134,9 @@ def _run_key(secret: bytes, name: str, job: str) -> X25519PrivateKey:
 
 
 def _memory(folder: Path | None, name: str, job: str) -> SumMemory:
-    return SumsInMemory()
+    if folder is None:
+        return SumsInMemory()
+    return SumsInFolder(folder / folder_name(name) / folder_name(job))
 
 
 __all__ = ["SimulatedSums"]
