@@ -63,7 +63,7 @@ def _charge(
     if terms.name not in charged:
         with kept.transaction() as writing:
             writing.append("merged", {"ledger": ledger, "head": source.log.head[1], "by": by})
-            writing.append("run", {**named, **asdict(terms)})
+            writing.append("run", {**named, **asdict(terms), "was": run.was or run.terms.name})
     for digest, done in run.rounds.items():
         of_run = {**named, "run": terms.name, "digest": f"{ledger}/{digest}"}
         if of_run["digest"] not in charged[terms.name].rounds:
@@ -71,7 +71,6 @@ def _charge(
                 writing.append("reserve", {**of_run, "round": done.server_round})
                 writing.append("settle", {**of_run, "reply": ""})
     for digest, masked in run.masked.items():
-        # Under its own digest, by which it is known whatever the run is called
         of_sum, taken = {**named, "run": terms.name, "digest": digest}, charged[terms.name]
         if digest not in taken.masked:
             with kept.transaction() as writing:

@@ -144,6 +144,7 @@ class RunAccount:
         masked: digest of a masked sum, in hexadecimal -> what is to be known of the vector that
             went into it; oldest first.
         opened: digest of such a sum -> names of those whose sum it helped to open.
+        was: name that it had in the ledger that it was merged from; empty where it began here.
     """
 
     terms: RunTerms
@@ -153,6 +154,7 @@ class RunAccount:
     heads: dict[str, str] = field(default_factory=dict)
     masked: dict[str, Mapping[str, object]] = field(default_factory=dict)
     opened: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    was: str = ""
 
     def releases(self) -> dict[str, int]:
         """Return split -> number of releases of its scores so far."""
@@ -364,7 +366,8 @@ class LedgerState:
                 known = [item.name for item in fields(RunTerms) if item.name in content]
                 terms = RunTerms(**{name: content[name] for name in known})
                 runs = self.populations[content["population"]].runs
-                runs[terms.name] = RunAccount(terms=terms, began=event.time)
+                was = content.get("was", "")
+                runs[terms.name] = RunAccount(terms=terms, began=event.time, was=was)
             case "reserve" | "settle" | "score" | "mask" | "unmask":
                 self._run(content).apply(event)
             case "approve":

@@ -7,6 +7,7 @@ a sum opened for other survivors is noticed as with everything else that it hold
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -15,6 +16,7 @@ from confide.client.ledger.state import LedgerState, RunAccount
 from confide.client.secure_sums.memory import MaskedBefore
 from confide.errors import DeniedError, ProtocolError
 from confide.protocol.refusals import Refusal
+
 
 # In a list: of a dataclass by itself pydantic takes no config
 _WRITTEN = TypeAdapter(
@@ -36,19 +38,18 @@ class LedgerSums:
         self, file: LedgerFile, *, population: str, run: str, named: Mapping[str, str]
     ) -> None:
         self._file, self._population, self._run, self._named = file, population, run, named
+        self._parsed: dict[str, tuple[Mapping[str, object], MaskedBefore]] = {}
 
     def get(self, digest: bytes) -> MaskedBefore | None:
         """Return what was masked in a context; None if nothing was."""
         run = self._run_of(self._file.read_again(), digest.hex())
-        return None if run is None else _read(run, digest.hex())
+        return None if run is None else self._read(run, digest.hex())
 
     def all(self) -> Iterator[tuple[bytes, MaskedBefore]]:
         """Yield every sum of the run, oldest first."""
-        population = self._file.read_again().populations.get(self._population)
-        run = population.runs.get(self._run) if population else None
-        if run is not None:
+        for run in list(self._runs(self._file.read_again())):
             for digest in list(run.masked):
-                yield bytes.fromhex(digest), _read(run, digest)
+                yield bytes.fromhex(digest), self._read(run, digest)
 
     def mask(self, digest: bytes, masked: MaskedBefore) -> None:
         """Remember a vector, durably, before it leaves.
@@ -68,10 +69,8 @@ class LedgerSums:
                 )
             known = self._run_of(writing.state, digest.hex())
             if known is None:
-                (content,) = _WRITTEN.dump_python([masked], mode="json")
-                content.pop("survivors")
-                writing.append("mask", self._content(digest, self._run, masked=content))
-            elif _read(known, digest.hex()).values != masked.values:
+                writing.append("mask", self._content(digest, self._run, masked=_plain(masked)))
+            elif self._read(known, digest.hex()).values != masked.values:
                 raise ProtocolError(
                     "Other values are under these masks already, and two vectors under one mask"
                     " tell their difference.",
@@ -102,27 +101,38 @@ class LedgerSums:
                     code=Refusal.SUM_SURVIVORS,
                 )
 
-    def _run_of(self, state: LedgerState, digest: str) -> RunAccount | None:
-        """Return the run that a sum is of, if it is known.
+    def _runs(self, state: LedgerState) -> Iterator[RunAccount]:
+        """Yield the run, after what was merged of it: the key that masks derive from is the same.
 
-        In all runs: those of a ledger that was merged into this one have other names, and the key
-        of the job, from which masks derive, has not changed.
+        Not other institutions' of the population, which may be in the very same sums.
         """
         population = state.populations.get(self._population)
-        runs = population.runs if population else {}
-        own = runs.get(self._run)
-        if own is not None and digest in own.masked:
-            return own
-        return next((run for run in runs.values() if digest in run.masked), None)
+        for run in population.runs.values() if population else ():
+            if self._run in (run.terms.name, run.was):
+                yield run
+
+    def _run_of(self, state: LedgerState, digest: str) -> RunAccount | None:
+        """Return the run that a sum is of; None if nothing is known of it."""
+        return next((run for run in self._runs(state) if digest in run.masked), None)
+
+    def _read(self, run: RunAccount, digest: str) -> MaskedBefore:
+        """Return what was written of a sum, parsed once: a round looks at all before it."""
+        content = run.masked[digest]
+        known = self._parsed.get(digest)
+        if known is None or known[0] is not content:
+            (masked,) = _WRITTEN.validate_json(json.dumps([content]))
+            known = self._parsed[digest] = content, masked
+        return replace(known[1], survivors=run.opened.get(digest, ()))
 
     def _content(self, digest: bytes, run: str, **told: object) -> dict[str, object]:
         named = {"population": self._population, "run": run, "digest": digest.hex()}
         return {**named, **told, **self._named}
 
 
-def _read(run: RunAccount, digest: str) -> MaskedBefore:
-    (masked,) = _WRITTEN.validate_json(json.dumps([run.masked[digest]]))
-    return replace(masked, survivors=run.opened.get(digest, ()))
+def _plain(masked: MaskedBefore) -> dict[str, Any]:
+    """Return what is written of a sum: all but its survivors, who are known later."""
+    (plain,) = _WRITTEN.dump_python([masked], mode="json")
+    return {name: value for name, value in plain.items() if name != "survivors"}
 
 
 __all__ = ["LedgerSums"]

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from confide.client.app import RequestHandler
 from confide.errors import ProtocolError
+from confide.protocol.masked_sums import SumQuestion
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 
@@ -85,11 +86,7 @@ def _digest(request: Request) -> bytes:
 
     # Without the countersignature, which differs each time that the same head is countersigned
     head = request.ledger_head.partition(" ")[0]
-    # Into another sum goes another answer; who signed for the sums before is another matter
-    asked = ""
-    if request.sum is not None:
-        before = tuple(replace(one, signatures={}) for one in request.sum.before)
-        asked = replace(request.sum, before=before).to_text()
+    asked = "" if request.sum is None else _sum_text(request.sum)
     texts = (request.plan, str(request.server_round), head, asked, *request.splits)
     for text in (str(len(texts)), *texts):
         add(text.encode(errors="surrogatepass"))
@@ -98,6 +95,13 @@ def _digest(request: Request) -> bytes:
             add(text.encode(errors="surrogatepass"))
         add(array.data)
     return digest.digest()
+
+
+def _sum_text(question: SumQuestion) -> str:
+    """Return what an answer's sum follows from, as text."""
+    # Whose signatures a coordinator shows under sums before changes from time to time
+    before = (replace(one, signatures={}) for one in question.before)
+    return replace(question, before=tuple(before)).to_text()
 
 
 __all__ = ["ReplyCache"]

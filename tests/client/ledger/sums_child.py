@@ -15,7 +15,14 @@ from confide.client.ledger.transaction import Transaction
 from confide.client.secure_sums.memory import MaskedBefore
 
 DIGEST, SURVIVORS = bytes(range(32)), ("north", "south", "ward")
-MASKED = MaskedBefore(update="ab" * 32, values="cd" * 32)
+MASKED = MaskedBefore(
+    update="ab" * 32,
+    values="cd" * 32,
+    scores=("01" * 32, "23" * 32),
+    threshold=2,
+    signers={"north": "key", "ward": "another"},
+    unproved=(bytes(range(32, 64)),),
+)
 VECTOR, SHARE = "vector", "share"
 BOUNDARIES: dict[str, tuple[Any, str]] = {
     "mask": (LedgerSums, "mask"),

@@ -107,6 +107,20 @@ def test_masks_cover_one_vector(tmp_path: Path) -> None:
     assert kinds(tmp_path).count("mask") == 1
 
 
+def test_two_institutions_of_one_population_put_a_vector_each_into_a_sum(tmp_path: Path) -> None:
+    _, ward = begun(tmp_path)
+    other = terms(institution="east")
+    opened(tmp_path).reserve(other, 1, "a/1", key=None)
+    east = opened(tmp_path).sums(other.name)
+    ward.mask(DIGEST, MASKED)
+    assert east.get(DIGEST) is None
+    east.mask(DIGEST, replace(MASKED, values="ef" * 32))
+    assert list(ward.all()) == [(DIGEST, MASKED)]
+    ward.open(DIGEST, SURVIVORS)
+    east.open(DIGEST, SURVIVORS)
+    assert kinds(tmp_path).count("unmask") == 2
+
+
 def test_nothing_is_masked_that_nothing_accounts_for(tmp_path: Path) -> None:
     for folder, prepare in ((tmp_path / "new", opened), (tmp_path / "other", begun)):
         prepare(folder)
@@ -202,7 +216,9 @@ def test_a_merged_ledger_takes_sums_along(tmp_path: Path) -> None:
     # The job begins again: its round is another one, with noise of its own
     kept.reserve(terms(), 1, "a/1", key=None)
     sums = kept.sums(name("a"))
+    assert list(sums.all()) == [(DIGEST, replace(MASKED, survivors=SURVIVORS)), (bytes(32), MASKED)]
     assert sums.get(DIGEST) == replace(MASKED, survivors=SURVIVORS)
+    assert list(kept.sums(name("b")).all()) == []
     with pytest.raises(ProtocolError, match="Other values"):
         sums.mask(DIGEST, replace(MASKED, values="ef" * 32))
     with pytest.raises(ProtocolError, match="for other survivors"):

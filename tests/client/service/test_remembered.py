@@ -13,6 +13,7 @@ from confide.protocol.masked_sums import OpenedBefore, SumQuestion
 from confide.protocol.messages import Reply, Request
 
 ASKED = SumQuestion(cohort=("a", "b", "c"), threshold=2)
+OPENED = OpenedBefore(digest=bytes(32), survivors=("a", "b"), signatures={})
 # --- asked again without privacy
 
 
@@ -71,18 +72,20 @@ def test_every_part_of_a_question_counts() -> None:
         {"sum": ASKED},
         {"sum": replace(ASKED, threshold=3)},
         {"sum": replace(ASKED, cohort=("a", "b", "d"))},
+        {"sum": replace(ASKED, before=(OPENED,))},
+        {"sum": replace(ASKED, before=(replace(OPENED, survivors=("a", "c")),))},
     ]
     for number, fields in enumerate(changes, start=1):
         door.handle("train", replace(first, **fields))
         assert counting.count == number
 
 
-def test_what_others_opened_before_changes_no_answer() -> None:
+def test_who_signed_sums_before_changes_no_answer() -> None:
     """Trained again, without a seed, the round would be another, and the same masks over it."""
     counting = Counting(Door(lambda: Reply(institution="ward")))
     door = ReplyCache(counting)
-    opened = OpenedBefore(digest=bytes(32), survivors=("a", "b"), signatures={"a": b"signed"})
-    for before in ((), (opened,)):
+    for signatures in ({"a": b"signed"}, {"b": b"signed"}):
+        before = (replace(OPENED, signatures=signatures),)
         door.handle("train", replace(ask(PLAIN), sum=replace(ASKED, before=before)))
     assert counting.count == 1
 
