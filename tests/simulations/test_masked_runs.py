@@ -91,8 +91,8 @@ def test_masks_give_the_model_that_the_documentation_shows(
 def test_a_sum_is_of_those_who_brought_a_vector_whoever_leaves_then(
     run: Simulate, engine: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = "{kind: raises, client: client-0, rounds: [2]}"
-    leaves = "{kind: leaves, client: client-1, rounds: [2]}"
+    gone = "{kind: raises, client: institution-1, rounds: [2]}"
+    leaves = "{kind: leaves, client: institution-2, rounds: [2]}"
     plain = run(*SEVEN, f"simulation.faults=[{gone}]", name="plain")
     found = run(*SEVEN, *REAL, *engine, f"simulation.faults=[{gone}, {leaves}]", name="masked")
     assert found["model_sha256"] == plain["model_sha256"]
