@@ -18,6 +18,7 @@ from confide.client.safeguards import Safeguards
 from confide.client.schedule import LocalSchedule, plan_of_round
 from confide.client.scores import Scored, Scores
 from confide.client.secure_sums.masking import Masking, SumPlace
+from confide.client.secure_sums.noise import share_secret, with_share
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
@@ -60,6 +61,7 @@ class RoundWork:
         codec_state: what the upload's codec kept after the round before.
         within_s: seconds after which no further step is taken; None for all steps.
         place: the masked sum that its update goes into; None where it leaves as it is.
+        share_secret: what its share of the sum's noise derives from, where there is one.
     """
 
     request: Request
@@ -73,6 +75,7 @@ class RoundWork:
     codec_state: Tensors = field(default_factory=dict)
     within_s: float | None = None
     place: SumPlace | None = None
+    share_secret: bytes = field(default=b"", repr=False)
 
 
 class TrainingRounds:
@@ -186,6 +189,9 @@ class TrainingRounds:
             codec_state=kept.codec,
             within_s=within_s,
             place=place,
+            share_secret=share_secret(
+                self._safeguards.randomness, plan, request.server_round, start, place
+            ),
         )
 
     def _place(
@@ -223,7 +229,7 @@ class TrainingRounds:
 
     def compute(self, work: RoundWork) -> ClientResult:
         """Compute a round, here and alone."""
-        return local_round(
+        result = local_round(
             self._trainer,
             work.inputs,
             work.data,
@@ -232,6 +238,10 @@ class TrainingRounds:
             secret=work.reserved.secret,
             within_s=work.within_s,
         )
+        share = work.plan.noise_share
+        if share is None:
+            return result
+        return replace(result, update=with_share(result.update, share, secret=work.share_secret))
 
     def end(
         self,

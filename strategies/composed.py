@@ -7,8 +7,9 @@ from torch import Tensor
 
 from confide.config.strategies.schedules import ScheduleConfig
 from confide.config.strategies.strategy import ObjectiveConfig
+from confide.errors import RunFailedError
 from confide.protocol.tensors import Shapes, Tensors, shapes_of
-from confide.strategies.aggregators import ExactSum, WeightedMean
+from confide.strategies.aggregators import ExactSum, FixedPointMean, WeightedMean
 from confide.strategies.algorithm import (
     Algorithm,
     Participation,
@@ -21,7 +22,7 @@ from confide.strategies.algorithm import (
 )
 from confide.strategies.mean_beside import MeanBeside
 from confide.strategies.mechanisms.mechanism import CLIP_NORM, Mechanism, RoundSum
-from confide.strategies.mechanisms.rule import ClippedSum, ClippedUpdates
+from confide.strategies.mechanisms.rule import ClippedSum, ClippedUpdates, sum_of
 from confide.strategies.parts import build_algorithm
 from confide.strategies.strategy import (
     Accumulator,
@@ -73,7 +74,8 @@ class Strategy:
     @property
     def has_noise(self) -> bool:
         """Whether a round without clients changes the model all the same."""
-        return self.mechanism is not None
+        # Where clients bring the noise, nobody brings none
+        return self.mechanism is not None and self.mechanism.share is None
 
     @property
     def wanted(self) -> int | None:
@@ -157,13 +159,14 @@ class Strategy:
         if isinstance(aggregator, RoundAware):
             aggregator = aggregator.at(start, split_prefix(_AGGREGATOR, start.state)[1])
         if self.mechanism is not None:  # beside the weighted mean alone, as the config was checked
-            kept = split_prefix(_MECHANISM, start.state)[1]
-            clip_norm = float(kept[CLIP_NORM][0])
-            aggregator = ClippedSum(clip_norm=clip_norm, counts=self.mechanism.adapts)
+            aggregator = _rule_of(self.mechanism, split_prefix(_MECHANISM, start.state)[1])
         # A cohort without records would leave no scale to sum at.
         total_weight = max(1, aggregator.total_weight(start.cohort))
+        share = None if self.mechanism is None else self.mechanism.share
         bounds = Bounds(
-            max_value=start.max_value, max_total_weight=total_weight, sum_bits=start.sum_bits
+            max_value=start.max_value if share is None else share.largest,
+            max_total_weight=total_weight,
+            sum_bits=start.sum_bits,
         )
         # Extra tensors are summed with the update, as one vector.
         shapes = self.reply_shapes(shapes_of(start.params))
@@ -204,9 +207,9 @@ class _ComposedRound:
         others, _ = split_prefix(_AGGREGATOR, others)
         optimizer_state, mechanism_state = split_prefix(_MECHANISM, others)
         extra: Tensors = {}
-        if isinstance(self.accumulator, ClippedUpdates):
+        if self.strategy.mechanism is not None:
             update, mechanism_state = self._released(
-                self.accumulator, mechanism_state, participation.num_clients
+                self.strategy.mechanism, mechanism_state, participation.num_clients
             )
         else:
             update, extra = split_extra(self.accumulator.mean())
@@ -237,16 +240,29 @@ class _ComposedRound:
         return result.params, state
 
     def _released(
-        self, clipped: ClippedUpdates, state: Tensors, num_clients: int
+        self, mechanism: Mechanism, state: Tensors, num_clients: int
     ) -> tuple[Tensors, Tensors]:
-        """Return the noised mean of clipped updates, and the mechanism's state after it."""
-        mechanism, selection = self.strategy.mechanism, self.strategy.selection
-        assert mechanism is not None
+        """Return the noised mean of clipped updates, and the mechanism's state after it.
+
+        Raises:
+            RunFailedError: if fewer clients brought their shares of the noise than have to.
+        """
+        summed, selection = self.accumulator, self.strategy.selection
+        assert isinstance(summed, FixedPointMean)
         assert isinstance(selection, Countable)  # as the config was checked
+        share = mechanism.share
+        if share is not None and summed.total_weight < share.honest:
+            raise RunFailedError(
+                f"{summed.total_weight} institutions brought their shares of the noise, and"
+                f" strategy.mechanism.honest={share.honest} of them are counted on; have more take"
+                " part, or lower it."
+            )
         given = RoundSum(
-            total=clipped.sum(),
+            total=sum_of(summed),
             # Partial sums do not count it: where nobody needs it, engines must not differ by it
-            within=clipped.within if mechanism.adapts else 0.0,
+            within=(
+                summed.within if mechanism.adapts and isinstance(summed, ClippedUpdates) else 0.0
+            ),
             expected=selection.expected(num_clients),
             participations=selection.participations(num_clients, self.start.num_rounds),
             server_round=self.start.server_round,
@@ -263,6 +279,13 @@ class _ComposedRound:
         if rate == 1.0:  # the step itself, to the last bit
             return params
         return {name: value + rate * (params[name] - value) for name, value in start.params.items()}
+
+
+def _rule_of(mechanism: Mechanism, state: Tensors) -> Aggregator:
+    """Return the sum that a mechanism is made for."""
+    if mechanism.share is not None:  # clipped, and with noise, as it comes
+        return WeightedMean(weighting="uniform")
+    return ClippedSum(clip_norm=float(state[CLIP_NORM][0]), counts=mechanism.adapts)
 
 
 def _divided(update: Tensors, selection: Selection, participation: Participation) -> Tensors:

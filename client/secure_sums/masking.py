@@ -156,6 +156,8 @@ class Masking:
         )
         seat = self._seat(plan, schedule)
         seat.check(context, asked.before)
+        if sums.share is not None and shapes is not None:
+            seat.check_share(context, honest=sums.share.honest, rounds=schedule.max_rounds)
         return SumPlace(
             context=context,
             seat=seat,

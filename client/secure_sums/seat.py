@@ -20,11 +20,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
+from confide.client.ledger.ledger import rounds_spent
 from confide.client.secure_sums.agreement import unproved_after
 from confide.client.secure_sums.memory import MaskedBefore, SumMemory
 from confide.client.secure_sums.peers import Peers
 from confide.client.secure_sums.sum_rules import SumRules
 from confide.errors import ProtocolError
+from confide.privacy.randomness import derive_key
 from confide.protocol.masked_sums import OpenedBefore
 from confide.protocol.refusals import Refusal
 from confide.protocol.words import Words, dtype_of
@@ -145,6 +147,29 @@ class Seat:
             known = list(self._memory.all())
             unproved = unproved_after(known, before, own=self._peers.name)
             self._checked = _Checked(digest=context.digest, known=known, unproved=unproved)
+
+    def check_share(self, context: SumContext, *, honest: int, rounds: int) -> None:
+        """Check that what a share of a sum's noise is to promise can hold.
+
+        Args:
+            context: of the sum.
+            honest: h, institutions that the noise is split over.
+            rounds: sums of the job that updates may go into, planned and spare ones.
+
+        Raises:
+            DeniedError: if fewer of the sum may be honest, or the rounds are spent: each sum is
+                another release, whatever a coordinator calls it.
+        """
+        self._rules.check_honest(context, honest)
+        # Of scores alone these are the update
+        others = [digest for digest, other in self._memory.all() if other.update != other.scores]
+        asked = len({*others, context.digest})
+        if asked > rounds:
+            raise rounds_spent(asked=asked, allowed=rounds)
+
+    def noise_secret(self, context: SumContext) -> bytes:
+        """Return what the institution's noise on a sum derives from: after a restart the same."""
+        return derive_key(self._secret, "noise", context.digest.hex())
 
     def has_scored(self, scores: str, *, but: SumContext) -> bool:
         """Tell whether the same scores went into another sum, whose difference would tell them.

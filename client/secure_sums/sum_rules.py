@@ -37,7 +37,7 @@ class SumRules:
         count, threshold = len(context.names), context.threshold
         if counted < self.min_cohort:
             raise _denied("min_cohort", Refusal.SUM_MIN_COHORT, counted, self.min_cohort)
-        colluding = most_colluding(count) if self.max_colluding is None else self.max_colluding
+        colluding = self._colluding(count)
         if not count + colluding < 2 * threshold <= 2 * count:
             raise DeniedError(
                 f"policy.secure.max_colluding={colluding}: {threshold} shares of {count} are not"
@@ -45,6 +45,28 @@ class SumRules:
                 code=Refusal.SUM_THRESHOLD,
                 figures={"asked": float(threshold), "allowed": (count + colluding) // 2 + 1.0},
             )
+
+    def check_honest(self, context: SumContext, honest: int) -> None:
+        """Check that as many of any sum as its noise is split over may be trusted.
+
+        Args:
+            context: of the sum.
+            honest: h, institutions that are counted on for their shares of the noise.
+
+        Raises:
+            DeniedError: with the figures.
+        """
+        allowed = context.threshold - self._colluding(len(context.names))
+        if honest > allowed:
+            raise DeniedError(
+                f"policy.secure.max_colluding: of the {context.threshold} of a sum {allowed} are"
+                f" honest at least, and its noise is split over {honest}.",
+                code=Refusal.SUM_THRESHOLD,
+                figures={"asked": float(honest), "allowed": float(allowed)},
+            )
+
+    def _colluding(self, count: int) -> int:
+        return most_colluding(count) if self.max_colluding is None else self.max_colluding
 
     def check_survivors(self, context: SumContext, counted: int, survivors: int) -> None:
         """Check whose sum is to be opened.

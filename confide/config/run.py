@@ -25,7 +25,7 @@ from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
-from confide.config.strategies.mechanisms import release_problems, still_problems
+from confide.config.strategies.mechanisms import release_problems, share_problems, still_problems
 from confide.config.strategies.secure import secure_problems
 from confide.config.strategies.selections import (
     CountedSelectionConfig,
@@ -359,6 +359,7 @@ class Config:
                 " simulation/delays=KIND, or leave it out."
             )
         yield from release_problems(self.strategy, keep=server.keep, patience=server.patience)
+        yield from share_problems(self.strategy, server.max_update_value)
         if self.data.validation == 0 and server.keep == "best":
             yield (
                 "server.keep=best needs validation records; set data.validation > 0 or"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from confide.config.aggregation import MOST_INSTITUTIONS
 from confide.config.fields import STRICT
+from confide.config.noise_share import NoiseShare
 from confide.errors import ProtocolError
 from confide.protocol.refusals import Refusal
 
@@ -37,6 +38,7 @@ class MaskedSums:
         weighting: num_examples or uniform.
         max_value: no update holds a larger absolute value; with the cohort's weights it fixes the
             scale of the sums.
+        share: clipping and noise of each institution; None where the sum has no noise of its own.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -45,6 +47,7 @@ class MaskedSums:
     bits: int = 64
     weighting: str = "num_examples"
     max_value: float
+    share: NoiseShare | None = None
 
     def problems(self) -> Iterator[str]:
         """Yield what is out of range."""
@@ -56,6 +59,12 @@ class MaskedSums:
             yield "sums.weighting: expected num_examples or uniform."
         if not 0 < self.max_value <= _LARGEST_VALUE:
             yield f"sums.max_value={self.max_value:g}: expected > 0, at most 2^20."
+        if self.share is not None:
+            yield from (f"sums.share: {problem}" for problem in self.share.problems())
+            if self.weighting != "uniform":
+                yield "sums.weighting: with noise shares expected uniform."
+            if self.max_value != self.share.largest:
+                yield f"sums.max_value={self.max_value:g}: expected {self.share.largest:g}."
 
 
 @dataclass(frozen=True, kw_only=True)

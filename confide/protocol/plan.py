@@ -22,11 +22,13 @@ from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
+from confide.config.noise_share import NoiseShare
 from confide.config.one_of import OneOf
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategies.codecs import codec_problems
+from confide.config.strategies.mechanisms import share_of
 from confide.config.strategies.secure import weighting_of
 from confide.config.strategies.strategy import (
     ALGORITHMS,
@@ -142,6 +144,11 @@ class TrainingPlan:
         if not self.private or self.releases:
             return ()
         return tuple(one.epsilon for one in (self.edges, self.gram) if one is not None)
+
+    @property
+    def noise_share(self) -> NoiseShare | None:
+        """What each institution does to its update, where they share the noise on a sum."""
+        return self.sums.share if self.sums is not None else None
 
     @property
     def private(self) -> bool:
@@ -392,14 +399,15 @@ def make_plan(
 
 
 def _masked_sums(config: Config) -> MaskedSums | None:
-    aggregation = config.aggregation
+    aggregation, share = config.aggregation, share_of(config.strategy)
     if not aggregation.is_secure:
         return None
     return MaskedSums(
         threshold=aggregation.threshold,
         bits=aggregation.sum_bits,
         weighting=weighting_of(config.strategy),
-        max_value=config.server.max_update_value,
+        max_value=config.server.max_update_value if share is None else share.largest,
+        share=share,
     )
 
 

@@ -7,9 +7,11 @@ import logging
 import math
 from typing import Any
 
+from confide.config.noise_share import NoiseShare
 from confide.config.strategies.mechanisms import (
     BandedMechanismConfig,
     NoisyMechanismConfig,
+    mechanism_of,
     sampling_rate,
 )
 from confide.config.strategies.strategy import ComposedStrategyConfig, StrategyConfig
@@ -36,7 +38,7 @@ def client_statement(
     if mechanism is None:
         return {}
     assert isinstance(strategy, ComposedStrategyConfig)
-    rate = sampling_rate(strategy.selection)
+    rate, share = sampling_rate(strategy.selection), mechanism.share
     spent = epsilon(_schedule(mechanism, rate, rounds, again), delta=mechanism.delta)
     return {
         "unit": "client",
@@ -46,13 +48,31 @@ def client_statement(
         "noise_multiplier": mechanism.noise_multiplier,
         "sampling_rate": rate,
         "num_clients": num_clients,
+        "noise": (
+            "added by the coordinator"
+            if share is None
+            else f"split over {share.honest} honest institutions of each sum"
+        ),
         "guarantee": (
             "nominal: whoever knows simulation.seed knows who was drawn, and the noise"
             if reproducible
-            else "holds against whoever sees the models and trusts the coordinator"
+            else _guarantee(share)
         ),
-        "not_protected": "scores of single clients in this folder, saved updates",
+        "not_protected": (
+            "scores of single clients in this folder, saved updates"
+            if share is None
+            else "who took part, scores"
+        ),
     }
+
+
+def _guarantee(share: NoiseShare | None) -> str:
+    if share is None:
+        return "holds against whoever sees the models and trusts the coordinator"
+    return (
+        "holds against the coordinator, other institutions and whoever sees the models, where"
+        f" {share.honest} institutions of each sum add their shares and keep them to themselves"
+    )
 
 
 def _schedule(mechanism: NoisyMechanismConfig, rate: float, rounds: int, again: int) -> Schedule:
@@ -63,12 +83,6 @@ def _schedule(mechanism: NoisyMechanismConfig, rate: float, rounds: int, again: 
     else:
         steps = rounds + again
     return Schedule(noise_multiplier=mechanism.noise_multiplier, sampling_rate=rate, steps=steps)
-
-
-def mechanism_of(strategy: StrategyConfig) -> NoisyMechanismConfig | None:
-    """Return the settings of a strategy's mechanism; None where it has none."""
-    mechanism = getattr(strategy, "mechanism", None)
-    return mechanism if isinstance(mechanism, NoisyMechanismConfig) else None
 
 
 def warn_of_few(strategy: StrategyConfig, num_clients: int) -> None:
@@ -99,4 +113,4 @@ def warn_of_few(strategy: StrategyConfig, num_clients: int) -> None:
         )
 
 
-__all__ = ["client_statement", "mechanism_of", "warn_of_few"]
+__all__ = ["client_statement", "warn_of_few"]

@@ -238,6 +238,9 @@ def _why_alone(workload: Workload, stack: LinearStack | None, setup: Setup) -> s
         f"privacy.unit={setup.serves.privacy.unit}": setup.serves.privacy.unit == "group",
         f"objective.kind={objective} is no elementwise one": not _is_elementwise(setup.serves),
         "simulation.faults: some clients fail on purpose": setup.faults is not None,
+        "strategy.mechanism.honest: each client adds noise to its own update": (
+            setup.serves.noise_share is not None
+        ),
         # A last bit may turn a number's rounding, or another number be the largest
         f"strategy.upload.kind={setup.serves.upload.kind} would tell last bits apart": (
             setup.serves.upload.kind != "none"

@@ -72,6 +72,7 @@ class BandedMechanism:
     clipping: FixedClipping
 
     adapts = False
+    share = None
 
     def first_state(self, params: Tensors) -> Tensors:
         """Return the clipping norm, and no noise of earlier rounds."""

@@ -9,7 +9,7 @@ def none() -> None:
     """Build nothing."""
 
 
-def gaussian(
+def gaussian(  # noqa: PLR0913 - one word a setting
     *,
     noise_multiplier: float,
     clip_norm: float,
@@ -17,11 +17,14 @@ def gaussian(
     quantile: float | None,
     clip_learning_rate: float,
     bit_noise: float | None,
+    honest: int | None,
 ) -> GaussianMechanism:
     """Build independent noise; ``delta`` is for whoever tells what it costs."""
     if quantile is None:
         return GaussianMechanism(
-            noise_multiplier=noise_multiplier, clipping=FixedClipping(clip_norm=clip_norm)
+            noise_multiplier=noise_multiplier,
+            clipping=FixedClipping(clip_norm=clip_norm),
+            honest=honest,
         )
     return GaussianMechanism(
         noise_multiplier=noise_multiplier,

@@ -6,7 +6,8 @@ and so the denominator and whose turn it is, are public. Trusted: the coordinato
 draws clients and adds the noise, and keeps all three to itself. Public: the probability or the
 schedule of taking part, the settings, every model. What voids it: draws or noise that others can
 predict (a run's seed, if it is told), another release of the same updates (metrics of single
-clients, saved updates), an update that was not clipped.
+clients, saved updates), an update that was not clipped. Where clients add the noise, trust is in
+others (:mod:`confide.privacy.noise_share`).
 
 The coordinator divides by a number that is fixed beforehand, never by how many came: otherwise one
 client would move more than its share. Rounds without a client have noise like any other.
@@ -19,6 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from confide.config.noise_share import NoiseShare
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.tensors import Tensors
 from confide.storage.tensor_files import sha256
@@ -73,6 +75,10 @@ class Mechanism(Protocol):
     def adapts(self) -> bool:
         """Whether clients tell on which side of the clipping norm they were."""
 
+    @property
+    def share(self) -> NoiseShare | None:
+        """What each client does to its update by itself; None where the coordinator does it all."""
+
     def first_state(self, params: Tensors) -> Tensors:
         """Return the state before the first round, with the first clipping norm."""
 
@@ -122,6 +128,11 @@ def divided(
     }
 
 
+def mean_of_shares(total: Mapping[str, Tensor], *, expected: float) -> Tensors:
+    """Return ``total / expected``, float32: the noise is in the sum."""
+    return {name: (value.double() / expected).float() for name, value in total.items()}
+
+
 def as_state(clip_norm: float) -> Tensors:
     """Return a clipping norm as a tensor of the state."""
     return {CLIP_NORM: torch.tensor([clip_norm], dtype=torch.float32)}
@@ -136,5 +147,6 @@ __all__ = [
     "as_state",
     "divided",
     "drawn_noise",
+    "mean_of_shares",
     "noise_key",
 ]

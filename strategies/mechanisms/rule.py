@@ -7,15 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy
 from torch import Tensor
 
+from confide.errors import RunFailedError
+from confide.privacy.noise_share import clipping_factor
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import Bounds, ClientUpdate
-
-_SLACK = 1e-6
-"""Of the clipping norm: room for what rounding to the grid of the sums adds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +56,21 @@ class ClippedUpdates(FixedPointMean):
     clip_norm: float
     within: float = field(default=0.0, init=False)
 
+    def __post_init__(self) -> None:
+        """Fix the scale, and leave room for what rounding to it may add to a norm.
+
+        Raises:
+            RunFailedError: if that is most of the norm.
+        """
+        super().__post_init__()
+        self._rounding = math.sqrt(len(self.total)) * 2.0 ** -(self.scale_bits + 1)
+        if self._rounding > self.clip_norm / 2:
+            raise RunFailedError(
+                f"aggregation.sum_bits={self.bounds.sum_bits}: rounding may make a clipped update"
+                f" of {len(self.total)} values longer by {self._rounding:.3g}, where the clipping"
+                f" norm is {self.clip_norm:g}; set aggregation.sum_bits=64."
+            )
+
     def add(self, update: ClientUpdate) -> None:
         """Shorten one update, and take it."""
         factor, is_within = self._factor(flatten(update.tensors, self.shapes))
@@ -73,15 +86,12 @@ class ClippedUpdates(FixedPointMean):
         self.within += sum(0.5 if is_within else -0.5 for _, is_within in found)
 
     def _factor(self, values: Tensor) -> tuple[float, bool]:
-        """Return what an update is multiplied by, in (0, 1], and whether it was within S."""
-        # By numpy, which adds up in one order, however many threads there are
-        norm = math.sqrt(float(numpy.square(values.numpy(), dtype=numpy.float64).sum()))
-        most = self.clip_norm * (1 - _SLACK)
-        return (1.0 if norm <= most else most / norm), norm <= self.clip_norm
-
-    def sum(self) -> Tensors:
-        """Return the sum, float64; zeros where nobody was added."""
-        return unflatten(self.total.double().mul_(2.0**-self.scale_bits), self.shapes)
+        return clipping_factor(values, self.clip_norm, rounding=self._rounding)
 
 
-__all__ = ["ClippedSum", "ClippedUpdates"]
+def sum_of(summed: FixedPointMean) -> Tensors:
+    """Return what was added up, float64; zeros where nobody was."""
+    return unflatten(summed.total.double().mul_(2.0**-summed.scale_bits), summed.shapes)
+
+
+__all__ = ["ClippedSum", "ClippedUpdates", "sum_of"]

@@ -1,5 +1,6 @@
 """Whole simulations under client-level privacy."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import torch
 from stopped_run import stopped
 
 from confide.config.composing.compose import compose
-from confide.errors import ConfigError
+from confide.errors import ConfigError, RunFailedError
 from confide.server.rounds.checkpoint import CheckpointStore
-from confide.strategies.mechanisms.rule import ClippedSum
+from confide.strategies.mechanisms.rule import ClippedSum, sum_of
 from confide.strategies.strategy import Bounds, ClientUpdate
 
 Simulate = Callable[..., dict[str, Any]]
@@ -115,13 +116,33 @@ def test_one_client_moves_the_sum_by_no_more_than_the_clipping_norm() -> None:
         summed = rule.start(shapes, bounds)
         update = {"w": drawn / drawn.norm() * size}
         summed.add(ClientUpdate(client="a", tensors=update, num_examples=7))
-        total = summed.sum()["w"]
+        total = sum_of(summed)["w"]
         assert float(total.norm()) <= 0.5
         assert float(total.norm()) == pytest.approx(min(size, 0.5), rel=1e-5)
         rows = rule.start(shapes, bounds)
         rows.add_rows(update["w"][None], [7])
         assert torch.equal(rows.total, summed.total)
         assert rows.within == summed.within == (0.5 if update["w"].double().norm() <= 0.5 else -0.5)
+
+
+def test_rounding_to_a_coarse_grid_lengthens_nobody_beyond_the_norm() -> None:
+    """In sums of 32 bits: 1,000 clients of 40,000 values, each rounded away from zero by a half."""
+    values, clients = 40_000, 1000
+    bounds = Bounds(max_value=1024.0, max_total_weight=clients, sum_bits=32)
+    summed = ClippedSum(clip_norm=1.0).start({"w": (values,)}, bounds)
+    step = 2.0**-summed.scale_bits
+    most = 1 / values**0.5
+    # Longer than the norm, and still so once its values, clipped, go up to the next step
+    update = {"w": torch.full((values,), (math.floor(most / step) + 0.51) * step)}
+    assert float(update["w"].norm()) > 1 - 1e-4
+    summed.add(ClientUpdate(client="a", tensors=update, num_examples=1))
+    assert 0.99 < float(sum_of(summed)["w"].norm()) <= 1.0
+
+
+def test_a_grid_on_which_rounding_is_most_of_the_norm_is_refused() -> None:
+    bounds = Bounds(max_value=1024.0, max_total_weight=2_000_000, sum_bits=32)
+    with pytest.raises(RunFailedError, match=r"set aggregation\.sum_bits=64"):
+        ClippedSum(clip_norm=1.0).start({"w": (1_000_000,)}, bounds)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ def secure_problems(aggregation: AggregationConfig, strategy: StrategyConfig) ->
             f"aggregation.sum_bits={aggregation.sum_bits}: {exact.name} needs sums to the last bit,"
             " which 32 do not hold; set aggregation.sum_bits=64."
         )
+    if isinstance(strategy, ComposedStrategyConfig):
+        mechanism = strategy.mechanism
+        for problem in mechanism.masked_problems(aggregation, strategy.selection):
+            yield f"strategy.{problem}"
     if not aggregation.is_secure:
         return
     needs = "aggregation=secure shows the coordinator a sum alone"
@@ -65,11 +69,6 @@ def secure_problems(aggregation: AggregationConfig, strategy: StrategyConfig) ->
         yield (
             f"strategy.upload.kind={strategy.upload.kind}: {needs}, of integers that masks are"
             " added to; set strategy/upload=none, and aggregation.sum_bits=32 for fewer bytes."
-        )
-    if strategy.mechanism.kind != "none":
-        yield (
-            f"strategy.mechanism.kind={strategy.mechanism.kind}: {needs}, and updates are clipped"
-            " where they are summed; set aggregation=plain."
         )
 
 

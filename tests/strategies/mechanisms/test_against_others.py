@@ -14,7 +14,7 @@ from confide.strategies.mechanisms.banded import BandedMechanism, coefficients, 
 from confide.strategies.mechanisms.clipping import AdaptiveClipping, FixedClipping
 from confide.strategies.mechanisms.gaussian import GaussianMechanism
 from confide.strategies.mechanisms.mechanism import CLIP_NORM, RoundSum, drawn_noise
-from confide.strategies.mechanisms.rule import ClippedSum, ClippedUpdates
+from confide.strategies.mechanisms.rule import ClippedSum, ClippedUpdates, sum_of
 from confide.strategies.strategy import Bounds, ClientUpdate
 
 # Of jax-privacy 2.0.0, matrix_factorization.toeplitz, on jax 0.10.2 in float64:
@@ -91,7 +91,7 @@ def _adaptive(norms: list[list[float]]) -> list[tuple[float, float]]:
             update = {"w": torch.tensor([length, 0.0])}
             summed.add(ClientUpdate(client=str(client), tensors=update, num_examples=1))
         given = RoundSum(
-            total=summed.sum(),
+            total=sum_of(summed),
             within=summed.within,
             expected=float(len(lengths)),
             participations=len(norms),
@@ -100,7 +100,7 @@ def _adaptive(norms: list[list[float]]) -> list[tuple[float, float]]:
             state=state,
         )
         state = mechanism.release(given).state
-        told.append((float(state[CLIP_NORM][0]), float(summed.sum()["w"][0])))
+        told.append((float(state[CLIP_NORM][0]), float(sum_of(summed)["w"][0])))
     return told
 
 
