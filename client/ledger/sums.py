@@ -17,7 +17,6 @@ from confide.client.secure_sums.memory import MaskedBefore
 from confide.errors import DeniedError, ProtocolError
 from confide.protocol.refusals import Refusal
 
-
 # In a list: of a dataclass by itself pydantic takes no config
 _WRITTEN = TypeAdapter(
     list[MaskedBefore], config=ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")

@@ -12,6 +12,7 @@ import torch
 
 from confide.client.safeguards import Safeguards
 from confide.client.schedule import LocalSchedule
+from confide.client.secure_sums.memory import SCORES
 from confide.client.secure_sums.seat import Seat
 from confide.errors import DeniedError, ProtocolError
 from confide.metrics.summed import SummedScores
@@ -193,7 +194,7 @@ class Masking:
     def mask_scores(self, place: SumPlace, scores: Mapping[str, Evaluation]) -> Masked:
         """Mask scores that are asked for by themselves."""
         nothing = numpy.zeros(0, dtype=numpy.int64)
-        return self._masked(place, nothing, place.context.question, scores)
+        return self._masked(place, nothing, SCORES + place.context.question, scores)
 
     def _masked(
         self,

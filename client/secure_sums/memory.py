@@ -20,12 +20,17 @@ from confide.storage.lines import DurableLines
 _WAIT_S = 30.0
 
 
+SCORES = "scores/"
+"""Begins what is remembered in place of an update where a sum is of scores alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskedBefore:
     """A sum that the institution has put a vector into.
 
     Attributes:
-        update: SHA-256 of the update, before it was weighted and scaled.
+        update: SHA-256 of the update, before it was weighted and scaled; of scores alone what was
+            asked, after :data:`SCORES`.
         values: SHA-256 of the vector, before it was masked.
         scores: SHA-256 of each split's scores in that sum.
         threshold: t of the sum.
@@ -43,6 +48,11 @@ class MaskedBefore:
     signers: Mapping[str, str] = field(default_factory=dict)
     unproved: tuple[bytes, ...] = ()
     survivors: tuple[str, ...] = ()
+
+    @property
+    def is_of_scores(self) -> bool:
+        """Whether no update is in it."""
+        return self.update.startswith(SCORES)
 
 
 class SumMemory(Protocol):
@@ -201,4 +211,4 @@ def _read_run_key(path: Path) -> X25519PrivateKey:
     return key
 
 
-__all__ = ["MaskedBefore", "SumMemory", "SumsInFolder", "SumsInMemory", "run_key_in"]
+__all__ = ["SCORES", "MaskedBefore", "SumMemory", "SumsInFolder", "SumsInMemory", "run_key_in"]

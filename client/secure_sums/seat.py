@@ -161,8 +161,7 @@ class Seat:
                 another release, whatever a coordinator calls it.
         """
         self._rules.check_honest(context, honest)
-        # Of scores alone these are the update
-        others = [digest for digest, other in self._memory.all() if other.update != other.scores]
+        others = [digest for digest, other in self._memory.all() if not other.is_of_scores]
         asked = len({*others, context.digest})
         if asked > rounds:
             raise rounds_spent(asked=asked, allowed=rounds)
