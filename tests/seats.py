@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy
+import pytest
 import torch
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from confide.client.secure_sums.memory import SumMemory, SumsInMemory
 from confide.client.secure_sums.seat import Masked, Seat
 from confide.client.secure_sums.sum_rules import SumRules
+from confide.errors import ConfideError, DeniedError, ProtocolError
 from confide.secure_aggregation.adverts import Advert, Identity
 from confide.secure_aggregation.context import SumContext, least_threshold, most_colluding
 from confide.security import certificates, ec_keys
@@ -25,6 +27,12 @@ SHAPES = {"w": (7, 5), "b": (5,)}
 LENGTH = 40
 JOB = "job"
 Integers = NDArray[numpy.int64]
+
+
+def code_of(raised: pytest.ExceptionInfo[ConfideError]) -> str:
+    """Return the code that an error travels by."""
+    assert isinstance(raised.value, DeniedError | ProtocolError)
+    return raised.value.code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +111,8 @@ class Cohort:
         """Begin a plain sum."""
         weight = sum(update.num_examples for update in self.updates.values())
         return FixedPointMean(
-            shapes=SHAPES, bounds=Bounds(max_value=1024.0, max_total_weight=weight)
+            shapes=SHAPES,
+            bounds=Bounds(max_value=1024.0, max_total_weight=weight, sum_bits=self.context.bits),
         )
 
     def plain(self, names: Collection[str]) -> FixedPointMean:
@@ -153,6 +162,7 @@ def cohort(
     rules: SumRules | None = None,
     threshold: int | None = None,
     seed: int = 0,
+    bits: int = 64,
 ) -> Cohort:
     """Seat so many institutions, with unequal numbers of records."""
     generator = torch.Generator().manual_seed(seed)
@@ -171,17 +181,16 @@ def cohort(
         for name in names
     }
     c = most_colluding(count) if colluding is None else colluding
-    bits = FixedPointMean(
-        shapes=SHAPES, bounds=Bounds(max_value=1024.0, max_total_weight=sum(numbers.values()))
-    ).scale_bits
+    bounds = Bounds(max_value=1024.0, max_total_weight=sum(numbers.values()), sum_bits=bits)
     context = SumContext(
         job=JOB,
         server_round=1,
         question="question",
         cohort=tuple(adverts.values()),
         threshold=threshold or least_threshold(count, c),
-        scale_bits=bits,
+        scale_bits=FixedPointMean(shapes=SHAPES, bounds=bounds).scale_bits,
         length=LENGTH,
+        bits=bits,
     )
     return Cohort(seats=seats, adverts=adverts, context=context, updates=updates, memories=memories)
 
@@ -192,6 +201,7 @@ __all__ = [
     "SHAPES",
     "Cohort",
     "Federation",
+    "code_of",
     "cohort",
     "federation",
     "identity",
