@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from rich.console import Console
 
 import confide.cli
 from confide.server.progress.lines import LineProgress
+from confide.server.rounds import masked_rounds
 from confide.server.rounds.state import RunState
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
@@ -109,6 +112,19 @@ def started(*words: str) -> Iterator[ForkServerProcess]:
 
 def _main(words: tuple[str, ...]) -> None:
     sys.exit(confide.cli.main(["simulate", *words]))
+
+
+def killed_before_shares(words: tuple[str, ...], server_round: int) -> None:
+    """Run until a round's sum is durable and nobody was asked for shares; then end at once."""
+    asks = masked_rounds.open_sum
+
+    def open_sum(*about: object) -> object:
+        if about[2].masked.context.server_round == server_round:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGKILL)
+        return asks(*about)  # type: ignore[arg-type]
+
+    masked_rounds.open_sum = open_sum  # type: ignore[assignment]
+    confide.cli.main(["simulate", *words])
 
 
 def kill_when(

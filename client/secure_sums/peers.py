@@ -101,12 +101,14 @@ class Peers:
 
     def _peer(self, advert: Advert) -> Peer:
         own = self.own
-        if advert.name == own.name and advert != own:
+        is_own = advert.name == own.name
+        # Its certificate may have been renewed since
+        if is_own and advert.stated != own.stated:
             raise ProtocolError(
                 "This is not the key that this institution signed.", code=Refusal.SUM_KEYS
             )
         if advert not in self._known:
-            self._known[advert] = self._checked(advert, advert == own)
+            self._known[advert] = self._checked(advert, is_own)
         return self._known[advert]
 
     def _checked(self, advert: Advert, is_own: bool) -> Peer:

@@ -1,15 +1,12 @@
 """Whole runs under masks: the plain run's model, bit for bit, whatever drops out or is killed."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
 import pytest
-from stopped_run import Simulate, confide_simulate
+from stopped_run import Simulate, confide_simulate, killed_before_shares
 
-import confide.cli
-from confide.server.rounds import masked_rounds
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
 EMULATED = ("aggregation=secure",)
@@ -101,19 +98,6 @@ def test_a_sum_is_of_those_who_brought_a_vector_whoever_leaves_then(
     assert "is replaced" not in caplog.text  # no worker is killed over a share too many
 
 
-def _killed_before_shares(words: tuple[str, ...], server_round: int) -> None:
-    """Run until a round's sum is durable and nobody was asked for shares; then end at once."""
-    asks = masked_rounds.open_sum
-
-    def open_sum(*about: object) -> object:
-        if about[2].masked.context.server_round == server_round:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGKILL)
-        return asks(*about)  # type: ignore[arg-type]
-
-    masked_rounds.open_sum = open_sum  # type: ignore[assignment]
-    confide.cli.main(["simulate", *words])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fedavg", "private"])
 @pytest.mark.parametrize("engine", [(), PROCESS])
@@ -124,7 +108,7 @@ def test_a_run_killed_between_masks_and_shares_goes_on(
     plain = model(run, *words, name="plain")
     prepare_workers()
     process = CONTEXT.Process(
-        target=_killed_before_shares,
+        target=killed_before_shares,
         args=((*words, *REAL, *engine, f"hydra.run.dir={folder}"), 2),
     )
     process.start()
