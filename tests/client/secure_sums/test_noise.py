@@ -9,6 +9,7 @@ from seats import LENGTH, Cohort, cohort
 
 from confide.client.reservation import Randomness
 from confide.client.secure_sums.masking import SumPlace
+from confide.client.secure_sums.memory import SCORES
 from confide.client.secure_sums.noise import share_secret, with_share
 from confide.client.secure_sums.seat import Seat
 from confide.client.secure_sums.sum_rules import SumRules
@@ -128,7 +129,7 @@ def test_no_more_sums_than_rounds_have_an_update_in_them() -> None:
     four.mask("h00", first)
     seat.check_share(first, honest=2, rounds=1)  # the same question again
     nothing = numpy.zeros(LENGTH, dtype=numpy.int64)
-    seat.mask(replace(first, question="scores"), nothing, "scored", scores="scored")
+    seat.mask(replace(first, question="scores"), nothing, SCORES + "scores")
     with pytest.raises(DeniedError) as raised:
         seat.check_share(second, honest=2, rounds=1)
     assert raised.value.code == Refusal.ROUNDS_SPENT
