@@ -31,17 +31,22 @@ class TakingPart:
     rules: SumRules
     run_key_fn: Callable[[str], X25519PrivateKey]
     memory_fn: Callable[[str], SumMemory]
-    _seats: dict[str, Seat] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _seats: dict[str, tuple[Seat, tuple[int, float, float]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def seat(
         self, job: str, *, num_examples: int, noise_multiplier: float, sampling_rate: float
     ) -> Seat:
         """Return the institution's seat in a job, with its key signed for these figures."""
-        seat = self._seats.get(job)
+        figures = num_examples, noise_multiplier, sampling_rate
+        seat, signed = self._seats.get(job, (None, None))
+        if seat is not None and signed == figures:  # signing takes a millisecond
+            return seat
         if seat is None:
             if len(self._seats) >= _MOST_SEATS:  # all that a seat knows is made again
                 self._seats.clear()
-            seat = self._seats[job] = Seat(
+            seat = Seat(
                 self.identity,
                 job,
                 authority=self.authority,
@@ -54,6 +59,7 @@ class TakingPart:
             noise_multiplier=noise_multiplier,
             sampling_rate=sampling_rate,
         )
+        self._seats[job] = seat, figures
         return seat
 
 

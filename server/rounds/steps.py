@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from flwr.app import ArrayRecord
 
+from confide.protocol.codecs.travel import update_bytes
 from confide.protocol.messages import Request
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.enrolled import Enrolled, varies
@@ -146,10 +147,12 @@ def finish_round(
     params, strategy_state = under_way.finish(participation)
     check_finite(params, tally.server_round)
     seconds = time.perf_counter() - sent.started
-    update_bytes = enrolled.upload.num_bytes(enrolled.reply_shapes)
+    num_bytes = enrolled.upload.num_bytes(enrolled.reply_shapes)
+    if plan.sums is not None:
+        num_bytes = update_bytes(enrolled.reply_shapes, plan.sums)
     clock = enrolled.job.reach.clock
     record = tally.record(
-        update_bytes,
+        num_bytes,
         bytes_down=sent.num_bytes,
         seconds=seconds,
         virtual_s=clock.now() if clock.is_virtual else None,
