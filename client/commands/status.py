@@ -63,6 +63,9 @@ def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
     if plan.releases:
         asked = RELEASES[plan.releases].asks_fn(plan)
     console.print(f"Job {plan.job}: {asked}.", highlight=False)
+    if not plan.releases:
+        seen = "sums of updates and of scores alone" if plan.sums else "each update"
+        console.print(f"The coordinator sees {seen}.", highlight=False)
     if plan.private:
         # A unit is read by training or by scores, so that a run costs it the larger of the two
         scores = privacy.metrics_epsilon if policy.metrics_privacy == "noisy" else None
