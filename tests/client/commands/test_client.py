@@ -16,13 +16,14 @@ from small_kit import NAME, PRIVATE, ask, make_kit, write_kit
 
 import confide.cli
 from confide.client.commands.client import main
-from confide.client.commands.status import status
+from confide.client.commands.status import show_plan, status
 from confide.client.deployment.kit import InstitutionKit, plan_path
 from confide.client.deployment.launch import ROLES, secret_path, supervised
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.training.deadline import Deadline
 from confide.deployment.lifetime import PROCESSES
 from confide.errors import ConfigError
+from confide.protocol.masked_sums import MaskedSums
 from confide.storage.files import locked
 
 JOB = PRIVATE.job
@@ -228,9 +229,19 @@ def test_a_job_waits_until_it_is_approved_and_then_begins(
     assert main(["approve", JOB, "--yes", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "epsilon 4 at delta 1e-05 a record" in shown
+    assert "The coordinator sees each update." in shown
     assert f"Approved: job {JOB}." in shown
     assert status(kit)["jobs"] == {JOB: "allowed"}
     assert door.handle("train", ask()).refusal is None
+
+
+def test_whoever_approves_reads_that_updates_leave_in_masked_sums(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = make_kit(tmp_path)
+    show_plan(kit, replace(PRIVATE, sums=MaskedSums(max_value=1024.0)))
+    shown = capsys.readouterr().out
+    assert "The coordinator sees sums of updates and of scores alone." in shown
 
 
 def test_what_was_approved_is_the_plan_and_not_its_name(tmp_path: Path) -> None:
