@@ -21,7 +21,7 @@ SEVEN = (
     "server.num_rounds=3",
     "server.round_timeout_s=20",
 )
-TWEETS = (
+ADAPTERS = (
     "experiment=tweets",
     "tuning=lora",
     "backbone.num_hidden_layers=2",
@@ -35,6 +35,13 @@ TWEETS = (
     "simulation.baselines=[]",
     "trainer.num_threads=1",
 )
+TREES = (
+    "experiment=heart_trees",
+    "backbone.num_trees=2",
+    "backbone.depth=2",
+    "simulation.baselines=[]",
+)
+MODELS = {"adapters": ADAPTERS, "trees": TREES}
 KINDS = {
     "fedavg": (),
     "private": PRIVATE,
@@ -43,6 +50,7 @@ KINDS = {
     "fedadam": ("strategy=fedadam", "strategy.server_optimizer.learning_rate=0.05"),
     "gradient_sum": ("client=private_table", *PRIVATE, "server.num_rounds=3"),
     "uniform": ("strategy.aggregator.weighting=uniform",),
+    "one gone": (*PRIVATE, "simulation.faults=[{kind: raises, client: Hungary, rounds: [2]}]"),
     "32 bits": (*PRIVATE, "aggregation.sum_bits=32"),
 }
 
@@ -69,9 +77,10 @@ def test_masks_change_no_bit_where_workers_train(run: Simulate, kind: str) -> No
 
 
 @pytest.mark.slow
-def test_masks_change_no_bit_of_adapters(run: Simulate) -> None:
-    plain = model(run, *TWEETS, name="plain")
-    assert model(run, *TWEETS, *REAL, name="masked") == plain
+@pytest.mark.parametrize("kind", ["adapters", "trees"])
+def test_masks_change_no_bit_of_other_models(run: Simulate, kind: str) -> None:
+    plain = model(run, *MODELS[kind], name="plain")
+    assert model(run, *MODELS[kind], *REAL, name="masked") == plain
 
 
 @pytest.mark.slow

@@ -1,14 +1,19 @@
 """Simulated institutions with keys of their own: what they have, and what does not go with it."""
 
 import pickle
+from pathlib import Path
 
+import numpy
 import pytest
 from cryptography import x509
 
+from confide.client.secure_sums.seat import Seat
 from confide.client.secure_sums.taking_part import TakingPart
 from confide.config.composing.compose import compose
 from confide.errors import ConfigError
 from confide.secure_aggregation.adverts import Advert, verify
+from confide.secure_aggregation.context import SumContext
+from confide.server.secure_sums.collector import MaskedSum
 from confide.simulations.secure_sums import SimulatedSums
 
 NAMES = ("anna", "bert", "carl")
@@ -17,9 +22,12 @@ REAL = ("aggregation=secure", "aggregation.simulated=real")
 HEART = ("experiment=heart_disease",)
 
 
+def seat(part: TakingPart, job: str = "job") -> Seat:
+    return part.seat(job, num_examples=7, noise_multiplier=0.0, sampling_rate=1.0)
+
+
 def advert(part: TakingPart, job: str = "job") -> Advert:
-    seat = part.seat(job, num_examples=7, noise_multiplier=0.0, sampling_rate=1.0)
-    return seat.advertise(num_examples=7)
+    return seat(part, job).advert
 
 
 def keys(sums: SimulatedSums, job: str = "job") -> list[bytes]:
@@ -41,6 +49,31 @@ def test_a_later_process_has_the_same_keys_and_trusts_the_certificates_of_the_ea
         assert was.signature == now.signature
         key = verify(was, "job", x509.load_der_x509_certificate(after.authority))
         assert key == after.taking_part(name).identity.key.public_key()
+
+
+def test_a_later_process_opens_what_an_earlier_one_masked(tmp_path: Path) -> None:
+    before, after = (SimulatedSums.make(NAMES, secret=SECRET, folder=tmp_path) for _ in range(2))
+    masking = {name: seat(before.taking_part(name)) for name in NAMES}
+    context = SumContext(
+        job="job",
+        server_round=1,
+        question="",
+        cohort=tuple(one.advert for one in masking.values()),
+        threshold=2,
+        scale_bits=0,
+        length=5,
+    )
+    under_way = MaskedSum(context=context)
+    for name, one in masking.items():
+        masked = one.mask(context, numpy.arange(5) - len(name), name)
+        under_way.add(name, masked.vector, masked.boxes, masked.commitments)
+    alive = under_way.close()
+    opening = {name: seat(after.taking_part(name)) for name in NAMES[1:]}
+    shares = {
+        name: one.unmask(context, alive, under_way.boxes_for(name)).shares
+        for name, one in opening.items()
+    }
+    assert numpy.array_equal(under_way.open(shares), 3 * numpy.arange(5) - 12)
 
 
 def test_keys_are_of_one_institution_job_and_secret() -> None:
@@ -83,6 +116,13 @@ def test_more_institutions_than_masks_are_for_are_refused() -> None:
     with pytest.raises(ConfigError, match="for at most 100 institutions"):
         compose([*words, *REAL])
     compose([*words, "aggregation=secure"])
+
+
+def test_baselines_are_not_trained_where_masks_are_required() -> None:
+    required = (*HEART, *REAL, "policy.secure.required=true")
+    assert compose(required).baselines == ()
+    with pytest.raises(ConfigError, match="their plans have no masks"):
+        compose([*required, "simulation.baselines=[local]"])
 
 
 @pytest.mark.parametrize("words", [(), ("aggregation=secure",)])

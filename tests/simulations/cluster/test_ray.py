@@ -177,6 +177,7 @@ def test_an_address_where_nobody_answers_is_told_at_once(tmp_path: Path) -> None
     [
         ("strategy=scaffold",),
         ("privacy=record", "client.ledger={0}/ledgers", "policy.budget.epsilon=20", "job=one"),
+        ("aggregation=secure", "aggregation.simulated=real"),
     ],
 )
 def test_what_institutions_keep_in_files_is_as_inline(
