@@ -25,6 +25,11 @@ from confide.simulations.engines.preload import CONTEXT, prepare_workers
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=6")
 PRIVATE = ("privacy=record", "privacy.epsilon=3")
+CLIENTS = (
+    "strategy.aggregator.weighting=uniform",
+    "strategy.mechanism.noise_multiplier=0.5",
+    "server.min_clients=1",
+)
 KINDS: dict[str, tuple[str, ...]] = {
     "fedavg": (),
     "fedadam": ("strategy=fedadam",),
@@ -47,6 +52,29 @@ KINDS: dict[str, tuple[str, ...]] = {
         "strategy.timing.buffer_size=2",
         "simulation/delays=uniform",
         "simulation.delays.dropout=0.1",
+    ),
+    "gaussian": (
+        *CLIENTS,
+        "strategy/mechanism=gaussian",
+        "strategy.mechanism.quantile=0.5",
+        "strategy.mechanism.bit_noise=1",
+        "strategy/selection=poisson",
+        "strategy.selection.probability=0.6",
+    ),
+    "banded": (
+        *CLIENTS,
+        "strategy/mechanism=banded",
+        "strategy.mechanism.bands=2",
+        "strategy/selection=round_robin",
+        "strategy.selection.clients_per_round=2",
+        "strategy.selection.separation=2",
+    ),
+    "shared": (
+        *CLIENTS,
+        "strategy/mechanism=gaussian",
+        "strategy.mechanism.honest=2",
+        "aggregation=secure",
+        "aggregation.simulated=real",
     ),
     "process": (*PRIVATE, "simulation.engine=process", "simulation.workers=2"),
 }

@@ -108,6 +108,10 @@ def check_kills(run: Simulate, folder: Path, kind: str, engine: str, *, kills: i
         ("fedexp", "process"),
         ("qfedavg", "inline"),
         ("moon", "process"),
+        ("gaussian", "inline"),
+        ("gaussian", "process"),
+        ("banded", "inline"),
+        ("shared", "inline"),
     ],
 )
 def test_kills_at_a_few_instants_change_nothing(
