@@ -303,7 +303,7 @@ class Institution:
         reply = Reply(
             institution=self.name,
             num_examples=schedule.num_examples,
-            figures={"epsilon": self._account.spent(terms)} if noisy and plan.private else {},
+            figures=self._account.figures(terms) if noisy and plan.private else {},
         )
         if place is not None:
             return self._masking.mask_scores(place, evaluations(told)).on(reply)

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from confide.client.schedule import Workplan
+from confide.client.schedule import Workplan, epsilon_alone
 from confide.client.secure_sums.rules import has_sums_alone
 from confide.client.update_measures import UpdateMeasures, measure
 from confide.config.models.table import BACKBONES, without_weights
@@ -140,6 +140,10 @@ class Policy:
         """
         yield from self.plan_verdicts(plan)
         config = self.config
+        if plan.private and plan.privacy.trust == "peers":
+            # What the run costs, whoever colludes: noise of others only counts beside it
+            asked = max(epsilon_alone(plan, size), plan.privacy.metrics_epsilon or 0.0)
+            yield _at_most("max_epsilon", asked, config.max_epsilon)
         yield _at_most("max_rounds", size.max_rounds, config.max_rounds)
         yield _at_most("max_epochs", size.epochs, config.max_epochs)
         yield Verdict(
@@ -207,7 +211,17 @@ class Policy:
         if plan.private:
             # A run may spend either: a unit is read by training or by scores.
             asked = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)
-            yield _at_most("max_epsilon", asked, config.max_epsilon)
+            trusts, bound = privacy.trust == "peers", config.max_epsilon_with_peers
+            if not trusts:  # or else it follows from the number of records
+                yield _at_most("max_epsilon", asked, config.max_epsilon)
+            # Where others' noise counts, and is not calibrated for, it follows from each cohort
+            is_known = trusts or plan.peers_problem is not None
+            yield Verdict(
+                rule="max_epsilon_with_peers",
+                asked=asked if is_known else "less than epsilon, by each cohort",
+                allowed="any" if bound is None else bound,
+                holds=bound is None or not is_known or asked <= bound,
+            )
             yield _at_most("max_delta", privacy.delta, config.max_delta)
 
     def check_before_loading(self, plan: TrainingPlan) -> None:

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.state import RunTerms, run_name
@@ -16,6 +16,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, score_schedules
 from confide.errors import PrivacyError
 from confide.privacy.accounting import bracket, epsilon
+from confide.privacy.peers import PeerNoise
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
@@ -193,6 +194,7 @@ class RoundAccount:
             score_noise={split: one.noise_multiplier for split, one in scores.items()},
             score_releases={split: one.steps for split, one in scores.items()},
             edges_noise=schedule.edges_noise,
+            honest_peers=schedule.honest_peers,
         )
 
     @property
@@ -222,10 +224,38 @@ class RoundAccount:
         """Return the durable reply to a round that was answered before; None if there is none."""
         return self._ledger.answered(key.run, key.digest)
 
+    def figures(self, terms: RunTerms, *, rounds: int | None = None) -> dict[str, float]:
+        """Return what a run has cost at most to a unit here, as the coordinator is told it.
+
+        Args:
+            terms: terms of the run.
+            rounds: rounds counted so far; None for what the ledger says.
+        """
+        told = {"epsilon": self.spent(terms, rounds=rounds)}
+        noise = self._ledger.spent(terms.name).with_peers
+        if noise is not None and noise.honest > 1:
+            among = replace(terms, noise_multiplier=noise.noise_multiplier)
+            told["epsilon_with_peers"] = self.spent(among, rounds=rounds)
+            told["honest_peers"] = float(noise.honest)
+        return told
+
     def reserve(
-        self, key: RoundKey, plan: TrainingPlan, schedule: LocalSchedule, server_round: int
+        self,
+        key: RoundKey,
+        plan: TrainingPlan,
+        schedule: LocalSchedule,
+        server_round: int,
+        *,
+        with_peers: PeerNoise | None = None,
     ) -> ReservedRound:
         """Count a round before its first step.
+
+        Args:
+            key: what identifies it.
+            plan: its plan.
+            schedule: the work that it comes to here.
+            server_round: its number.
+            with_peers: noise of a record in its sum; None where no other's noise counts.
 
         Raises:
             DeniedError: if the budget or the schedule does not cover it.
@@ -242,13 +272,15 @@ class RoundAccount:
             secret = secret or os.urandom(KEY_BYTES)
             return ReservedRound(secret=secret, figures={}, is_replay=False)
         terms = self.terms(plan, schedule)
-        reserved = self._ledger.reserve(terms, server_round, key.digest, key=secret)
-        spent = self.spent(terms, rounds=reserved.rounds)
+        reserved = self._ledger.reserve(
+            terms, server_round, key.digest, key=secret, with_peers=with_peers
+        )
+        figures = self.figures(terms, rounds=reserved.rounds)
         # Equal noise on two data sets cancels. One update leaves for each question, so that a round
         # which was cut off, and is computed on other records now, is counted once all the same.
         fresh = self._ledger.keeps_account and self._randomness.key_fn is None
         noise = derive_key(reserved.key, "records", self._data.digest) if fresh else reserved.key
-        return ReservedRound(secret=noise, figures={"epsilon": spent}, is_replay=reserved.is_replay)
+        return ReservedRound(secret=noise, figures=figures, is_replay=reserved.is_replay)
 
     def settle(self, key: RoundKey, reply: Reply, update: Tensors) -> None:
         """Make the reply of a private round durable.

@@ -17,6 +17,7 @@ from confide.protocol.refusals import Refusal
 
 # More than any run needs; a plan could otherwise keep an institution busy for years
 _MAX_STEPS = 1_000_000
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,19 @@ class LocalSchedule(Workplan):
 
     Attributes:
         noise_multiplier: sigma >= 0, calibrated for ``max_rounds``; 0 without privacy.
+        honest_peers: institutions whose noise together keeps the plan's epsilon; 1: its own does.
         edges_noise: sigma of the releases that the plan rests on, as one: they have a part of the
             plan's epsilon; 0 for none.
     """
 
     noise_multiplier: float
+    honest_peers: int = 1
     edges_noise: float = 0.0
+
+    @property
+    def noise_with_peers(self) -> float:
+        """Noise multiplier that keeps the plan's epsilon, the institution's own alone or not."""
+        return self.noise_multiplier * math.sqrt(self.honest_peers)
 
     def epsilon_after(self, rounds: int, *, delta: float, accountant: str) -> float:
         """Return the epsilon of a number of rounds."""
@@ -152,7 +160,8 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
     """Return an institution's work with its calibrated noise.
 
     Args:
-        plan: plan of the run.
+        plan: plan of the run; with ``privacy.honest_peers`` the noise is the institution's part of
+            what keeps its epsilon.
         num_examples: public number of training units, n >= 1.
 
     Raises:
@@ -177,7 +186,31 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
             accountant=privacy.accountant,
             before=one_release(released),
         )
-    return LocalSchedule(**asdict(size), noise_multiplier=sigma, edges_noise=released)
+    honest = privacy.honest if plan.private else 1
+    return LocalSchedule(
+        **asdict(size),
+        # A little more than its part: h times its square is at least what was calibrated, rounded
+        noise_multiplier=sigma if honest == 1 else sigma / math.sqrt(honest) * (1 + _ROUNDING),
+        honest_peers=honest,
+        edges_noise=released,
+    )
+
+
+def epsilon_alone(plan: TrainingPlan, size: Workplan) -> float:
+    """Return what a private plan's whole training costs against anybody, at its own noise alone.
+
+    Args:
+        plan: plan of the run.
+        size: the work that it comes to.
+
+    Raises:
+        PrivacyError: if no noise suffices.
+    """
+    schedule = make_schedule(plan, num_examples=size.num_examples)
+    privacy = plan.privacy
+    return schedule.epsilon_after(
+        size.max_rounds, delta=privacy.delta, accountant=privacy.accountant
+    )
 
 
 def is_scored(plan: TrainingPlan, server_round: int) -> bool:
@@ -224,6 +257,7 @@ def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
 __all__ = [
     "LocalSchedule",
     "Workplan",
+    "epsilon_alone",
     "is_scored",
     "make_schedule",
     "noise_square",

@@ -19,6 +19,7 @@ from confide.client.schedule import LocalSchedule, plan_of_round
 from confide.client.scores import Scored, Scores
 from confide.client.secure_sums.masking import Masking, SumPlace
 from confide.client.secure_sums.noise import share_secret, with_share
+from confide.client.secure_sums.record_noise import PeerNoises
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
@@ -108,6 +109,7 @@ class TrainingRounds:
         self._decoder, self._safeguards = decoder, safeguards
         self._admission, self._account, self._scores = admission, account, scores
         self._masking = masking
+        self._noises = PeerNoises(safeguards, account)
         self._releases = Releases(
             account.name, data=data, policy=safeguards.policy, account=account
         )
@@ -152,6 +154,10 @@ class TrainingRounds:
         self._safeguards.policy.check_hours()
         if plan.releases:
             return self._releases.answer(plan, schedule, key)
+        # Before scores are released, and anything else is spent
+        with_peers = self._noises.of_round(
+            plan, schedule, request.server_round, place.context if place else None
+        )
         if plan.private:
             trainer = trainer_of_round(self._trainer, request.server_round)
             for begun in algorithm.starts_of(params, kept.algorithm):
@@ -163,7 +169,9 @@ class TrainingRounds:
             # Round r scores the tensors it starts from, so that a round is one exchange.
             scored = Scored.of(request, plan, schedule, received=start, kept=kept.algorithm)
             validation = self._scores.of_round(scored, request.server_round)
-        reserved = self._account.reserve(key, plan, schedule, request.server_round)
+        reserved = self._account.reserve(
+            key, plan, schedule, request.server_round, with_peers=with_peers
+        )
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             raise already_answered(key.run)

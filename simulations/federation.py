@@ -111,7 +111,8 @@ def _of_one(
         job=f"{plan.job}/{what}",
         objective=objective,
         gram=None,
-        sums=None,  # of one there is no sum to hide in
+        sums=None,  # of one there is no sum to hide in, nor others' noise
+        privacy=replace(plan.privacy, trust="alone", honest_peers=None),
         upload=CodecConfig(),  # nothing has to travel
         download=CodecConfig(),
     )

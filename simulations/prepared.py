@@ -15,6 +15,7 @@ from confide.client.algorithm_state import keeps_state
 from confide.client.assembly import make_trainer
 from confide.client.records.encoded import InstitutionData
 from confide.client.secure_sums.rules import sum_rules
+from confide.client.secure_sums.sum_rules import SumRules
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
@@ -143,7 +144,9 @@ class Simulation:
         return Findings(
             emulates_sums=self.setup.emulates_sums,
             pooled_test=pooled_test,
-            institutions=lines(federation, self.plan, outcome, baselines.alone),
+            institutions=lines(
+                federation, self.plan, outcome, baselines.alone, rules=self._open_rules
+            ),
             reproducible=self.setup.reproducible,
             engine={
                 "name": simulation.engine,
@@ -159,6 +162,11 @@ class Simulation:
                 reference_scores(federation.trainer.workload.task, federation.data) if exact else {}
             ),
         )
+
+    @property
+    def _open_rules(self) -> SumRules | None:
+        """Each institution's rules of masked sums, where these are added up in the open."""
+        return sum_rules(self.setup.policy.secure) if self.setup.emulates_sums else None
 
     def _attacked(self, outcome: Outcome) -> dict[str, Any]:
         """Describe the attack; {} for none."""

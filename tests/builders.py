@@ -91,10 +91,15 @@ def build_records(
 
 
 def build_ledger(
-    path: Path, *, epsilon: float, delta: float, population: str = "ward"
+    path: Path,
+    *,
+    epsilon: float,
+    delta: float,
+    population: str = "ward",
+    with_peers: float | None = None,
 ) -> PersistentLedger:
     """Open the ledger file of one population with a lifetime budget."""
-    budget = BudgetConfig(epsilon=epsilon, delta=delta)
+    budget = BudgetConfig(epsilon=epsilon, delta=delta, epsilon_with_peers=with_peers)
     return PersistentLedger(LedgerFile(path), population=population, budget=budget)
 
 

@@ -5,7 +5,7 @@ import datetime
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confide.client.commands.ledger_changes import approve, merge, repair
 from confide.client.commands.ledger_paths import files_at, one_at, open_file
@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--epsilon", type=float, help="lifetime epsilon")
     budget.add_argument("--delta", type=float, help="lifetime delta (default: unchanged, or 1e-5)")
     budget.add_argument(
+        "--epsilon-with-peers",
+        type=float,
+        help="lifetime epsilon against coordinators that see sums alone (default: unchanged, or"
+        " none); first promised before the first run",
+    )
+    budget.add_argument(
         "--unit",
         choices=("record", "group"),
         help="unit that the budget protects (default: unchanged, or record)",
@@ -106,7 +112,10 @@ def _show(arguments: argparse.Namespace) -> int:
 
     console = make_console()
     files = [open_file(path, arguments) for path in files_at(arguments.path)]
-    _populations([file.state for file in files]).show(console)
+    states = [file.state for file in files]
+    _populations(states).show(console)
+    if any(population.budget_with_peers for population in _all(states)):
+        _promises(states).show(console)
     for file in files:
         for population in file.state.populations.values():
             if population.runs:
@@ -138,7 +147,7 @@ def _populations(states: "Sequence[LedgerState]") -> "Table":
         "delta",
         "",
     )
-    for population in (population for state in states for population in state.populations.values()):
+    for population in _all(states):
         budget, committed = population.budget, population.committed
         figures = [
             population.spent,
@@ -150,6 +159,27 @@ def _populations(states: "Sequence[LedgerState]") -> "Table":
         table.add_row(
             population.name, population.unit, *figures_shown, f"{budget.delta:g}", bar(population)
         )
+    return table
+
+
+def _all(states: "Sequence[LedgerState]") -> "list[PopulationAccount]":
+    return [population for state in states for population in state.populations.values()]
+
+
+def _promises(states: "Sequence[LedgerState]") -> "Table":
+    from confide.client.ledger.with_peers import committed_with_peers
+
+    title = "Of it to who sees sums alone, in epsilon"
+    table = _table(title, "population", "committed", "of", "delta")
+    for population in _all(states):
+        promised, committed = population.budget_with_peers, committed_with_peers(population)
+        if promised is not None and committed is not None:
+            table.add_row(
+                population.name,
+                f"{committed:.2f}",
+                f"{promised.epsilon:.2f}",
+                f"{promised.delta:g}",
+            )
     return table
 
 
@@ -185,7 +215,7 @@ def _runs(population: "PopulationAccount") -> "Table":
             str(terms.num_units),
             f"{terms.sampling_rate:.3g}",
             f"{terms.noise_multiplier:.3g}",
-            f"{terms.epsilon:g}",
+            f"{terms.epsilon:g}" + (f" ({terms.honest_peers} honest)" * (terms.honest_peers > 1)),
             "seeded" if terms.reproducible else "secure",
         )
     return table
@@ -232,8 +262,14 @@ def _budget(arguments: argparse.Namespace) -> int:
 
     if arguments.declare is not None:
         _declare(arguments)
-    elif arguments.epsilon or arguments.delta or arguments.unit or arguments.separate:
-        raise ConfigError("--epsilon, --delta, --unit and --separate go with --declare NAME.")
+    elif any(
+        getattr(arguments, name)
+        for name in ("epsilon", "delta", "unit", "separate", "epsilon_with_peers")
+    ):
+        raise ConfigError(
+            "--epsilon, --epsilon-with-peers, --delta, --unit and --separate go with --declare"
+            " NAME."
+        )
     states = [open_file(path, arguments).state for path in files_at(arguments.path)]
     _populations(states).show()
     return 0
@@ -244,14 +280,16 @@ def _declare(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{arguments.path} is a folder; a population is declared in one ledger.")
     file = open_file(arguments.path, arguments)
     known = file.state.populations.get(arguments.declare)
-    before = {"delta": known.budget.delta, "unit": known.unit} if known else {}
+    before = _declared_before(known) if known else {}
     # Taken now: the account is changed in place when the declaration is applied
     before_epsilon = known.budget.epsilon if known else None
     given = {
-        name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None
+        name: value
+        for name in ("delta", "unit", "epsilon_with_peers")
+        if (value := getattr(arguments, name)) is not None
     }
     budget = BudgetConfig(id=arguments.declare, epsilon=arguments.epsilon, **{**before, **given})
-    problems = list(range_problems(budget, "--"))
+    problems = [*range_problems(budget, "--"), *(f"--{one}" for one in budget.problems())]
     if arguments.epsilon is None:
         problems.append("--epsilon is missing: what may the population spend in its lifetime?")
     if problems:
@@ -260,6 +298,15 @@ def _declare(arguments: argparse.Namespace) -> None:
     file.declare(arguments.declare, budget, is_separate=arguments.separate or known is None)
     was = f"epsilon {before_epsilon:g}" if before_epsilon is not None else "new"
     print(f"{arguments.declare}: {was} -> epsilon {arguments.epsilon:g}.")
+
+
+def _declared_before(known: "PopulationAccount") -> dict[str, Any]:
+    promised = known.budget_with_peers
+    return {
+        "delta": known.budget.delta,
+        "unit": known.unit,
+        "epsilon_with_peers": promised.epsilon if promised else None,
+    }
 
 
 _ONE, _SOME = "a ledger", "a ledger, or a folder of ledgers"

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from confide.client.ledger.events import Event
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import LedgerState, PopulationAccount
+from confide.client.ledger.with_peers import committed_with_peers
 
 SCHEMA = 1
 
@@ -34,6 +35,7 @@ def export(file: LedgerFile) -> dict[str, Any]:
 
 def totals(population: PopulationAccount) -> dict[str, Any]:
     """Return the totals of a population."""
+    promised = population.budget_with_peers
     scores = sum(len(run.scores) for run in population.runs.values())
     sums = sum(len(run.masked) for run in population.runs.values())
     return {
@@ -48,6 +50,14 @@ def totals(population: PopulationAccount) -> dict[str, Any]:
         # Exports of earlier releases had none, and are checked against this
         **({"scores": scores} if scores else {}),
         **({"sums": sums} if sums else {}),
+        **(
+            {
+                "epsilon_with_peers": promised.epsilon,
+                "committed_with_peers": committed_with_peers(population),
+            }
+            if promised
+            else {}
+        ),
     }
 
 

@@ -15,6 +15,7 @@ from confide.client.ledger.keys import LedgerKeys
 from confide.client.ledger.names import keys_beside
 from confide.client.ledger.state import LedgerState, PopulationAccount
 from confide.client.ledger.transaction import CLOCK_SLACK_S, Transaction
+from confide.client.ledger.with_peers import new_promise
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError
 from confide.privacy.budget import Budget
@@ -188,11 +189,12 @@ class Writing:
         if known is not None:
             check_unit(known, config)
             known.check_delta(config.delta)
-        budget = new_budget(name, config)
+        budget, promised = new_budget(name, config), new_promise(config, known)
         # The order stays even where the new budget would suit another one: it must not be chosen
         # after outputs were seen
         order = known.budget.order if known else budget.order
         content = {"population": name, "unit": config.unit, **asdict(budget), "order": order}
+        content |= {"with_peers": asdict(promised)} if promised else {}
         self.append("budget", {**content, **({"separate": True} if is_separate else {})})
         return self.state.populations[name]
 

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from confide.client.ledger.state import RunTerms
 from confide.errors import DeniedError
+from confide.privacy.peers import PeerNoise, weakest
 from confide.protocol.messages import Reply
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Tensors
@@ -61,23 +62,32 @@ class RoundsSpent:
             has the same identifier and may be replayed at no cost; one that is no longer among
             these is counted again, since a count may only be too high.
         scores: split and identifier of every release of scores, where nothing outlives the process.
+        with_peers: noise that stands for that of a record in each of the job's sums; None where no
+            other's noise counts.
     """
 
     count: int = 0
     recent: tuple[str, ...] = ()
     scores: tuple[tuple[str, str], ...] = ()
+    with_peers: PeerNoise | None = None
 
     @property
     def releases(self) -> dict[str, int]:
         """Split -> number of releases of its scores."""
         return dict(Counter(split for split, _ in self.scores))
 
-    def plus(self, mechanism: str) -> "RoundsSpent":
-        """Count a mechanism, unless it is one of the recent ones."""
+    def plus(self, mechanism: str, with_peers: PeerNoise | None = None) -> "RoundsSpent":
+        """Count a mechanism, unless it is one of the recent ones.
+
+        Args:
+            mechanism: its identifier.
+            with_peers: noise of a record in the sum that it goes into; None where nobody says.
+        """
         if mechanism in self.recent:
             return self
         recent = (*self.recent, mechanism)[-_RECENT:]
-        return RoundsSpent(self.count + 1, recent, self.scores)
+        noise = weakest(one for one in (self.with_peers, with_peers) if one is not None)
+        return RoundsSpent(self.count + 1, recent, self.scores, noise)
 
 
 class Ledger(Protocol):
@@ -113,6 +123,17 @@ class Ledger(Protocol):
             DeniedError: if the budget does not cover it, with the figures.
         """
 
+    def admit_round(self, terms: RunTerms, with_peers: PeerNoise | None) -> None:
+        """Check that a budget against coordinators that see sums covers a run with one more round.
+
+        Args:
+            terms: terms of the run.
+            with_peers: noise of a record in the round's sum; None where no other's noise counts.
+
+        Raises:
+            DeniedError: if it does not, with the figures.
+        """
+
     @property
     def keeps_account(self) -> bool:
         """Whether the ledger outlives the process.
@@ -133,7 +154,13 @@ class Ledger(Protocol):
         """Return the durable reply to a request that was answered before; None if there is none."""
 
     def reserve(
-        self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
+        self,
+        terms: RunTerms,
+        server_round: int,
+        digest: str,
+        *,
+        key: bytes | None,
+        with_peers: PeerNoise | None = None,
     ) -> Reservation:
         """Count a round, durably, before its first private step.
 
@@ -142,6 +169,7 @@ class Ledger(Protocol):
             server_round: number of the coordinator's round.
             digest: identifier of the request.
             key: key that the round's randomness derives from; None for a fresh one.
+            with_peers: noise of a record in the round's sum; None where no other's noise counts.
 
         Raises:
             DeniedError: if the budget or the schedule does not cover it, or it was answered and the

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from confide.client.ledger.ledger import Reservation, RoundsSpent, rounds_spent, scores_spent
 from confide.client.ledger.state import RunTerms
+from confide.privacy.peers import PeerNoise
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
@@ -51,12 +52,21 @@ class MemoryLedger:
         """Return None: no reply is kept, and the same request is computed again."""
         return None
 
+    def admit_round(self, terms: RunTerms, with_peers: PeerNoise | None) -> None:
+        """Let every round be."""
+
     def reserve(
-        self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
+        self,
+        terms: RunTerms,
+        server_round: int,
+        digest: str,
+        *,
+        key: bytes | None,
+        with_peers: PeerNoise | None = None,
     ) -> Reservation:
         """Count a round, unless it replays a recent one."""
         before = self.spent(terms.name)
-        after = before.plus(digest)
+        after = before.plus(digest, with_peers)
         if after.count > terms.max_rounds:
             raise rounds_spent(asked=after.count, allowed=terms.max_rounds)
         self._spent[terms.name] = after

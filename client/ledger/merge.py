@@ -68,7 +68,8 @@ def _charge(
         of_run = {**named, "run": terms.name, "digest": f"{ledger}/{digest}"}
         if of_run["digest"] not in charged[terms.name].rounds:
             with kept.transaction() as writing:
-                writing.append("reserve", {**of_run, "round": done.server_round})
+                noise = {"with_peers": asdict(done.with_peers)} if done.with_peers else {}
+                writing.append("reserve", {**of_run, "round": done.server_round, **noise})
                 writing.append("settle", {**of_run, "reply": ""})
     for digest, masked in run.masked.items():
         of_sum, taken = {**named, "run": terms.name, "digest": digest}, charged[terms.name]

@@ -22,9 +22,16 @@ from confide.client.ledger.replies import Replies
 from confide.client.ledger.state import LedgerState, PopulationAccount, RunAccount, RunTerms
 from confide.client.ledger.sums import LedgerSums
 from confide.client.ledger.transaction import Transaction
+from confide.client.ledger.with_peers import (
+    check_promise,
+    check_scores,
+    new_promise,
+    noise_with_peers,
+)
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.privacy.budget import Budget
+from confide.privacy.peers import PeerNoise
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
@@ -107,7 +114,10 @@ class PersistentLedger:
         declared = self._declared(self._file.read_again())
         budget = new_budget(self._population, self._budget)
         return declared or PopulationAccount(
-            name=self._population, unit=self._budget.unit, budget=budget
+            name=self._population,
+            unit=self._budget.unit,
+            budget=budget,
+            budget_with_peers=new_promise(self._budget, None),
         )
 
     def check_head(self, echoed: str) -> None:
@@ -131,6 +141,10 @@ class PersistentLedger:
     def admit(self, terms: RunTerms) -> None:
         """Check that a run may begin, or has begun."""
         check_run(self.population, terms, self._budget)
+
+    def admit_round(self, terms: RunTerms, with_peers: PeerNoise | None) -> None:
+        """Check that a budget against coordinators that see sums covers one more round."""
+        check_promise(self.population, terms, with_peers, self._budget)
 
     def answered(self, run: str, digest: str) -> Reply | None:
         """Return the durable reply to a request that was answered before; None if there is none."""
@@ -162,7 +176,10 @@ class PersistentLedger:
     def spent(self, run: str) -> RoundsSpent:
         """Return what a run has computed."""
         known = self.population.runs.get(run)
-        return RoundsSpent(len(known.rounds) if known else 0)
+        return RoundsSpent(
+            len(known.rounds) if known else 0,
+            with_peers=noise_with_peers(known) if known else None,
+        )
 
     def restore_spent(self, run: str, spent: RoundsSpent) -> None:
         """Do nothing: the file's count is the valid one."""
@@ -175,7 +192,13 @@ class PersistentLedger:
     # --- what it writes
 
     def reserve(
-        self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
+        self,
+        terms: RunTerms,
+        server_round: int,
+        digest: str,
+        *,
+        key: bytes | None,
+        with_peers: PeerNoise | None = None,
     ) -> Reservation:
         """Count a round, durably, before its first private step."""
         with self._file.transaction() as writing:
@@ -184,13 +207,15 @@ class PersistentLedger:
             if known is None:
                 if len(run.rounds) >= terms.max_rounds:
                     raise rounds_spent(asked=len(run.rounds) + 1, allowed=terms.max_rounds)
+                check_promise(self._account(writing), terms, with_peers, self._budget)
                 # Key and event in one transaction: a round that is counted can be replayed with the
                 # same noise after a crash, and one that is not counted has no key that could have
                 # been used
                 fresh = key or os.urandom(KEY_BYTES)
                 writing.transaction.keep_key(_key_name(terms.name, digest), fresh)
                 round_of_run = {"run": terms.name, "round": server_round, "digest": digest}
-                writing.append("reserve", {**named, **round_of_run, **self._asker.named})
+                noise = {"with_peers": asdict(with_peers)} if with_peers else {}
+                writing.append("reserve", {**named, **round_of_run, **noise, **self._asker.named})
                 return Reservation(rounds=len(run.rounds), key=fresh, is_replay=False)
             kept = writing.transaction.key(_where_kept(writing.transaction, terms.name, digest))
         if known.is_settled or kept is None:
@@ -341,6 +366,7 @@ def check_run(population: PopulationAccount, terms: RunTerms, policy: BudgetConf
             order=declared.order,
         )
         population.check_affordable(terms, bound)
+        check_scores(population, terms, policy)
         return
     then, today = asdict(known.terms), asdict(terms)
     changed = [name for name in then if then[name] != today[name]]

@@ -14,6 +14,7 @@ from confide.client.ledger.events import Event
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule, epsilon
 from confide.privacy.budget import Budget, Charge, suitable_delta, suits
+from confide.privacy.peers import PeerNoise
 from confide.security.ledger_heads import parse_head
 
 
@@ -49,6 +50,8 @@ class RunTerms:
         score_releases: split -> number of releases of its scores.
         edges_noise: sigma of the releases that the run rests on, as one, 0 for none: counted in
             what the run tells of its own epsilon, and each charged by a run of its own.
+        honest_peers: institutions of each sum whose noise together keeps ``epsilon``; 1: its own
+            does, and ``epsilon`` bounds what anybody learns.
     """
 
     institution: str
@@ -70,6 +73,7 @@ class RunTerms:
     score_noise: Mapping[str, float] = field(default_factory=dict)
     score_releases: Mapping[str, int] = field(default_factory=dict)
     edges_noise: float = 0.0
+    honest_peers: int = 1
 
     @functools.cached_property
     def name(self) -> str:
@@ -118,11 +122,14 @@ class ReservedRound:
         server_round: number of the coordinator's round.
         reply: checksum of the durable reply; empty if the update was kept back; None until the
             round is settled.
+        with_peers: noise of a record in the sum that its update goes into; None where no other's
+            noise counts.
     """
 
     number: int
     server_round: int
     reply: str | None = None
+    with_peers: PeerNoise | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -167,7 +174,12 @@ class RunAccount:
         match event.kind:
             case "reserve":
                 number = len(self.rounds) + 1
-                self.rounds[digest] = ReservedRound(number=number, server_round=content["round"])
+                told = content.get("with_peers")
+                self.rounds[digest] = ReservedRound(
+                    number=number,
+                    server_round=content["round"],
+                    with_peers=PeerNoise(**told) if told else None,
+                )
             case "settle":
                 self.rounds[digest] = replace(self.rounds[digest], reply=content["reply"])
             case "score":
@@ -188,6 +200,8 @@ class PopulationAccount:
         budget: lifetime budget.
         runs: name -> run, in the order in which they began.
         is_separate: whether people decided that its members may spend other budgets beside it.
+        budget_with_peers: lifetime budget against coordinators that see sums alone; None where none
+            was promised.
     """
 
     name: str
@@ -195,6 +209,7 @@ class PopulationAccount:
     budget: Budget
     runs: dict[str, RunAccount] = field(default_factory=dict)
     is_separate: bool = False
+    budget_with_peers: Budget | None = None
 
     def charges(self, *, reserved_only: bool = False) -> list[Charge]:
         """Return the charge of each run.
@@ -359,6 +374,8 @@ class LedgerState:
                     name, PopulationAccount(name=name, unit=unit, budget=budget)
                 )
                 account.budget = budget
+                promised = content.get("with_peers")
+                account.budget_with_peers = Budget(**promised) if promised else None
                 # What was charged was charged for the unit that the runs protect.
                 account.unit = account.unit if account.runs else unit
                 account.is_separate = account.is_separate or content.get("separate", False)

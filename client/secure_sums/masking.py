@@ -13,6 +13,7 @@ import torch
 from confide.client.safeguards import Safeguards
 from confide.client.schedule import LocalSchedule
 from confide.client.secure_sums.memory import SCORES
+from confide.client.secure_sums.record_noise import stated_noise
 from confide.client.secure_sums.seat import Seat
 from confide.errors import DeniedError, ProtocolError
 from confide.metrics.summed import SummedScores
@@ -116,7 +117,7 @@ class Masking:
         return taking_part.seat(
             plan.job,
             num_examples=schedule.num_examples,
-            noise_multiplier=schedule.noise_multiplier,
+            noise_multiplier=stated_noise(self._safeguards, schedule),
             sampling_rate=schedule.sampling_rate if plan.private else 1.0,
         )
 

@@ -65,6 +65,21 @@ class PrivacyConfig:
     accountant: str = setting(
         "pld", "Method by which epsilon is composed over steps.", choices=ACCOUNTANTS
     )
+    trust: str = setting(
+        "alone",
+        "Against whom epsilon bounds the privacy loss. alone: anybody; peers: a coordinator that"
+        " sees sums alone (aggregation=secure), as long as honest_peers of the institutions in each"
+        " of them keep their noise to themselves, each of which then adds less. What it is against"
+        " anybody else is told too, and bounded by each institution's policy.max_epsilon.",
+        choices=("alone", "peers"),
+    )
+    honest_peers: int | None = setting(
+        None,
+        "Institutions of each sum, a record's own among them, whose noise together hides a record"
+        " (trust=peers); null: no other's counts.",
+        ge=2,
+        le=MOST_INSTITUTIONS,
+    )
     spare_rounds: int = setting(
         0,
         "Number of rounds beyond num_rounds that the noise is calibrated for (crashes, retries).",
@@ -78,6 +93,21 @@ class PrivacyConfig:
         ge=1,
         le=10_000,
     )
+
+    @property
+    def honest(self) -> int:
+        """Institutions whose noise the calibration counts on, a record's own among them."""
+        return self.honest_peers or 1
+
+    def problems(self) -> Iterator[str]:
+        """Yield contradictions, one sentence each."""
+        if (self.trust == "peers") != (self.honest_peers is not None):
+            yield (
+                f"trust={self.trust}, honest_peers={self.honest_peers}: noise counts on a number of"
+                " honest institutions under trust=peers alone; set both, or neither."
+            )
+        if self.trust == "peers" and self.unit == "none":
+            yield "trust=peers: without a protected unit there is no noise; set privacy=record."
 
 
 @dataclass
@@ -109,6 +139,23 @@ class BudgetConfig:
         ge=1e-12,
         lt=1,
     )
+    epsilon_with_peers: float | None = setting(
+        None,
+        "Lifetime bound on the privacy loss against coordinators that see sums alone, as long as as"
+        " many institutions of each are honest as policy.secure counts on; fixed before the first"
+        " run. null: not promised.",
+        gt=0,
+        le=1000,
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield contradictions, one sentence each."""
+        promised, alone = self.epsilon_with_peers, self.epsilon
+        if promised is not None and (alone is None or promised > alone):
+            yield (
+                f"epsilon_with_peers={promised:g}, epsilon={alone}: noise of others only lowers"
+                " what is spent; set an epsilon of at least as much."
+            )
 
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -183,6 +230,14 @@ class PolicyConfig:
         choices=("none", "record", "group"),
     )
     max_epsilon: float = setting(8.0, "Largest epsilon that one run may ask for.", gt=0, le=1000)
+    max_epsilon_with_peers: float | None = setting(
+        None,
+        "Largest epsilon of one run against a coordinator that sees sums alone, by the noise of as"
+        " many honest institutions as secure counts on; max_epsilon bounds what anybody else learns"
+        " all the same. null: not bounded by itself.",
+        gt=0,
+        le=1000,
+    )
     max_delta: float = setting(1e-5, "Largest delta that one run may ask for.", gt=0, lt=1)
     min_records: int = setting(100, "Smallest number of training units.", ge=1)
     public_n: int | None = setting(

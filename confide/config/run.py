@@ -26,6 +26,7 @@ from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
 from confide.config.strategies.mechanisms import release_problems, share_problems, still_problems
+from confide.config.strategies.peers import peers_problem
 from confide.config.strategies.secure import secure_problems
 from confide.config.strategies.selections import (
     CountedSelectionConfig,
@@ -105,6 +106,7 @@ class Config:
         yield from personal_problems(objective, self.backbone, self.tuning, self.server)
         yield from secure_problems(self.aggregation, self.strategy)
         yield from self.simulation.sum_problems(self.aggregation)
+        yield from self._peers_problems()
         yield from self._tree_problems()
         yield from self._recipe_problems()
         yield from self._schedule_problems()
@@ -131,6 +133,24 @@ class Config:
             self.task.labels, outcome, has_classes=outcome == DEFAULT_OUTCOME
         )
         yield from self.data.label_problems(len(self.task.labels))
+
+    def _peers_problems(self) -> Iterator[str]:
+        """Yield where others' noise is counted on, and hides no record."""
+        if self.privacy.trust != "peers":
+            return
+        if not self.aggregation.is_secure:
+            yield (
+                "privacy.trust=peers: the coordinator sees each update with one institution's noise"
+                " in it; set aggregation=secure, or privacy.trust=alone."
+            )
+        problem = peers_problem(
+            objective_of(self.strategy),
+            self.client,
+            tuning=self.tuning,
+            upload=codecs_of(self.strategy)[0],
+        )
+        if problem is not None:
+            yield f"privacy.trust=peers: {problem}, or privacy.trust=alone."
 
     def _kind_problems(self) -> Iterator[str]:
         """Yield where task, backbone and tuning do not fit each other."""

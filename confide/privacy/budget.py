@@ -179,11 +179,15 @@ class Budget:
             history: charges of the runs admitted so far, each of the whole run.
             new: charge of the run that asks.
         """
-        if sum(map(self.cost, [*history, new])) <= self.capacity:
+        if self.holds([*history, new]):
             return True
         # The rule for the first run. If it fits only by this rule, the filter is over its capacity
         # and admits nothing more, so that the first plan alone decides which rule holds
         return not history and self._alone(new) <= self.epsilon
+
+    def holds(self, charges: Sequence[Charge]) -> bool:
+        """Say whether runs are within the filter's capacity."""
+        return sum(map(self.cost, charges)) <= self.capacity
 
     def _alone(self, charge: Charge) -> float:
         """Return the epsilon of a run that is the only one; infinite if only the filter applies."""

@@ -29,6 +29,7 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategies.codecs import codec_problems
 from confide.config.strategies.mechanisms import share_of
+from confide.config.strategies.peers import peers_problem
 from confide.config.strategies.secure import weighting_of
 from confide.config.strategies.strategy import (
     ALGORITHMS,
@@ -252,6 +253,22 @@ class TrainingPlan:
         elif self.gram is not None:
             yield from self.gram.problems(budget=self.privacy.epsilon)
 
+    @property
+    def peers_problem(self) -> str | None:
+        """Why noise of other institutions hides none of its records; None if it does."""
+        if not self.private or self.releases:
+            return "nothing is trained with noise"
+        if self.sums is None:
+            return "the coordinator sees each update, with one institution's noise in it"
+        return peers_problem(self.objective, self.client, tuning=self.tuning, upload=self.upload)
+
+    def _peers_problems(self) -> Iterator[str]:
+        """Yield where others' noise is counted on, and hides no record."""
+        for problem in self.privacy.problems():
+            yield f"privacy.{problem}"
+        if self.privacy.trust == "peers" and self.peers_problem is not None:
+            yield f"privacy.trust=peers: {self.peers_problem}."
+
     def _seed_problems(self) -> Iterator[str]:
         """Yield where a seed is out of range, or lacking."""
         if self.seed is not None and not 0 <= self.seed < 2**63:
@@ -287,6 +304,7 @@ class TrainingPlan:
         yield from self._gram_problems()
         if self.sums is not None:
             yield from self.sums.problems()
+        yield from self._peers_problems()
         if self.releases:
             yield from self._release_problems()
         if self.relation != NEIGHBOURING_RELATION:

@@ -41,7 +41,8 @@ def is_table(kind: object) -> bool:
 def leave_out_young(plan: dict[str, Any]) -> None:
     """Take out of a plan what is younger than the first plans, where it says nothing."""
     plainly = dataclasses.asdict(PrivacyConfig())
-    for name in ("metrics_epsilon", "metrics_every", "edges_epsilon"):
+    young = ("metrics_epsilon", "metrics_every", "edges_epsilon", "trust", "honest_peers")
+    for name in young:
         if plan["privacy"][name] == plainly[name]:
             del plan["privacy"][name]
     if plan["client"]["steps_within_s"] is None:

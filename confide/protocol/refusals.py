@@ -79,6 +79,10 @@ class Refusal(StrEnum):
     # The budget
     NO_BUDGET = "no_budget", "declined: it has no lifetime budget to charge"
     BUDGET_EXHAUSTED = "budget_exhausted", "declined: its lifetime budget would not cover the run"
+    BUDGET_WITH_PEERS = (
+        "budget_with_peers",
+        "declined: its lifetime budget against who sees sums alone would not cover the run",
+    )
     BUDGET_UNIT = "budget_unit", "declined: its budget promises a stronger unit than the plan's"
     BUDGET_DELTA = (
         "budget_delta",
@@ -111,6 +115,10 @@ class Refusal(StrEnum):
         "declined: its policy releases no statistics, nor quantiles or a Gram matrix",
     )
     POLICY_MAX_EPSILON = "policy_max_epsilon", "declined: epsilon is above what its policy allows"
+    POLICY_MAX_EPSILON_WITH_PEERS = (
+        "policy_max_epsilon_with_peers",
+        "declined: epsilon against who sees sums alone is above what its policy allows",
+    )
     POLICY_MAX_DELTA = "policy_max_delta", "declined: delta is above what its policy allows"
     POLICY_MAX_ROUNDS = "policy_max_rounds", "declined: more rounds than its policy allows"
     POLICY_MAX_EPOCHS = "policy_max_epochs", "declined: more epochs a round than its policy allows"
@@ -174,7 +182,12 @@ NOT_YET: frozenset[str] = frozenset({Refusal.POLICY_APPROVAL, Refusal.POLICY_HOU
 """Codes that time, or the institution's people, may lift: asking again makes sense."""
 
 NOT_AFFORDED: frozenset[str] = frozenset(
-    {Refusal.BUDGET_EXHAUSTED, Refusal.ROUNDS_SPENT, Refusal.ALREADY_ANSWERED}
+    {
+        Refusal.BUDGET_EXHAUSTED,
+        Refusal.BUDGET_WITH_PEERS,
+        Refusal.ROUNDS_SPENT,
+        Refusal.ALREADY_ANSWERED,
+    }
 )
 """Codes of those whose ledger does not cover what was asked."""
 

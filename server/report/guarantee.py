@@ -35,7 +35,9 @@ def guarantee(run: RunFiles) -> str:
         " zero-out neighbours)"
     )
     if "guarantee" in summary:
-        return f"{protected}. This guarantee {_verb(summary['guarantee'])}."
+        told = f"{protected}. This guarantee {_verb(summary['guarantee'])}."
+        masked = summary.get("with_peers")
+        return f"{told} By masked sums: {masked['sentence']}." if masked else told
     # A run that failed has no line in its summary yet that says how noise was drawn
     seeded = run.command.get("program") != "server" and run.config["simulation"]["seed"] is not None
     nominal = ", nominally if simulation.seed decided the noise" if seeded else ""

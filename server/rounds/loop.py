@@ -48,6 +48,7 @@ from confide.server.rounds.steps import (
     train_question,
     without_clients,
 )
+from confide.server.rounds.tally import with_peers_of
 from confide.strategies.strategy import Closing, Finishing
 
 log = logging.getLogger(__name__)
@@ -224,6 +225,7 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
         validation=validation,
         personal=of_split(scored, PERSONAL),
         epsilon=epsilon_of(scored) | epsilon_of(tested),
+        with_peers=with_peers_of(scored) | with_peers_of(tested),
         # An earlier round's validation records were scored without a tally.
         tallies={
             "test": tallies_of(tested, "test"),

@@ -182,7 +182,10 @@ def masked_scores(
     result = open_sum(enrolled, state, under_way)
     after = replace(state, sum=None, opened=result.opened)
     costs = {
-        name: Reply(institution=name, figures={"epsilon": spent})
+        name: Reply(
+            institution=name,
+            figures={"epsilon": spent, **under_way.record.with_peers.get(name, {})},
+        )
         for name, spent in under_way.record.epsilon.items()
     }
     if isinstance(result, Lost):
@@ -288,6 +291,7 @@ def _tally_of(record: RoundRecord) -> Tally:
         accepted=list(record.accepted),
         refused=dict(record.refused),
         epsilon=dict(record.epsilon),
+        with_peers=dict(record.with_peers),
         steps=dict(record.steps),
     )
 

@@ -52,6 +52,7 @@ class Outcome:
             predict with tensors of their own, of these; what sweeps choose by.
         stopped_early: whether patience ran out, or the algorithm had nothing left to do.
         epsilon: name -> privacy spent by the end, where scores of the last models cost some.
+        with_peers: name -> what of it who sees sums alone can learn, as in a round's record.
         tallies: split -> name -> sums over its records, of the kept model.
         num_clients: how many institutions the run drew from; of a population that is not listed,
             ``clients`` has those who were ever asked.
@@ -70,6 +71,7 @@ class Outcome:
     personal: Mapping[str, Evaluation] = field(default_factory=dict)
     validation: Mapping[str, Evaluation] = field(default_factory=dict)
     epsilon: Mapping[str, float] = field(default_factory=dict)
+    with_peers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tallies: Mapping[str, Mapping[str, ScoreTally]] = field(default_factory=dict)
     num_clients: int = 0
     num_scorers: int = 0

@@ -28,6 +28,8 @@ class RoundRecord:
             round ``server_round - 1``; where they left in a masked sum, those of
             :data:`~confide.protocol.masked_sums.EVERYBODY` alone.
         epsilon: name -> privacy spent so far in this run.
+        with_peers: name -> what of it who sees sums alone can learn, and how many honest
+            institutions that counts on, by the names of these figures.
         bytes_up: size of the updates received.
         bytes_down: size of the tensors sent.
         seconds: wall time.
@@ -45,6 +47,7 @@ class RoundRecord:
     refused: Mapping[str, str] = field(default_factory=dict)
     validation: Mapping[str, Evaluation] = field(default_factory=dict)
     epsilon: Mapping[str, float] = field(default_factory=dict)
+    with_peers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: float = 0.0

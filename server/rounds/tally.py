@@ -12,6 +12,9 @@ from confide.server.rounds.state import RoundRecord
 
 log = logging.getLogger(__name__)
 
+WITH_PEERS = ("epsilon_with_peers", "honest_peers")
+"""Figures of a reply: epsilon against who sees sums alone, and the honest it counts on."""
+
 
 @dataclass
 class Tally:
@@ -23,6 +26,8 @@ class Tally:
         refused: name -> code of those whose did not.
         validation: name -> metrics of the tensors that the round started from.
         epsilon: name -> privacy spent so far.
+        with_peers: name -> what of it who sees sums alone can learn, and how many honest
+            institutions that counts on.
         staleness: of each accepted update, where clients are not asked in rounds.
         steps: name -> number of local steps in its last update, where plans allow for fewer.
     """
@@ -32,6 +37,7 @@ class Tally:
     refused: dict[str, str] = field(default_factory=dict)
     validation: dict[str, Evaluation] = field(default_factory=dict)
     epsilon: dict[str, float] = field(default_factory=dict)
+    with_peers: dict[str, Mapping[str, float]] = field(default_factory=dict)
     staleness: list[int] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)
 
@@ -44,6 +50,7 @@ class Tally:
             refused=dict(record.refused),
             validation=dict(record.validation),
             epsilon=dict(record.epsilon),
+            with_peers=dict(record.with_peers),
             staleness=list(record.staleness),
             steps=dict(record.steps),
         )
@@ -61,6 +68,7 @@ class Tally:
             return
         if "epsilon" in answer.figures:  # spent, whether or not the update goes in
             self.epsilon[name] = answer.figures["epsilon"]
+            self.with_peers |= with_peers_of({name: answer})
         if answer.refusal:
             self.refused[name] = answer.refusal
             told = with_figures(answer.refusal, answer.figures)
@@ -95,6 +103,7 @@ class Tally:
         self.refused |= other.refused
         self.validation |= other.validation
         self.epsilon |= other.epsilon
+        self.with_peers |= other.with_peers
         self.steps |= other.steps
 
     def record(
@@ -112,6 +121,7 @@ class Tally:
             refused=dict(sorted(self.refused.items())),
             validation=dict(sorted(self.validation.items())),
             epsilon=dict(sorted(self.epsilon.items())),
+            with_peers=dict(sorted(self.with_peers.items())),
             bytes_up=update_bytes * len(self.accepted),
             bytes_down=bytes_down,
             seconds=seconds,
@@ -122,4 +132,13 @@ class Tally:
         )
 
 
-__all__ = ["Tally"]
+def with_peers_of(replies: Mapping[str, Reply]) -> dict[str, Mapping[str, float]]:
+    """Return what who sees sums alone can learn: name -> figures, of those who tell any."""
+    told = {
+        name: {key: reply.figures[key] for key in WITH_PEERS if key in reply.figures}
+        for name, reply in replies.items()
+    }
+    return {name: figures for name, figures in told.items() if figures}
+
+
+__all__ = ["WITH_PEERS", "Tally", "with_peers_of"]

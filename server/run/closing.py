@@ -216,6 +216,8 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a"
             f" {privacy['unit']} and institution; {privacy['guarantee']}."
         )
+    if "with_peers" in privacy:
+        lines.append(f"Masked sums: {privacy['with_peers']['sentence']}.")
     lines += _of_clients(summary)
     lines += [f"Of it: {privacy[name]}." for name in ("edges", "gram") if name in privacy]
     lines += _committed(summary) + _missing(summary)

@@ -74,6 +74,9 @@ class MetricsSink:
         self._evaluations(record.server_round - 1, "validation", record.validation)
         for name, value in record.epsilon.items():
             self._write(record.server_round, "privacy", name, "epsilon", value, None)
+        for name, told in record.with_peers.items():
+            for figure, value in told.items():
+                self._write(record.server_round, "privacy", name, figure, value, None)
         for name, steps in record.steps.items():
             self._write(record.server_round, "train", name, "steps", steps, None)
         figures = ["bytes_up", "bytes_down", "seconds"]

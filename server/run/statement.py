@@ -1,6 +1,6 @@
 """What a summary promises: of the privacy that was asked for, to whom, and what is not covered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confide.config.privacy import PrivacyConfig
@@ -55,6 +55,55 @@ def _baselines_statement(baselines: Sequence[str]) -> str:
     return f"{' and '.join(trained)} {cost}"
 
 
+def against(privacy: PrivacyConfig) -> str:
+    """Say, at the end of a sentence, against whom alone epsilon holds; '' for anybody."""
+    if privacy.trust == "alone":
+        return ""
+    return (
+        "; epsilon is against a coordinator that sees sums alone, if"
+        f" {privacy.honest} of the institutions in each of them are honest"
+    )
+
+
+def with_peers_statement(
+    plan: TrainingPlan, clients: Mapping[str, Mapping[str, Any]], *, reproducible: bool
+) -> dict[str, Any]:
+    """Say what masked sums hide of a record beside an institution's own noise.
+
+    Args:
+        plan: what was asked for.
+        clients: each institution's line of the summary.
+        reproducible: whether a seed decided the noise.
+
+    Returns:
+        A sentence with the figures that it is about; {} for a plan without noise or masked sums.
+    """
+    if not plan.private or plan.sums is None:
+        return {}
+    problem = plan.peers_problem
+    told = [line for line in clients.values() if "epsilon_with_peers" in line]
+    if problem is not None:
+        said = f"others' noise hides no record, and epsilon is as without sums: {problem}"
+        return {"with_peers": {"sentence": said}}
+    if not told:
+        why = (
+            "whoever has the seed can remove it"
+            if reproducible
+            else "cohorts were too small, or their sums too coarse"
+        )
+        return {"with_peers": {"sentence": f"others' noise counts nowhere: {why}"}}
+    alone = max(float(line["epsilon"]) for line in told)
+    # Who does not count on others is protected by its own noise alone
+    among = max(float(line.get("epsilon_with_peers", line["epsilon"])) for line in clients.values())
+    honest = max(int(line["honest_peers"]) for line in told)
+    nominal = ", nominally" if reproducible else ""
+    said = (
+        f"epsilon {alone:.3g} against anybody; {among:.3g} against the coordinator if"
+        f" {honest} of the institutions in each sum are honest{nominal}"
+    )
+    return {"with_peers": {"sentence": said, "epsilon": among, "honest_peers": honest}}
+
+
 def privacy_statement(
     plan: TrainingPlan,
     *,
@@ -90,7 +139,7 @@ def privacy_statement(
         "clipping_norm": privacy.clipping_norm,
         "accountant": privacy.accountant,
         "noise": "reproducible" if reproducible else "secure",
-        "guarantee": seeded if reproducible else secure,
+        "guarantee": (seeded if reproducible else secure) + against(privacy),
         "not_protected": [
             *_UNPROTECTED_SCORES.get(scores, []),
             "timing",
@@ -128,4 +177,4 @@ def how_protected(outcome: Outcome) -> str:
     return "mixed" if len(ways) > 1 else ways.pop()
 
 
-__all__ = ["how_protected", "privacy_statement"]
+__all__ = ["against", "how_protected", "privacy_statement", "with_peers_statement"]

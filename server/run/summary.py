@@ -16,7 +16,7 @@ from confide.server.personal.compared import compared
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.measured import by_support, over_sample
-from confide.server.run.statement import how_protected, privacy_statement
+from confide.server.run.statement import how_protected, privacy_statement, with_peers_statement
 from confide.server.run.sums import scores_are_summed, sums_statement
 from confide.server.run.withdrawal import Withdrawal
 
@@ -37,6 +37,8 @@ class InstitutionResult:
         local: metrics of the model it trained alone, on the pooled test records.
         local_own: the same model's, on its own test records.
         epsilon: spent, where that is more than its answers told; None otherwise.
+        with_peers: what of it who sees sums alone can learn, by the names of a reply's figures,
+            where that is another than its answers told; {} otherwise.
     """
 
     num_examples: int
@@ -46,6 +48,7 @@ class InstitutionResult:
     local: Evaluation | None = None
     local_own: Evaluation | None = None
     epsilon: float | None = None
+    with_peers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
     federated: dict[str, Any] = dict(_scores(findings.pooled_test, "test"))
     if findings.measured is not None:
         federated["measured"] = findings.measured
+    clients, seeded = _clients(plan, outcome, findings), findings.reproducible
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "status": "completed",
@@ -147,12 +151,13 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "baselines": baselines,
         "privacy": privacy_statement(
             plan,
-            reproducible=findings.reproducible,
+            reproducible=seeded,
             baselines=list(baselines),
             scores=how_protected(outcome),
-        ),
+        )
+        | with_peers_statement(plan, clients, reproducible=seeded),
         "data": dict(findings.data),
-        "clients": _clients(plan, outcome, findings),
+        "clients": clients,
         "failures": _failures(state.history),
         "withdrawn": _withdrawn(result),
         "bytes": {
@@ -237,6 +242,8 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
     """Describe each institution: its records, what it spent, how the model scores on its own."""
     history = outcome.state.history
     last_epsilon = {name: value for record in history for name, value in record.epsilon.items()}
+    with_peers = {name: told for record in history for name, told in record.with_peers.items()}
+    with_peers |= outcome.with_peers  # the last scores cost too
     rounds = Counter(name for record in history for name in record.accepted)
     own = _own(plan, outcome)
     clients = {}
@@ -249,6 +256,7 @@ def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[s
             epsilon = last_epsilon.get(name, 0.0) if line.epsilon is None else line.epsilon
             epsilon = max(epsilon, outcome.epsilon.get(name, 0.0))  # the last scores cost too
             client |= {"epsilon": epsilon, "delta": plan.privacy.delta}
+            client |= line.with_peers or with_peers.get(name, {})
         if name in findings.budgets:
             client["budget"] = dict(findings.budgets[name])
         client |= _metrics(line.test)

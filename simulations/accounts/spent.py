@@ -3,11 +3,12 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.schedule import make_schedule
+from confide.privacy.peers import PeerNoise
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.outcome import Outcome
@@ -113,16 +114,22 @@ def asked_as_json(spent: Mapping[str, RoundsSpent]) -> dict[str, Any]:
 def as_json(spent: RoundsSpent) -> list[Any]:
     """Write down what an institution spent, for a checkpoint."""
     plain: list[Any] = [spent.count, list(spent.recent)]
-    return [*plain, [split for split, _ in spent.scores]] if spent.scores else plain
+    splits = [split for split, _ in spent.scores]
+    if spent.with_peers is not None:
+        return [*plain, splits, asdict(spent.with_peers)]
+    return [*plain, splits] if splits else plain
 
 
 def _from_json(raw: Sequence[Any]) -> RoundsSpent:
-    count, recent, *splits = raw
+    count, recent, *more = raw
     # Without what was scored: another process may draw other noise, and then a repeated question
     # is one more release.
-    scores = enumerate(splits[0] if splits else ())
+    scores = enumerate(more[0] if more else ())
     return RoundsSpent(
-        count, tuple(recent), tuple((split, f"earlier/{number}") for number, split in scores)
+        count,
+        tuple(recent),
+        tuple((split, f"earlier/{number}") for number, split in scores),
+        PeerNoise(**more[1]) if more[1:] else None,
     )
 
 

@@ -145,6 +145,8 @@ def row_radius(plan: TrainingPlan) -> float:
 def noise_multiplier(plan: TrainingPlan) -> float:
     """Return sigma of a private plan's sums: the same for every n, since nothing is sampled.
 
+    Of a plan that counts on noise of others it is an institution's part.
+
     Raises:
         PrivacyError: if no noise suffices.
     """
@@ -154,7 +156,7 @@ def noise_multiplier(plan: TrainingPlan) -> float:
 
     privacy = plan.privacy
     released = releases_noise(plan.released_epsilons, delta=privacy.delta)
-    return calibrate(
+    whole = calibrate(
         target_epsilon=privacy.epsilon,
         delta=privacy.delta,
         sampling_rate=1.0,
@@ -162,6 +164,7 @@ def noise_multiplier(plan: TrainingPlan) -> float:
         accountant=privacy.accountant,
         before=one_release(released),
     )
+    return whole / math.sqrt(privacy.honest)
 
 
 __all__ = ["averaged_model", "gradient_sum", "noise_multiplier", "row_radius", "step_size"]

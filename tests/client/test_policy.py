@@ -6,6 +6,7 @@ Nothing that a plan says loosens one.
 import dataclasses
 import datetime
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,14 @@ import confide.cli
 from confide.client.commands.policy import load_policy
 from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy, Verdict
-from confide.client.schedule import workplan
+from confide.client.schedule import epsilon_alone, make_schedule, workplan
 from confide.client.secure_sums.rules import sum_rules
 from confide.client.secure_sums.seat import SumRules
 from confide.config.composing.compose import compose
 from confide.config.fields import range_problems
 from confide.config.models.transformer import TransformerConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig, SecureSumsPolicyConfig
+from confide.config.strategies.strategy import ObjectiveConfig
 from confide.errors import ConfigError, DeniedError
 from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.plan import TrainingPlan, make_plan
@@ -96,6 +98,12 @@ RULES: dict[
         "record",
     ),
     "max_epsilon": (({"max_epsilon": 2.9}, PLAN), ({"max_epsilon": 3.0}, PLAN), 3.0, 2.9),
+    "max_epsilon_with_peers": (
+        ({"max_epsilon_with_peers": 2.9}, PLAN),
+        ({"max_epsilon_with_peers": 3.0}, PLAN),
+        3.0,
+        2.9,
+    ),
     "max_delta": (({"max_delta": 1e-6}, PLAN), ({"max_delta": 1e-5}, PLAN), 1e-5, 1e-6),
     "max_rounds": (({"max_rounds": 54}, PLAN), ({"max_rounds": 55}, PLAN), 55, 54),
     "max_epochs": (({"max_epochs": 0.5}, PLAN), ({"max_epochs": 1.0}, PLAN), 1.0, 0.5),
@@ -173,6 +181,39 @@ def test_group_satisfies_a_policy_that_wants_record() -> None:
         "required_unit"
     ].holds
     assert not judged(PolicyConfig(required_unit="group"))["required_unit"].holds
+
+
+# --- noise of others
+
+ONE_STEP = replace(MASKED, client=replace(PLAN.client, local_steps=1), objective=ObjectiveConfig())
+
+
+def test_a_plan_that_counts_on_others_is_held_against_what_it_costs_alone() -> None:
+    counting = replace(
+        ONE_STEP, privacy=replace(PLAN.privacy, trust="peers", honest_peers=3, epsilon=3.0)
+    )
+    size = workplan(counting, num_examples=RECORDS)
+    alone = epsilon_alone(counting, size)
+    needed = make_schedule(replace(ONE_STEP, sums=None), num_examples=RECORDS)
+    part = replace(needed, noise_multiplier=needed.noise_multiplier / math.sqrt(3))
+    assert alone == pytest.approx(
+        part.epsilon_after(size.max_rounds, delta=1e-5, accountant="pld"), rel=1e-6
+    )
+    for bound, holds in ((alone - 0.01, False), (alone, True)):
+        verdict = judged(PolicyConfig(max_epsilon=bound), counting)["max_epsilon"]
+        assert (verdict.holds, verdict.asked) == (holds, alone)
+    with_peers = judged(PolicyConfig(max_epsilon=9.0, max_epsilon_with_peers=2.9), counting)
+    assert not with_peers["max_epsilon_with_peers"].holds
+
+
+def test_where_noise_of_others_is_more_than_was_asked_each_cohort_decides() -> None:
+    strict = PolicyConfig(max_epsilon_with_peers=1.0)
+    assert judged(strict, ONE_STEP)["max_epsilon_with_peers"].asked == (
+        "less than epsilon, by each cohort"
+    )
+    several = replace(ONE_STEP, client=replace(ONE_STEP.client, local_steps=2))
+    for plan, holds in ((ONE_STEP, True), (several, False)):
+        assert judged(strict, plan)["max_epsilon_with_peers"].holds == holds
 
 
 # --- masked sums

@@ -124,3 +124,20 @@ def test_more_steps_than_any_run_needs_are_refused_before_they_are_accounted() -
         ProtocolError, match="100000 steps a round over 15 rounds are more than 1000000"
     ):
         make_schedule(plan, num_examples=100)
+
+
+@pytest.mark.parametrize("honest", [2, 5])
+def test_noise_that_counts_on_others_is_a_part_of_what_is_needed(honest: int) -> None:
+    alone = make(privacy=record_level(), local_steps=1, sampling_rate=0.2)
+    part = make(
+        privacy=record_level(trust="peers", honest_peers=honest), local_steps=1, sampling_rate=0.2
+    )
+    assert part.noise_multiplier == pytest.approx(alone.noise_multiplier / math.sqrt(honest))
+    assert alone.noise_multiplier <= part.noise_with_peers < alone.noise_multiplier * 1.00001
+    assert alone.noise_with_peers == alone.noise_multiplier
+    spent = (NUM_ROUNDS + SPARE, DELTA)
+    assert epsilon_of(part, *spent) > epsilon_of(alone, *spent)
+
+
+def epsilon_of(schedule: LocalSchedule, rounds: int, delta: float) -> float:
+    return schedule.epsilon_after(rounds, delta=delta, accountant="pld")

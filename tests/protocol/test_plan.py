@@ -414,3 +414,55 @@ def test_changed_copy_of_a_plan_has_a_hash_of_its_own(
     assert other.sha256 == original.sha256
     object.__setattr__(other, "num_rounds", original.num_rounds + 1)
     assert other.sha256 == plan_sha256(other.to_json()) != original.sha256
+
+
+# --- noise of others
+
+
+def masked(**privacy: Any) -> TrainingPlan:
+    config = compose(
+        [
+            "experiment=synthetic_logistic",
+            "privacy=record",
+            "strategy=fedavg",
+            "client=table",
+            "client.local_steps=1",
+            "aggregation=secure",
+        ]
+    )
+    whole = make_plan(config, backbone_sha256=None)
+    return replace(whole, privacy=replace(whole.privacy, **privacy))
+
+
+def test_a_plan_that_counts_on_nobody_says_nothing_of_it() -> None:
+    told = json.loads(masked().to_json())["privacy"]
+    assert {"trust", "honest_peers"}.isdisjoint(told)
+    assert TrainingPlan.from_json(masked().to_json()) == masked()
+
+
+def test_a_plan_may_count_on_others() -> None:
+    counting = masked(trust="peers", honest_peers=4)
+    read = TrainingPlan.from_json(counting.to_json())
+    assert (read.privacy.honest, read.peers_problem) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        (replace(masked(), sums=None), "the coordinator sees each update"),
+        (
+            replace(masked(), client=replace(masked().client, local_steps=2)),
+            "local_steps=2: later gradients",
+        ),
+        (masked(unit="none"), "nothing is trained with noise"),
+    ],
+)
+def test_a_plan_that_counts_on_others_in_vain_is_refused(plan: TrainingPlan, reason: str) -> None:
+    assert reason in str(plan.peers_problem)
+    counting = replace(plan, privacy=replace(plan.privacy, trust="peers", honest_peers=2))
+    refused(counting.to_json(), reason)
+
+
+def test_a_plan_that_does_not_say_on_how_many_it_counts_is_refused() -> None:
+    refused(masked(trust="peers").to_json(), "set both, or neither")
+    refused(masked(honest_peers=3).to_json(), "set both, or neither")
