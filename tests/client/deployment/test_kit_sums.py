@@ -13,11 +13,13 @@ from confide.client.deployment.kit_ledger import open_ledger
 from confide.client.deployment.kit_sums import taking_part
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.ledger.sums import LedgerSums
-from confide.client.secure_sums.memory import SumsInFolder
+from confide.client.secure_sums.memory import SumsInFolder, run_key_in
 from confide.client.secure_sums.taking_part import TakingPart
 from confide.client.training.deadline import Deadline
 from confide.errors import UnreadableError
-from confide.protocol.masked_sums import MaskedSums
+from confide.protocol.masked_sums import MaskedSums, SumQuestion
+from confide.protocol.plan import TrainingPlan
+from confide.secure_aggregation.adverts import Identity, advertise
 from confide.security import certificates, ec_keys
 from confide.server.provisioning.provision import provision, read_federation
 
@@ -89,6 +91,42 @@ def test_plans_without_masks_are_refused_where_the_kit_requires_them(kit: Instit
     assert door.handle("query", ask(replace(PRIVATE, sums=MASKED))).refusal is None
 
 
+@pytest.mark.parametrize("plan", [PRIVATE, PLAIN], ids=["private", "plain"])
+def test_a_kit_puts_its_update_into_a_sum_and_says_so_again_after_a_restart(
+    plan: TrainingPlan, provisioned: Path, tmp_path: Path
+) -> None:
+    plan = replace(plan, sums=MASKED)
+    policy = {"budget": {"epsilon": 20.0}} if plan.private else {"required_unit": "none"}
+    kit = make_kit(tmp_path / "kit", policy={**policy, "min_records": 50})
+    for file in OF_THE_TRAINER:
+        shutil.copy(provisioned / NAME / file, kit.folder)
+    own = DeployedInstitution(kit, deadline=Deadline()).handle("query", ask(plan)).advert
+    others = [advert_of(provisioned / name, plan.job) for name in ("north", "south")]
+    question = SumQuestion(cohort=(*others, own), threshold=2)
+    replies = [
+        DeployedInstitution(kit, deadline=Deadline()).handle(
+            "train", replace(ask(plan), sum=question)
+        )
+        for _ in range(2)
+    ]
+    assert replies[0].refusal is None
+    assert replies[0].sum is not None
+    assert replies[1].sum == replies[0].sum
+    assert replies[1].arrays == replies[0].arrays
+    memory = part_of(kit).memory_fn(plan.job)
+    assert isinstance(memory, LedgerSums if plan.private else SumsInFolder)
+    assert len(list(memory.all())) == 1
+
+
+def advert_of(kit: Path, job: str) -> str:
+    """Enrol another kit's institution."""
+    identity = Identity(
+        certificate=certificates.read_certificate(kit / "trainer.crt"),
+        key=ec_keys.read_private_key(kit / "trainer.key"),
+    )
+    return advertise(identity, job, run_key_in(kit, job), num_examples=100).to_text()
+
+
 # --- keys
 
 
@@ -143,17 +181,3 @@ def test_the_key_of_a_job_stays_and_is_that_jobs_alone(kit: InstitutionKit) -> N
 
 def test_sums_are_remembered_where_rounds_are_counted(kit: InstitutionKit) -> None:
     assert isinstance(part_of(kit).memory_fn("trial"), LedgerSums)
-
-
-def test_sums_without_an_account_are_remembered_in_the_kits_own_folder(
-    provisioned: Path, tmp_path: Path
-) -> None:
-    policy = {"required_unit": "none", "min_records": 50}
-    kit = make_kit(tmp_path / "kit", policy=policy)
-    for file in OF_THE_TRAINER:
-        shutil.copy(provisioned / NAME / file, kit.folder)
-    part = taking_part(kit, open_ledger(kit))
-    assert part is not None
-    assert isinstance(part.memory_fn("trial"), SumsInFolder)
-    door = DeployedInstitution(kit, deadline=Deadline())
-    assert door.handle("query", ask(replace(PLAIN, sums=MASKED))).refusal is None
