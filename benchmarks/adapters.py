@@ -34,7 +34,8 @@ from confide.models.networks import trainable_tensors
 from confide.models.tuning.frozen import draw_uniform, freeze_at_random
 from confide.models.workload import build_workload
 from confide.privacy.randomness import derive_key
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import BYTES_PER_VALUE, Tensors, num_values, shapes_of
 from confide.server.progress.lines import LineProgress
 from confide.simulations.baselines.baselines import pool

@@ -23,7 +23,7 @@ from torch.nn import functional
 from confide.config.composing.compose import compose
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.server.rounds.outcome import Observer
 from confide.server.rounds.state import RunState
 from confide.simulations.engines.inline import InlineEngine

@@ -41,7 +41,8 @@ from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy import accounting
 from confide.privacy.keys import split_key
-from confide.protocol.plan import TrainingPlan, make_plan, plan_sha256
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.server.progress.lines import QuietProgress
 from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.simulations.population import PartitionedRecords

@@ -37,7 +37,8 @@ from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload
 from confide.protocol.messages import Evaluation
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.outcome import Observer
 from confide.server.rounds.state import RunState
 from confide.simulations.engines.engine import ENGINES, EngineParts

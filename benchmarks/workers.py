@@ -22,7 +22,7 @@ from cases import CNN, Case, make_trainer
 from confide.config.composing.compose import compose
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.protocol.tensors import Tensors
 from confide.server.rounds.state import RunState
 from confide.simulations.engines.pool_engine import PoolEngine

@@ -22,7 +22,8 @@ from confide.protocol.messages import (
     pack_reply,
     unpack_request,
 )
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode, sha256
 from confide.server.rounds.job import Job
 from confide.server.rounds.loop import run_rounds

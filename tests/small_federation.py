@@ -14,7 +14,7 @@ from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
 from confide.protocol.messages import Evaluation
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
 from confide.simulations.engines.engine import Engine

@@ -43,7 +43,8 @@ from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.models.backbones import resolve_package_path
 from confide.models.workload import Order, Workload, shapes_without_weights
 from confide.protocol.messages import Reply, pack_reply, unpack_reply
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.server.progress.lines import LineProgress
 from confide.server.report.intervals import interval
 from confide.server.rounds.state import RunState, mean_metric, update_best

@@ -28,7 +28,8 @@ from confide.models.saved import save_model, start_from
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import initial_seed, seeded_secret, server_secret
 from confide.privacy.randomness import KEY_BYTES
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.releases import release_plan
 from confide.protocol.tensors import Tensors

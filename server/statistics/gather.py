@@ -17,7 +17,8 @@ from confide.models.workload import build_workload
 from confide.privacy.accounting import Schedule, epsilon
 from confide.privacy.keys import initial_seed
 from confide.privacy.released import one_release, release_noise
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.releases import release_plan
 from confide.releases.figures import partitions
 from confide.releases.quantiles import COUNTS

@@ -32,7 +32,8 @@ from confide.protocol.messages import (
     unpack_reply,
     unpack_request,
 )
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, encode
 
 CONFIG = compose(

@@ -29,7 +29,8 @@ from confide.config.privacy import BudgetConfig, PolicyConfig, SecureSumsPolicyC
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.errors import ConfigError, DeniedError
 from confide.protocol.masked_sums import MaskedSums
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.releases import release_plan
 
 RECORDS = 200

@@ -11,7 +11,7 @@ from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import calibrate
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 
 NUM_ROUNDS, SPARE = 5, 2
 RECORDS = 105

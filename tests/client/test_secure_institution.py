@@ -27,7 +27,8 @@ from confide.config.privacy import PolicyConfig, SecureSumsPolicyConfig
 from confide.models.networks import trainable_tensors
 from confide.protocol.masked_sums import MaskedSums, OpenedBefore, SumQuestion
 from confide.protocol.messages import Reply, pack_reply, unpack_reply
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Decoder, Tensors, encode, flatten, num_values
 from confide.protocol.words import decode_words
 from confide.secure_aggregation.context import SumContext

@@ -30,7 +30,8 @@ from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
 from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode, shapes_of
 
 NAME = "Cleveland"

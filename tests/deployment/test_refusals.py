@@ -23,7 +23,7 @@ from confide.deployment.logs import log_tail
 from confide.flower.explain import explain
 from confide.flower.processes import environment, supernode_command
 from confide.protocol.messages import Request
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.protocol.tensors import encode
 from confide.security import certificates, ec_keys
 from confide.server.deployment.kit import load_coordinator_kit

@@ -19,12 +19,12 @@ from confide.config.strategies.strategy import (
 )
 from confide.config.tunings.table import TUNINGS
 from confide.errors import ProtocolError
+from confide.protocol.new_plan import make_plan
 from confide.protocol.plan import (
     LONGEST_PLAN,
     NEIGHBOURING_RELATION,
     PLAN_VERSION,
     TrainingPlan,
-    make_plan,
     plan_sha256,
 )
 

@@ -15,7 +15,7 @@ from confide.config.composing.compose import compose
 from confide.config.composing.folders import own_configs
 from confide.config.composing.main_job import MAIN_JOB
 from confide.errors import ConfigError
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.server.provisioning.provision import read_federation
 from confide.server.run_folder import COMMAND, CONFIG, kept_own_files
 from confide.simulations.audit.door import audit_policy

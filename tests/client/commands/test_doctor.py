@@ -17,7 +17,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.config.composing.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.deployment.checks import Finding
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.security import ec_keys
 from confide.server.provisioning.provision import provision, read_federation
 

@@ -15,7 +15,7 @@ from confide.config.composing.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.privacy.accounting import calibrate
 from confide.privacy.budget import Budget
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 
 BUDGET = BudgetConfig(epsilon=8.0, delta=1e-5)
 SIGMA = calibrate(target_epsilon=2.0, delta=1e-5, sampling_rate=0.1, steps=20)

@@ -9,7 +9,8 @@ import pytest
 from confide.client.commands.status import status
 from confide.client.deployment.kit import InstitutionKit, keep_plan, load_kit, stop_mark
 from confide.config.composing.compose import compose
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 
 OVERRIDES = ("privacy=record", "privacy.epsilon=3", "data.public=true", "job=j")
 

@@ -28,7 +28,8 @@ from confide.models.compute import Compute
 from confide.models.workload import build_workload
 from confide.privacy.accounting import epsilon
 from confide.privacy.keys import split_key
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.population import partition_records
 

@@ -16,7 +16,8 @@ from confide.client.secure_sums.sum_rules import SumRules
 from confide.config.composing.compose import compose
 from confide.config.noise_share import NoiseShare
 from confide.errors import DeniedError, ProtocolError
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors
 from confide.strategies.masked_sums import scores_in

@@ -26,7 +26,8 @@ from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
 from confide.protocol.messages import Request, pack_request
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Decoder, encode
 
 CANARY = "patient-4711-has-gout"

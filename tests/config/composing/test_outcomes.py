@@ -11,7 +11,8 @@ from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.run import Config
 from confide.errors import ConfigError
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 
 CREDIT = "experiment=credit"
 TASK = FILES["task/credit.yaml"]

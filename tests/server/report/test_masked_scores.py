@@ -19,7 +19,7 @@ from confide.metrics.evaluation import DESCRIPTIONS, Measured, describe
 from confide.metrics.summed import SummedScores
 from confide.protocol.masked_sums import EVERYBODY, MaskedSums
 from confide.protocol.messages import Evaluation
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.server.progress.json_lines import JsonProgress
 from confide.server.progress.view import round_note
 from confide.server.report.card import model_card

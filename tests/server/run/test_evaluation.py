@@ -15,7 +15,7 @@ from confide.errors import ConfigError
 from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import Evaluation
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
 from confide.server.run.summary import Findings, InstitutionResult, RunResult, summarise

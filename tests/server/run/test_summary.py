@@ -11,7 +11,8 @@ from rich.console import Console
 
 from confide.config.composing.compose import compose
 from confide.errors import RunFailedError
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import Best, RoundRecord, RunState
 from confide.server.run.closing import closing_lines, closing_table

@@ -8,7 +8,8 @@ from audits import double_clipping, double_rate, halve_noise, reuse_seed
 from confide.config.composing.compose import compose
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import Compute
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.simulations.audit.plan import fresh_workload, make_mechanism, run_parts
 from confide.simulations.audit.situation import Candidates, Situation
 

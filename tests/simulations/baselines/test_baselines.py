@@ -19,7 +19,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.models.compute import Compute
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.simulations.baselines.baselines import (
     ALONE,
     POOLED,

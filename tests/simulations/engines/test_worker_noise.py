@@ -20,7 +20,7 @@ from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
 from confide.protocol.messages import unpack_reply
-from confide.protocol.plan import make_plan
+from confide.protocol.new_plan import make_plan
 from confide.protocol.tensors import decode, flatten
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.engines.process import WorkerSpec, work
