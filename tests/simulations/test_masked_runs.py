@@ -108,23 +108,29 @@ def test_a_sum_is_of_those_who_brought_a_vector_whoever_leaves_then(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fedavg", "private"])
+@pytest.mark.parametrize("kind", ["fedavg", "private", "ledger"])
 @pytest.mark.parametrize("engine", [(), PROCESS])
 def test_a_run_killed_between_masks_and_shares_goes_on(
     run: Simulate, tmp_path: Path, kind: str, engine: tuple[str, ...]
 ) -> None:
-    words, folder = (*HEART, *KINDS[kind]), tmp_path / "killed"
-    plain = model(run, *words, name="plain")
+    folder = tmp_path / "killed"
+    kept = _kept_in(tmp_path / "emulated", kind)
+    emulated = run(*HEART, *EMULATED, *kept, name="emulated")
+    words = (*HEART, *REAL, *engine, *_kept_in(folder, kind), f"hydra.run.dir={folder}")
     prepare_workers()
-    process = CONTEXT.Process(
-        target=killed_before_shares,
-        args=((*words, *REAL, *engine, f"hydra.run.dir={folder}"), 2),
-    )
+    process = CONTEXT.Process(target=killed_before_shares, args=(words, 2))
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     resumed = confide_simulate(f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["model_sha256"] == plain
+    assert summary["model_sha256"] == emulated["model_sha256"]
+    assert summary["clients"] == emulated["clients"]
     assert summary["resumed_after_rounds"] == [1]
+
+
+def _kept_in(folder: Path, kind: str) -> tuple[str, ...]:
+    if kind != "ledger":
+        return KINDS[kind]
+    return (*PRIVATE, f"client.ledger={folder}/ledgers", "policy.budget.epsilon=20", "job=one")
