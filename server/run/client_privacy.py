@@ -8,14 +8,17 @@ import math
 from typing import Any
 
 from confide.config.noise_share import NoiseShare
+from confide.config.run import Config
 from confide.config.strategies.mechanisms import (
     BandedMechanismConfig,
     NoisyMechanismConfig,
     mechanism_of,
     sampling_rate,
+    share_of,
 )
 from confide.config.strategies.strategy import ComposedStrategyConfig, StrategyConfig
 from confide.privacy.accounting import Schedule, epsilon
+from confide.secure_aggregation.context import least_threshold, most_colluding
 
 log = logging.getLogger(__name__)
 _FEW = 100
@@ -113,4 +116,28 @@ def warn_of_few(strategy: StrategyConfig, num_clients: int) -> None:
         )
 
 
-__all__ = ["client_statement", "warn_of_few"]
+def warn_of_trust(config: Config, num_clients: int) -> None:
+    """Say that institutions would deny a run whose noise counts on more of them than is safe.
+
+    Args:
+        config: of the run.
+        num_clients: size of a round's cohort.
+    """
+    share, colluding = share_of(config.strategy), most_colluding(num_clients)
+    if share is None:
+        return
+    threshold = config.aggregation.threshold or least_threshold(num_clients, colluding)
+    if share.honest > threshold - colluding:
+        log.warning(
+            "strategy.mechanism.honest=%d: sums of %d institutions are opened with %d of them, and"
+            " %d may collude unless policies say less (policy.secure.max_colluding), so that each"
+            " would decline; lower it to %d.",
+            share.honest,
+            num_clients,
+            threshold,
+            colluding,
+            threshold - colluding,
+        )
+
+
+__all__ = ["client_statement", "warn_of_few", "warn_of_trust"]

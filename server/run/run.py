@@ -38,7 +38,7 @@ from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
 from confide.server.run.carrier import Carrier, PrepareFn, Run
-from confide.server.run.client_privacy import client_statement, warn_of_few
+from confide.server.run.client_privacy import client_statement, warn_of_few, warn_of_trust
 from confide.server.run.edges import read_edges, release_edges
 from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
@@ -161,6 +161,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
                 run.progress.phase("federated", total=job.settings.num_rounds)
                 initial = trainable_tensors(workload.model)
                 warn_of_few(run.config.strategy, _count(grid, reach))
+                warn_of_trust(run.config, _count(grid, reach))
                 outcome = run_server_app(replace(job, reach=reach), grid, initial=initial)
             # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)

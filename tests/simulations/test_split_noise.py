@@ -94,6 +94,18 @@ def test_the_summary_says_whom_the_noise_rests_on(run: Simulate) -> None:
     assert "where 4 institutions of each sum" in fresh["guarantee"]
 
 
+def test_noise_that_counts_on_more_than_institutions_allow_is_warned_of(
+    run: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of ten seven open a sum, and three may collude: real masks would be denied."""
+    words = (*SHARED, "server.num_rounds=1")
+    run(*words, name="four")
+    assert "each would decline" not in caplog.text
+    run(*words, "strategy.mechanism.honest=5", name="five")
+    assert "honest=5: sums of 10 institutions are opened with 7 of them, and 3" in caplog.text
+    assert "lower it to 4" in caplog.text
+
+
 def test_a_round_of_fewer_than_the_noise_rests_on_fails(run: Simulate) -> None:
     missing = ", ".join(
         f"{{kind: raises, client: institution-0{i}, rounds: [2]}}" for i in range(1, 8)
