@@ -1,9 +1,10 @@
 """How much noise a record has in the sum of a round, by what a cohort states and by own rules.
 
-What is promised, and to whom, is said in :mod:`confide.privacy.peers`. Of the honest institutions
-in a sum an institution counts on as many as its own rules leave, whatever a plan says: the fewest
-whose sum it helps to open, less those who may collude. That rests on one set of survivors for all;
-a coordinator that tells several is found out by signatures, a round later.
+What is promised, and to whom, is said in :mod:`confide.privacy.peers`. An institution counts on as
+many honest ones in a sum as its threshold and its own rules leave, whatever a plan says: as many
+as open it, less those who may collude. Its own least number of survivors does not count: others
+may open a sum without its help. All this rests on one set of survivors for all; a coordinator that
+tells several is found out by signatures, a round later.
 """
 
 from collections.abc import Sequence
@@ -69,16 +70,15 @@ class SumNoise:
 
 
 def honest_by(rules: SumRules, *, cohort: int, threshold: int) -> int:
-    """Return h, the honest institutions that an institution's own rules leave in each sum.
+    """Return h, the honest institutions of any sum that can be opened.
 
     Args:
         rules: the institution's own.
         cohort: n, institutions that may be in the sum.
         threshold: t, shares that open it.
     """
-    fewest = max(threshold, rules.min_survivors or 0, rules.min_cohort)
     colluding = most_colluding(cohort) if rules.max_colluding is None else rules.max_colluding
-    return honest_in_each(min(fewest, cohort), colluding)
+    return honest_in_each(min(threshold, cohort), colluding)
 
 
 def noise_in_sum(

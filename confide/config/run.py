@@ -25,8 +25,13 @@ from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
 from confide.config.strategies.aggregators import robust_problems
 from confide.config.strategies.codecs import codec_problems
-from confide.config.strategies.mechanisms import release_problems, share_problems, still_problems
-from confide.config.strategies.peers import peers_problem
+from confide.config.strategies.mechanisms import (
+    release_problems,
+    share_of,
+    share_problems,
+    still_problems,
+)
+from confide.config.strategies.peers import CLIPPED, peers_problem
 from confide.config.strategies.secure import secure_problems
 from confide.config.strategies.selections import (
     CountedSelectionConfig,
@@ -143,12 +148,14 @@ class Config:
                 "privacy.trust=peers: the coordinator sees each update with one institution's noise"
                 " in it; set aggregation=secure, or privacy.trust=alone."
             )
-        problem = peers_problem(
-            objective_of(self.strategy),
-            self.client,
-            tuning=self.tuning,
-            upload=codecs_of(self.strategy)[0],
-        )
+        problem: str | None = CLIPPED
+        if share_of(self.strategy) is None:
+            problem = peers_problem(
+                objective_of(self.strategy),
+                self.client,
+                tuning=self.tuning,
+                upload=codecs_of(self.strategy)[0],
+            )
         if problem is not None:
             yield f"privacy.trust=peers: {problem}, or privacy.trust=alone."
 

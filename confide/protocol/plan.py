@@ -27,7 +27,7 @@ from confide.config.one_of import OneOf
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.codecs import codec_problems
-from confide.config.strategies.peers import peers_problem
+from confide.config.strategies.peers import CLIPPED, peers_problem
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     CODECS,
@@ -253,6 +253,8 @@ class TrainingPlan:
             return "nothing is trained with noise"
         if self.sums is None:
             return "the coordinator sees each update, with one institution's noise in it"
+        if self.noise_share is not None:
+            return CLIPPED
         return peers_problem(self.objective, self.client, tuning=self.tuning, upload=self.upload)
 
     def _peers_problems(self) -> Iterator[str]:

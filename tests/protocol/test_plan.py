@@ -11,6 +11,7 @@ import pytest
 
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
+from confide.config.noise_share import NoiseShare
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     FedProxConfig,
@@ -434,6 +435,13 @@ def masked(**privacy: Any) -> TrainingPlan:
     return replace(whole, privacy=replace(whole.privacy, **privacy))
 
 
+def sharing() -> TrainingPlan:
+    plan = masked()
+    assert plan.sums is not None
+    share = NoiseShare(clip_norm=1.0, noise_multiplier=1.0, honest=3)
+    return replace(plan, sums=replace(plan.sums, weighting="uniform", share=share))
+
+
 def test_a_plan_that_counts_on_nobody_says_nothing_of_it() -> None:
     told = json.loads(masked().to_json())["privacy"]
     assert {"trust", "honest_peers"}.isdisjoint(told)
@@ -455,6 +463,7 @@ def test_a_plan_may_count_on_others() -> None:
             "local_steps=2: later gradients",
         ),
         (masked(unit="none"), "nothing is trained with noise"),
+        (sharing(), "clipped as a whole"),
     ],
 )
 def test_a_plan_that_counts_on_others_in_vain_is_refused(plan: TrainingPlan, reason: str) -> None:

@@ -17,6 +17,10 @@ COUNTEREXAMPLE = (
     "measured with two steps at 20 institutions, a record shows with total variation 0.313 where"
     " noise of all 20 would allow 0.101"
 )
+CLIPPED = (
+    "each update is clipped as a whole, by more or less as its own noise has it; leave"
+    " strategy.mechanism out"
+)
 
 
 def peers_problem(
@@ -63,4 +67,4 @@ def peers_problem(
     return None
 
 
-__all__ = ["ADDS_UP", "COUNTEREXAMPLE", "peers_problem"]
+__all__ = ["ADDS_UP", "CLIPPED", "COUNTEREXAMPLE", "peers_problem"]

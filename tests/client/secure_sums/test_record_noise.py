@@ -145,12 +145,12 @@ class Ward:
     ("rules", "cohort", "threshold", "honest"),
     [
         (SumRules(), 10, 7, 4),  # seven are in each sum, three of the ten collude
-        (SumRules(min_survivors=9), 10, 7, 6),
+        (SumRules(), 10, 9, 6),
+        (SumRules(min_survivors=9), 10, 7, 4),  # others may open one of seven without it
         (SumRules(max_colluding=0), 10, 6, 6),
-        (SumRules(min_cohort=5, max_colluding=1), 5, 4, 4),
-        (SumRules(min_survivors=20, max_colluding=1), 10, 7, 9),  # no more than there are
+        (SumRules(max_colluding=1), 5, 20, 4),  # no more than there are
         (SumRules(max_colluding=9), 10, 10, 1),
-        (SumRules(), 3, 2, 3),
+        (SumRules(), 3, 2, 2),
     ],
 )
 def test_honest_institutions_follow_from_own_rules(
