@@ -25,7 +25,8 @@ def approve(arguments: argparse.Namespace) -> int:
     scores = privacy.metrics_epsilon
     more = f", scores of held-out records at epsilon {scores:g}" if scores is not None else ""
     print(
-        f"Approved: job {plan.job}, epsilon {privacy.epsilon:g} at delta {privacy.delta:g}{more}."
+        f"Approved: job {plan.job}, epsilon {privacy.epsilon:g} at delta"
+        f" {privacy.delta:g}{privacy.condition}{more}."
     )
     return 0
 

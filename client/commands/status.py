@@ -74,6 +74,12 @@ def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
             f"epsilon {epsilon:g} at delta {privacy.delta:g} a {privacy.unit}, of the"
             " lifetime budget"
         )
+        if privacy.condition:
+            cost = (
+                f"epsilon {epsilon:g} at delta {privacy.delta:g} a {privacy.unit}"
+                f"{privacy.condition}; against anybody else, and of the lifetime budget, more:"
+                f" at most policy.max_epsilon={policy.max_epsilon:g}"
+            )
         console.print(f"Cost: {cost}.", highlight=False)
     verdict_table(Policy(policy).plan_verdicts(plan)).show(console)
 

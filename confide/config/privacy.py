@@ -99,6 +99,16 @@ class PrivacyConfig:
         """Institutions whose noise the calibration counts on, a record's own among them."""
         return self.honest_peers or 1
 
+    @property
+    def condition(self) -> str:
+        """Against whom alone epsilon holds, to end a sentence with; '' for anybody."""
+        if self.trust == "alone":
+            return ""
+        return (
+            " against a coordinator that sees sums alone, if"
+            f" {self.honest} of the institutions in each of them are honest"
+        )
+
     def problems(self) -> Iterator[str]:
         """Yield contradictions, one sentence each."""
         if (self.trust == "peers") != (self.honest_peers is not None):

@@ -55,16 +55,6 @@ def _baselines_statement(baselines: Sequence[str]) -> str:
     return f"{' and '.join(trained)} {cost}"
 
 
-def against(privacy: PrivacyConfig) -> str:
-    """Say, at the end of a sentence, against whom alone epsilon holds; '' for anybody."""
-    if privacy.trust == "alone":
-        return ""
-    return (
-        "; epsilon is against a coordinator that sees sums alone, if"
-        f" {privacy.honest} of the institutions in each of them are honest"
-    )
-
-
 def with_peers_statement(
     plan: TrainingPlan, clients: Mapping[str, Mapping[str, Any]], *, reproducible: bool
 ) -> dict[str, Any]:
@@ -139,7 +129,8 @@ def privacy_statement(
         "clipping_norm": privacy.clipping_norm,
         "accountant": privacy.accountant,
         "noise": "reproducible" if reproducible else "secure",
-        "guarantee": (seeded if reproducible else secure) + against(privacy),
+        "guarantee": (seeded if reproducible else secure)
+        + (f"; epsilon is{privacy.condition}" if privacy.condition else ""),
         "not_protected": [
             *_UNPROTECTED_SCORES.get(scores, []),
             "timing",
@@ -177,4 +168,4 @@ def how_protected(outcome: Outcome) -> str:
     return "mixed" if len(ways) > 1 else ways.pop()
 
 
-__all__ = ["against", "how_protected", "privacy_statement", "with_peers_statement"]
+__all__ = ["how_protected", "privacy_statement", "with_peers_statement"]

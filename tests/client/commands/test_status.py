@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.client.commands.status import status
+from confide.client.commands.status import show_plan, status
 from confide.client.deployment.kit import InstitutionKit, keep_plan, load_kit, stop_mark
 from confide.config.composing.compose import compose
 from confide.protocol.new_plan import make_plan
@@ -55,3 +55,16 @@ def test_a_stopped_job_and_another_task_are_shown(tmp_path: Path, plan: Training
     stop_mark(kit, "j").parent.mkdir()
     stop_mark(kit, "j").touch()
     assert status(kit)["jobs"] == {"j": "stopped"}
+
+
+def test_a_plan_that_counts_on_others_says_against_whom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("aggregation=secure", "privacy.trust=peers", "privacy.honest_peers=3", *OVERRIDES)
+    asked = make_plan(compose(["experiment=heart_disease", *words]), backbone_sha256=None)
+    kit = kit_of(tmp_path, asked, "policy.max_epsilon=7")
+    show_plan(kit, asked)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "epsilon 3 at delta 1e-05 a record against a coordinator that sees sums alone" in told
+    assert "if 3 of the institutions in each of them are honest" in told
+    assert "at most policy.max_epsilon=7" in told
