@@ -9,6 +9,7 @@ from seats import LENGTH, Cohort, cohort
 
 from confide.client.reservation import Randomness
 from confide.client.secure_sums.masking import SumPlace
+from confide.client.secure_sums.memory import SCORES
 from confide.client.secure_sums.noise import share_secret, with_share
 from confide.client.secure_sums.seat import Seat
 from confide.client.secure_sums.sum_rules import SumRules
@@ -128,7 +129,7 @@ def test_no_more_sums_than_rounds_have_an_update_in_them() -> None:
     four.mask("h00", first)
     seat.check_share(first, honest=2, rounds=1)  # the same question again
     nothing = numpy.zeros(LENGTH, dtype=numpy.int64)
-    seat.mask(replace(first, question="scores"), nothing, "scored", scores="scored")
+    seat.mask(replace(first, question="scores"), nothing, SCORES + "scored")
     with pytest.raises(DeniedError) as raised:
         seat.check_share(second, honest=2, rounds=1)
     assert raised.value.code == Refusal.ROUNDS_SPENT
@@ -145,8 +146,16 @@ def test_noise_that_counts_on_more_than_may_be_trusted_is_denied(
     """Of ten institutions three may collude where nobody said."""
     context = replace(cohort(10).context, threshold=threshold)
     rules = SumRules(max_colluding=colluding)
-    rules.check_honest(context, allowed)
+    rules.check_honest(context, 10, allowed)
     with pytest.raises(DeniedError, match="its noise is split over") as raised:
-        rules.check_honest(context, honest)
+        rules.check_honest(context, 10, honest)
     assert raised.value.code == Refusal.SUM_THRESHOLD
     assert raised.value.figures == {"asked": honest, "allowed": allowed}
+
+
+def test_noise_counts_on_none_that_does_not_count() -> None:
+    context = replace(cohort(10).context, threshold=9)
+    rules = SumRules(max_colluding=1)
+    rules.check_honest(context, 7, 5)
+    with pytest.raises(DeniedError, match="its noise is split over"):
+        rules.check_honest(context, 7, 6)
