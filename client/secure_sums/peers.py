@@ -1,5 +1,6 @@
 """Who is in a job's masked sums: keys held against certificates and an institution's rules."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -21,12 +22,17 @@ class Peer:
     Attributes:
         secret: that the two share; the run key where they are one.
         key: its trainer's public key.
-        counts: whether it counts towards ``min_cohort``.
+        counts: whether it counts towards ``min_cohort``; one that does not may collude.
     """
 
     secret: bytes
     key: PublicKey
     counts: bool
+
+
+def counted(peers: Mapping[str, Peer]) -> int:
+    """Return how many institutions count towards ``min_cohort``."""
+    return sum(peer.counts for peer in peers.values())
 
 
 class Peers:
@@ -96,7 +102,7 @@ class Peers:
             raise ProtocolError(
                 "Two of the cohort sign with one key, and are one.", code=Refusal.SUM_KEYS
             )
-        self._rules.check_cohort(context, sum(peer.counts for peer in peers.values()))
+        self._rules.check_cohort(context, counted(peers))
         return peers
 
     def _peer(self, advert: Advert) -> Peer:
@@ -124,4 +130,4 @@ class Peers:
         )
 
 
-__all__ = ["Peer", "Peers"]
+__all__ = ["Peer", "Peers", "counted"]

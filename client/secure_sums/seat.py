@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from confide.client.ledger.ledger import rounds_spent
 from confide.client.secure_sums.agreement import unproved_after
 from confide.client.secure_sums.memory import MaskedBefore, SumMemory
-from confide.client.secure_sums.peers import Peers
+from confide.client.secure_sums.peers import Peers, counted
 from confide.client.secure_sums.sum_rules import SumRules
 from confide.errors import ProtocolError
 from confide.privacy.randomness import derive_key
@@ -160,7 +160,7 @@ class Seat:
             DeniedError: if fewer of the sum may be honest, or the rounds are spent: each sum is
                 another release, whatever a coordinator calls it.
         """
-        self._rules.check_honest(context, honest)
+        self._rules.check_honest(context, counted(self._peers.of(context)), honest)
         others = [digest for digest, other in self._memory.all() if not other.is_of_scores]
         asked = len({*others, context.digest})
         if asked > rounds:
@@ -285,8 +285,8 @@ class Seat:
                 f"Expected survivors of the cohort, {name} among them, with a box of each.",
                 code=Refusal.SUM_SURVIVORS,
             )
-        counted = sum(peers[survivor].counts for survivor in alive)
-        self._rules.check_survivors(context, counted, len(alive))
+        there = counted({survivor: peers[survivor] for survivor in alive})
+        self._rules.check_survivors(context, there, len(alive))
         self._check_opens(context, before, alive)
         gone = context.gone(alive)
         told = {

@@ -6,6 +6,9 @@ from confide.errors import DeniedError
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation.context import SumContext, most_colluding
 
+_FEWEST_HONEST = 2
+"""Of a sum with one honest vector in it all others can take theirs off."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SumRules:
@@ -13,7 +16,8 @@ class SumRules:
 
     Attributes:
         min_cohort: fewest institutions, itself included, in a cohort and among its survivors.
-        max_colluding: c, institutions that may collude with the coordinator; None: a third.
+        max_colluding: c, institutions that may collude with the coordinator, of those that count;
+            None: a third. Those that do not count may collude, however many they are.
         min_survivors: fewest whose sum it helps to open; None: as many as open a secret.
         peers: fingerprints of trainers' public keys that count towards ``min_cohort``; None: all
             that the authority signed. A key outlives its certificates.
@@ -37,26 +41,30 @@ class SumRules:
         count, threshold = len(context.names), context.threshold
         if counted < self.min_cohort:
             raise _denied("min_cohort", Refusal.SUM_MIN_COHORT, counted, self.min_cohort)
-        colluding = self._colluding(count)
+        colluding = self._colluding(count, counted)
+        if count - colluding < _FEWEST_HONEST:
+            least = colluding + _FEWEST_HONEST
+            raise _denied("max_colluding", Refusal.SUM_MIN_COHORT, count, least)
         if not count + colluding < 2 * threshold <= 2 * count:
             raise DeniedError(
-                f"policy.secure.max_colluding={colluding}: {threshold} shares of {count} are not"
-                " more than half of all and of those who collude.",
+                f"policy.secure.max_colluding: {threshold} shares of {count} are not more than half"
+                f" of all and of the {colluding} that may collude.",
                 code=Refusal.SUM_THRESHOLD,
                 figures={"asked": float(threshold), "allowed": (count + colluding) // 2 + 1.0},
             )
 
-    def check_honest(self, context: SumContext, honest: int) -> None:
+    def check_honest(self, context: SumContext, counted: int, honest: int) -> None:
         """Check that as many of any sum as its noise is split over may be trusted.
 
         Args:
             context: of the sum.
+            counted: institutions that count, this one included.
             honest: h, institutions that are counted on for their shares of the noise.
 
         Raises:
             DeniedError: with the figures.
         """
-        allowed = context.threshold - self._colluding(len(context.names))
+        allowed = context.threshold - self._colluding(len(context.names), counted)
         if honest > allowed:
             raise DeniedError(
                 f"policy.secure.max_colluding: of the {context.threshold} of a sum {allowed} are"
@@ -65,8 +73,14 @@ class SumRules:
                 figures={"asked": float(honest), "allowed": float(allowed)},
             )
 
-    def _colluding(self, count: int) -> int:
-        return most_colluding(count) if self.max_colluding is None else self.max_colluding
+    def _colluding(self, count: int, counted: int) -> int:
+        """Return how many of a cohort may collude: c, and all that do not count.
+
+        Everybody in a cohort has shares of everybody's secrets. Whoever has the authority's key
+        could otherwise certify as many institutions as open both secrets of each honest one.
+        """
+        of_counted = most_colluding(counted) if self.max_colluding is None else self.max_colluding
+        return of_counted + count - counted
 
     def check_survivors(self, context: SumContext, counted: int, survivors: int) -> None:
         """Check whose sum is to be opened.

@@ -192,7 +192,8 @@ class SecureSumsPolicyConfig:
     max_colluding: int | None = setting(
         None,
         "Institutions of a cohort that may collude with the coordinator and still learn no update;"
-        " a plan's threshold t must fulfil 2 t > n + this; null: a third, floor((n - 1) / 3).",
+        " a plan's threshold t must fulfil 2 t > n + this; null: a third, floor((n - 1) / 3). With"
+        " peers, this is of those that count, and all others may collude beside them.",
         ge=0,
         lt=MOST_INSTITUTIONS,
     )

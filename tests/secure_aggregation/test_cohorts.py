@@ -106,6 +106,33 @@ def test_institutions_that_the_authority_invents_do_not_count_where_peers_are_pi
     assert raised.value.figures == {"asked": 2.0, "allowed": 3.0}
 
 
+@pytest.mark.parametrize(
+    ("colluding", "least"), [(0, 9), (None, 9), (1, 10)], ids=["none", "a third", "one"]
+)
+def test_those_that_do_not_count_may_collude_however_many_they_are(
+    colluding: int | None, least: int
+) -> None:
+    """Whoever has the authority's key certifies enough to open both secrets of each pinned one."""
+    pinned = frozenset(key_fingerprint(identity(f"h0{i}").key.public_key()) for i in (0, 1, 2))
+    rules = SumRules(max_colluding=colluding, peers=pinned)
+    asked = cohort(10, threshold=least, rules=rules)
+    asked.seats["h00"].check(asked.context)
+    with pytest.raises(DeniedError) as raised:
+        asked.seats["h00"].check(replace(asked.context, threshold=least - 1))
+    assert code_of(raised) == Refusal.SUM_THRESHOLD
+    assert raised.value.figures == {"asked": least - 1, "allowed": least}
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_sum_with_one_honest_vector_in_it_is_refused(count: int) -> None:
+    asked = cohort(count, threshold=count, rules=SumRules(max_colluding=count - 1))
+    with pytest.raises(DeniedError) as raised:
+        asked.seats["h00"].check(asked.context)
+    assert code_of(raised) == Refusal.SUM_MIN_COHORT
+    two = cohort(count, threshold=count, rules=SumRules(max_colluding=count - 2))
+    two.seats["h00"].check(two.context)
+
+
 def test_one_trainer_under_many_names_is_refused() -> None:
     """Whoever has the authority's key certifies a pinned, colluding trainer again and again."""
     asked = cohort(4)

@@ -58,10 +58,10 @@ def test_nothing_is_opened_that_was_not_masked_here() -> None:
 
 def test_pinned_peers_count_among_survivors_too() -> None:
     pinned = frozenset(key_fingerprint(identity(f"h0{i}").key.public_key()) for i in (0, 1, 2))
-    asked = cohort(5, rules=SumRules(max_colluding=0, peers=pinned))
-    with_both = asked.collected(["h00", "h01", "h02"])
+    asked = cohort(5, threshold=4, rules=SumRules(max_colluding=0, peers=pinned))
+    with_both = asked.collected(["h00", "h01", "h02", "h03"])
     asked.answers(with_both, ["h00"])
-    asked = cohort(5, rules=SumRules(max_colluding=0, peers=pinned))
+    asked = cohort(5, threshold=4, rules=SumRules(max_colluding=0, peers=pinned))
     with_one = asked.collected(["h00", "h01", "h03", "h04"])
     with pytest.raises(DeniedError) as raised:
         asked.answers(with_one, ["h00"])

@@ -147,8 +147,16 @@ def test_noise_that_counts_on_more_than_may_be_trusted_is_denied(
     """Of ten institutions three may collude where nobody said."""
     context = replace(cohort(10).context, threshold=threshold)
     rules = SumRules(max_colluding=colluding)
-    rules.check_honest(context, allowed)
+    rules.check_honest(context, 10, allowed)
     with pytest.raises(DeniedError, match="its noise is split over") as raised:
-        rules.check_honest(context, honest)
+        rules.check_honest(context, 10, honest)
     assert raised.value.code == Refusal.SUM_THRESHOLD
     assert raised.value.figures == {"asked": honest, "allowed": allowed}
+
+
+def test_noise_counts_on_none_that_does_not_count() -> None:
+    context = replace(cohort(10).context, threshold=9)
+    rules = SumRules(max_colluding=1)
+    rules.check_honest(context, 7, 5)
+    with pytest.raises(DeniedError, match="its noise is split over"):
+        rules.check_honest(context, 7, 6)
