@@ -72,6 +72,7 @@ bench: setup  ## Measure start-up, the engines, virtual time, the price of a pri
 	$(BIN)/python benchmarks/population.py
 	$(BIN)/python benchmarks/virtual_time.py
 	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/secure_sums.py
 	$(BIN)/python benchmarks/dp_step.py --noise
 	$(BIN)/python benchmarks/dp_step.py --model full --noise
 
