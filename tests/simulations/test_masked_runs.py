@@ -1,11 +1,10 @@
 """Whole runs under masks: the plain run's model, bit for bit, whatever drops out or is killed."""
 
-import json
 import signal
 from pathlib import Path
 
 import pytest
-from stopped_run import Simulate, confide_simulate, killed_before_shares
+from stopped_run import Simulate, killed_before_shares
 
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
@@ -116,15 +115,14 @@ def test_a_run_killed_between_masks_and_shares_goes_on(
     folder = tmp_path / "killed"
     kept = _kept_in(tmp_path / "emulated", kind)
     emulated = run(*HEART, *EMULATED, *kept, name="emulated")
-    words = (*HEART, *REAL, *engine, *_kept_in(folder, kind), f"hydra.run.dir={folder}")
+    words = (*HEART, *REAL, *engine, *_kept_in(folder, kind))
     prepare_workers()
-    process = CONTEXT.Process(target=killed_before_shares, args=(words, 2))
+    killed = (*words, f"hydra.run.dir={folder}")
+    process = CONTEXT.Process(target=killed_before_shares, args=(killed, 2))
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    resumed = confide_simulate(f"resume={folder}")
-    assert resumed.returncode == 0, resumed.stderr
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = run(*words, name="killed", resume=True)
     assert summary["model_sha256"] == emulated["model_sha256"]
     assert summary["clients"] == emulated["clients"]
     assert summary["resumed_after_rounds"] == [1]
