@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from confide.client.records.encoded import InstitutionData
+from confide.client.schedule import epsilon_alone, workplan
 from confide.config.audit import AuditConfig
 from confide.config.client import TrainerConfig
 from confide.config.data import DataConfig
@@ -40,6 +41,8 @@ from confide.storage.files import write_json
 from confide.tasks.task import Examples
 from confide.version import __version__
 
+_LARGEST_EPSILON = 100.0
+"""No plan may ask for more."""
 _SCHEMA = 1
 _MOST_CANDIDATES = 300
 _MECHANISM = frozenset({"noise", "sampling", "canary", "one_run", "inversion"})
@@ -104,8 +107,25 @@ def read_audited(run_dir: Path) -> Audited:
     except (OSError, yaml.YAMLError) as error:
         raise UnreadableError(f"{run_dir} cannot be audited: {error}.") from None
     # Masks hide from a coordinator what a trial looks at: the update itself
-    plan = replace(written, sums=None)
-    return Audited(run_dir=run_dir, plan=plan, summary=summary, config=config)
+    audited = Audited(
+        run_dir=run_dir, plan=replace(written, sums=None), summary=summary, config=config
+    )
+    n = int(summary["clients"][audited.institution]["num_examples"])
+    return replace(audited, plan=of_own_noise(audited.plan, num_units=n))
+
+
+def of_own_noise(plan: TrainingPlan, *, num_units: int) -> TrainingPlan:
+    """Return a plan that asks an institution for the same noise, and claims what that is alone.
+
+    Args:
+        plan: which may count on the noise of others.
+        num_units: n of the institution.
+    """
+    privacy = plan.privacy
+    if privacy.trust == "alone":
+        return plan
+    alone = min(epsilon_alone(plan, workplan(plan, num_examples=num_units)), _LARGEST_EPSILON)
+    return replace(plan, privacy=replace(privacy, epsilon=alone, trust="alone", honest_peers=None))
 
 
 def audit_run(run_dir: Path, settings: AuditConfig, *, watch: Watch) -> dict[str, Any]:
