@@ -23,7 +23,7 @@ from confide.errors import ProtocolError
 from confide.protocol.masked_sums import LONGEST_ADVERT
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation.keys import LABEL
-from confide.security.certificates import common_name, is_issued_by, is_valid_at
+from confide.security.certificates import common_name, is_issued_by, is_trainers, is_valid_at
 from confide.security.ec_keys import PrivateKey, PublicKey, is_p384
 
 KEY_BYTES = 32
@@ -179,7 +179,9 @@ def verify(
         name = common_name(certificate.subject)
     except (ValueError, UnsupportedAlgorithm):
         raise _refused(f"{advert.name} brings no certificate.") from None
-    if name != advert.name or not is_p384(key) or not is_issued_by(certificate, authority):
+    # Servers have certificates of the same authority, and are no institutions
+    is_ours = is_issued_by(certificate, authority) and is_trainers(certificate)
+    if name != advert.name or not is_p384(key) or not is_ours:
         raise _refused(f"{advert.name} has no certificate of this federation.")
     if not is_valid_at(certificate, now=now):
         raise _refused(

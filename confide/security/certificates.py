@@ -232,6 +232,20 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
         return False
 
 
+def is_trainers(certificate: x509.Certificate) -> bool:
+    """Return whether a certificate is one by which a trainer signs, and no server's or authority's.
+
+    The authority signs the coordinator's servers too, whose keys are no institution's.
+    """
+    try:
+        extensions = certificate.extensions
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.DuplicateExtension, x509.ExtensionNotFound):
+        return False
+    uses = any(isinstance(it.value, x509.ExtendedKeyUsage) for it in extensions)
+    return not (uses or constraints.ca)
+
+
 def is_key_of(key: PrivateKey, certificate: x509.Certificate) -> bool:
     """Return whether a private key is that of a certificate."""
     return key.public_key() == certificate.public_key()
@@ -287,6 +301,7 @@ __all__ = [
     "is_for",
     "is_issued_by",
     "is_key_of",
+    "is_trainers",
     "is_valid_at",
     "issue_server_certificate",
     "issue_trainer_certificate",

@@ -14,7 +14,7 @@ from confide.secure_aggregation import adverts
 from confide.secure_aggregation.adverts import Advert, Identity, verify
 from confide.secure_aggregation.context import least_threshold
 from confide.security import certificates
-from confide.security.ec_keys import key_fingerprint
+from confide.security.ec_keys import key_fingerprint, make_key
 from tests.seats import JOB, Federation, code_of, cohort, federation, identity, seat
 
 
@@ -24,6 +24,19 @@ def _of_another_key(advert: Advert) -> Advert:
 
 def _of_another_name(advert: Advert) -> Advert:
     return replace(seat("h07").advertise(num_examples=advert.num_examples), name=advert.name)
+
+
+def _of_a_server(advert: Advert) -> Advert:
+    """The coordinator's servers have certificates of the same authority."""
+    key = make_key()
+    made = certificates.issue_server_certificate(
+        key.public_key(),
+        [advert.name],
+        authority=(federation().certificate, federation().key),
+        days=30,
+    )
+    signer = Identity(certificate=made, key=key)
+    return seat(advert.name, signer=signer).advertise(num_examples=advert.num_examples)
 
 
 def _of_a_stranger(advert: Advert) -> Advert:
@@ -63,11 +76,20 @@ def test_a_certificate_that_has_ended_is_refused() -> None:
         verify(advert, JOB, authority, now=later)
 
 
+def test_the_authority_is_no_institution_itself() -> None:
+    ours = federation()
+    signer = Identity(certificate=ours.certificate, key=ours.key)
+    advert = seat("federation", signer=signer).advertise(num_examples=5)
+    with pytest.raises(ProtocolError, match="has no certificate of this federation"):
+        verify(advert, JOB, ours.certificate)
+
+
 @pytest.mark.parametrize(
     "swapped_fn",
     [
         _of_another_key,
         _of_another_name,
+        _of_a_server,
         _of_a_stranger,
         _of_another_job,
         _of_another_number,
