@@ -1,7 +1,7 @@
 """Simulated institutions: the real ones, with keys that derive from the simulation's secret."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.safeguards import Safeguards
+from confide.client.secure_sums.rules import sum_rules
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.errors import UnreadableError
+from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.server.run.carrier import Run
-from confide.server.run_folder import STATES
+from confide.server.run_folder import STATES, SUMS
 from confide.simulations.faults import Faults, FaultyInstitution
 from confide.simulations.secure_sums import SimulatedSums
 from confide.simulations.virtual.delays import DelaysSource
@@ -98,6 +100,34 @@ class Setup:
     emulates_sums: bool = False
 
 
+def masked_sums(
+    run: Run, plan: TrainingPlan, setup: Setup, names: Iterable[str]
+) -> SimulatedSums | None:
+    """Return what institutions take part in masked sums with; None where they take part in none.
+
+    Args:
+        run: this process's part of the run.
+        plan: what institutions are asked to do.
+        setup: what else they have in common.
+        names: of them.
+
+    Raises:
+        ConfigError: if a name has no room in a certificate.
+    """
+    if plan.sums is None or setup.emulates_sums:
+        return None
+    # Where a process that goes on draws other noise, its vectors need other masks as well; a ledger
+    # keeps what a round's noise derives from until it has the masked answer
+    draws_anew = plan.private and run.config.client.ledger is None
+    secret = setup.noise_secret if draws_anew else run.secret
+    return SimulatedSums.make(
+        names,
+        secret=derive_key(secret, "sums"),
+        rules=sum_rules(setup.policy.secure),
+        folder=run.run_dir.absolute() / SUMS,
+    )
+
+
 class InstitutionFactory:
     """Opens the institutions of a simulation that share one process and its trainer.
 
@@ -157,5 +187,6 @@ __all__ = [
     "StatesFn",
     "check_states",
     "faulty",
+    "masked_sums",
     "simulated_states",
 ]

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.run.measured import over_institutions
 from confide.server.run.run import Run
 from confide.server.run.summary import Findings
-from confide.server.run_folder import CHECKPOINTS, STATES, SUMS
+from confide.server.run_folder import CHECKPOINTS, STATES
 from confide.simulations.accounts.ledgers import LedgerFolder, ledger_folder
 from confide.simulations.accounts.lines import lines
 from confide.simulations.accounts.released_rounds import ReleasedRounds
@@ -52,12 +52,16 @@ from confide.simulations.cluster.launch import check_address
 from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.faults import make_faults
 from confide.simulations.federation import Federation
-from confide.simulations.institutions import Setup, check_states, simulated_states
+from confide.simulations.institutions import (
+    Setup,
+    check_states,
+    masked_sums,
+    simulated_states,
+)
 from confide.simulations.populations.build import records_on_demand, source_on_demand
 from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.records import listed_records
 from confide.simulations.references import reference_scores
-from confide.simulations.secure_sums import SimulatedSums
 from confide.simulations.virtual.timeline import Timeline, delays_of, timeline_of
 
 _RUN = "hydra.run.dir"
@@ -166,7 +170,10 @@ class Simulation:
     @property
     def _open_rules(self) -> SumRules | None:
         """Each institution's rules of masked sums, where these are added up in the open."""
-        return sum_rules(self.setup.policy.secure) if self.setup.emulates_sums else None
+        # Nor does an institution with a ledger count on noise that a seed gives away
+        is_told = self.ledgers is None or not self.setup.reproducible
+        emulates = self.setup.emulates_sums and is_told
+        return sum_rules(self.setup.policy.secure) if emulates else None
 
     def _attacked(self, outcome: Outcome) -> dict[str, Any]:
         """Describe the attack; {} for none."""
@@ -292,7 +299,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
             faults=faults,
             states=states,
             delays=delays_of(config, run.secret) if timeline else None,
-            sums=_sums(run, plan, setup, taking_part),
+            sums=masked_sums(run, plan, setup, taking_part),
         ),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
@@ -334,20 +341,6 @@ def _attack(
         secret=derive_key(run.secret, "attack"),
         task=plan.task,
         withstood=num_withstood(getattr(run.config.strategy, "aggregator", None)),
-    )
-
-
-def _sums(run: Run, plan: TrainingPlan, setup: Setup, names: Iterable[str]) -> SimulatedSums | None:
-    """Return what institutions take part in masked sums with; None where they take part in none."""
-    if plan.sums is None or setup.emulates_sums:
-        return None
-    # Where a process that goes on draws other noise, its vectors need other masks as well
-    secret = setup.noise_secret if plan.private else run.secret
-    return SimulatedSums.make(
-        names,
-        secret=derive_key(secret, "sums"),
-        rules=sum_rules(setup.policy.secure),
-        folder=run.run_dir.absolute() / SUMS,
     )
 
 
