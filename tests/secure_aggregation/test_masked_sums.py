@@ -1,6 +1,7 @@
 """A masked sum is the plain sum, bit for bit, and tells nothing else to whom it should not."""
 
 import datetime
+import hashlib
 import json
 import pickle
 from collections.abc import Callable
@@ -114,6 +115,20 @@ def test_fewer_survivors_than_the_institution_asks_for() -> None:
         asked.answers(under_way)
     assert code_of(raised) == Refusal.SUM_MIN_SURVIVORS
     assert raised.value.figures == {"asked": 4.0, "allowed": 5.0}
+
+
+def test_what_is_remembered_of_a_vector_does_not_tell_it_to_who_tries_all() -> None:
+    """A ledger's exports show it, and scores alone are few."""
+    digests = set()
+    for key in (X25519PrivateKey.generate() for _ in range(2)):
+        asked, memory = cohort(3), SumsInMemory()
+        own = seat("h00", run_key=key, memory=memory)
+        adverts = (own.advertise(num_examples=100), *asked.context.cohort[1:])
+        own.mask(replace(asked.context, cohort=adverts), asked.values("h00"), "update")
+        digests |= {it.values for it in memory.sums.values()}
+    assert len(digests) == 2
+    plain = hashlib.sha256(asked.values("h00").astype("<i8").tobytes()).hexdigest()
+    assert plain not in digests
 
 
 def test_nothing_is_opened_that_was_not_masked_here() -> None:
