@@ -31,7 +31,7 @@ class MaskedBefore:
     Attributes:
         update: SHA-256 of the update, before it was weighted and scaled; of scores alone what was
             asked, after :data:`SCORES`.
-        values: SHA-256 of the vector, before it was masked.
+        values: HMAC-SHA-256 of the vector, before it was masked, under a key of the job.
         scores: SHA-256 of each split's scores in that sum.
         threshold: t of the sum.
         signers: everybody in its cohort -> the trainer's public key, as

@@ -11,7 +11,7 @@ All that is sent is a function of (run key, context, values): a question that is
 SIGKILL too, is answered with the same bytes.
 """
 
-import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -211,7 +211,7 @@ class Seat:
         vector = _words(values, context)
         masked = MaskedBefore(
             update=update,
-            values=hashlib.sha256(values.astype("<i8").tobytes()).hexdigest(),
+            values=self._digest_of(values),
             scores=tuple(scores),
             threshold=context.threshold,
             signers={other: key_to_text(peer.key) for other, peer in peers.items()},
@@ -229,6 +229,11 @@ class Seat:
             boxes=seal(context, name, secrets, self._secret, shared),
             commitments=commitments_of(context, name, secrets),
         )
+
+    def _digest_of(self, values: NDArray[numpy.int64]) -> str:
+        # Keyed: scores alone are few enough to try all, and a ledger's exports show what is kept
+        key = derive_key(self._secret, "values")
+        return hmac.digest(key, values.astype("<i8").tobytes(), "sha256").hex()
 
     def _unproved(self, context: SumContext) -> tuple[bytes, ...]:
         known, checked = list(self._memory.all()), self._checked

@@ -1,19 +1,22 @@
 """What a coordinator can ask for tells nothing of one vector."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from confide.client.secure_sums.memory import SumsInMemory
 from confide.errors import ProtocolError
 from confide.protocol.refusals import Refusal
 from confide.secure_aggregation.masks import add_mask, remove_mask
 from confide.secure_aggregation.secrets import secrets_of
 from confide.secure_aggregation.shares import SHARE_BYTES, joined, weights_of
 from confide.server.secure_sums.collector import MaskedSum
-from tests.seats import LENGTH, code_of, cohort
+from tests.seats import LENGTH, code_of, cohort, seat
 
 
 def test_an_update_goes_into_one_sum() -> None:
@@ -34,6 +37,20 @@ def test_no_other_values_under_the_same_masks() -> None:
     with pytest.raises(ProtocolError) as raised:
         asked.seats["h00"].mask(asked.context, asked.values("h00") + 1, "another update")
     assert code_of(raised) == Refusal.SUM_COHORT
+
+
+def test_what_is_remembered_of_a_vector_does_not_tell_it_to_who_tries_all() -> None:
+    """A ledger's exports show it, and scores alone are few."""
+    digests = set()
+    for key in (X25519PrivateKey.generate() for _ in range(2)):
+        asked, memory = cohort(3), SumsInMemory()
+        own = seat("h00", run_key=key, memory=memory)
+        adverts = (own.advertise(num_examples=100), *asked.context.cohort[1:])
+        own.mask(replace(asked.context, cohort=adverts), asked.values("h00"), "update")
+        digests |= {it.values for it in memory.sums.values()}
+    assert len(digests) == 2
+    plain = hashlib.sha256(asked.values("h00").astype("<i8").tobytes()).hexdigest()
+    assert plain not in digests
 
 
 def test_a_box_that_was_changed_is_not_opened() -> None:
