@@ -162,6 +162,7 @@ class SumsInFolder:
             if "mask" in parts:
                 digest = bytes.fromhex(parts.pop("mask"))
                 parts["unproved"] = tuple(bytes.fromhex(one) for one in parts["unproved"])
+                parts["scores"] = tuple(parts["scores"])
                 self._sums[digest] = MaskedBefore(**parts)
             else:
                 digest, alive = bytes.fromhex(parts["open"]), tuple(parts["survivors"])
