@@ -181,9 +181,6 @@ class Seat:
             scores in other.scores and digest != but.digest for digest, other in self._memory.all()
         )
 
-    def _last(self) -> tuple[bytes, MaskedBefore] | None:
-        return next(iter(reversed(list(self._memory.all()))), None)
-
     def mask(
         self,
         context: SumContext,

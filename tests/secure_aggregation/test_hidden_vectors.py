@@ -146,11 +146,12 @@ def test_scores_that_went_into_another_sum_are_known() -> None:
     """Their difference over two cohorts would tell one institution's."""
     asked = cohort(4)
     one = asked.seats["h00"]
-    one.mask(asked.context, asked.values("h00"), "update", scores=["scored"])
+    one.mask(asked.context, asked.values("h00"), "update", scores=["scored", "others"])
     other = replace(asked.context, server_round=2)
     assert one.has_scored("scored", but=other)
     assert not one.has_scored("scored", but=asked.context)
-    assert not one.has_scored("others", but=other)
+    assert one.has_scored("others", but=other)
+    assert not one.has_scored("neither", but=other)
     one.mask(other, asked.values("h00") + 1, "another")
     assert not one.has_scored("", but=asked.context)
 
