@@ -8,88 +8,28 @@ denial names the rule, the value asked for and the value allowed.
 
 import datetime
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
 from confide.client.schedule import Workplan, epsilon_alone
 from confide.client.secure_sums.rules import has_sums_alone
 from confide.client.update_measures import UpdateMeasures, measure
+from confide.client.verdicts import Verdict, at_most, few, one_of, without_figures
 from confide.config.models.table import BACKBONES, without_weights
 from confide.config.privacy import PolicyConfig
 from confide.config.tasks.table import TASKS
-from confide.errors import DeniedError
 from confide.metrics.metric import is_noisy, noise_name
 from confide.protocol.codecs.travel import update_bytes
 from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes, Tensors
 from confide.releases.table import RELEASES
 
 _MIB = 2**20
-_NAMED = 5
-_FIXES = {
-    "allow_drafted": (
-        " Correct these columns of the task to what is possible, and take their names from"
-        " task.drafted."
-    ),
-    "approval": (
-        " Approve it with `confide client approve JOB KIT`, and the coordinator asks again; in a"
-        " simulation with `confide ledger approve LEDGER RUN/plan.json`, then run it again under"
-        " the same job (job=NAME)."
-    ),
-    "public_n": " Declare a larger policy.public_n.",
-    "release_statistics": (
-        " A run needs no release with task.numeric.edges=public and another client than"
-        " private_newton."
-    ),
-    "secure.required": (
-        " A plan of aggregation=secure asks for sums alone; a release never does, and is avoided by"
-        " task.numeric.edges=public and another client than private_newton."
-    ),
-}
-_CODES = {"secure.required": Refusal.SUM_REQUIRED}
-"""Codes of rules that are not named by the rule."""
 # From the weakest promise to the strongest: a plan may protect more than the policy asks for.
 _UNITS = ("none", "record", "group")
 _YES_NO = {True: "yes", False: "no"}
 _SEEN = {True: "sums alone", False: "each institution's"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The result of checking one rule.
-
-    Attributes:
-        rule: name of the rule in the policy.
-        asked: value that the plan asks for.
-        allowed: value that the policy allows.
-        holds: whether the rule holds, so that the plan is allowed.
-    """
-
-    rule: str
-    asked: float | str
-    allowed: float | str
-    holds: bool
-
-    def denial(self) -> DeniedError:
-        """Return the denial; its code and its figures, where they are numbers, leave."""
-        values = {"asked": self.asked, "allowed": self.allowed}
-        words = (
-            ("there are", "needed at least")
-            if self.rule.startswith("min_")
-            else ("asked", "allowed")
-        )
-        fix = _FIXES.get(self.rule, "")
-        return DeniedError(
-            f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]}"
-            f" {_shown(self.allowed)}.{fix}",
-            code=_CODES.get(self.rule) or Refusal(f"policy_{self.rule}"),
-            figures={
-                name: float(value) for name, value in values.items() if not isinstance(value, str)
-            },
-        )
 
 
 class Policy:
@@ -125,7 +65,7 @@ class Policy:
         """
         for verdict in self.counts(units):
             if not verdict.holds:
-                raise _without_figures(verdict)
+                raise without_figures(verdict)
         return self.config.public_n or units
 
     def verdicts(
@@ -143,9 +83,9 @@ class Policy:
         if plan.private and plan.privacy.trust == "peers":
             # What the run costs, whoever colludes: noise of others only counts beside it
             asked = max(epsilon_alone(plan, size), plan.privacy.metrics_epsilon or 0.0)
-            yield _at_most("max_epsilon", asked, config.max_epsilon)
-        yield _at_most("max_rounds", size.max_rounds, config.max_rounds)
-        yield _at_most("max_epochs", size.epochs, config.max_epochs)
+            yield at_most("max_epsilon", asked, config.max_epsilon)
+        yield at_most("max_rounds", size.max_rounds, config.max_rounds)
+        yield at_most("max_epochs", size.epochs, config.max_epochs)
         yield Verdict(
             rule="approval",
             asked="approved" if is_approved else "not approved",
@@ -156,11 +96,11 @@ class Policy:
     def plan_verdicts(self, plan: TrainingPlan) -> Iterator[Verdict]:
         """Check a plan against the rules that need no knowledge of the records."""
         config, privacy = self.config, plan.privacy
-        yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks, known=TASKS)
+        yield one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks, known=TASKS)
         drafted = plan.task.drafted
         yield Verdict(
             rule="allow_drafted",
-            asked=f"unconfirmed: {_few(drafted)}" if drafted else "confirmed",
+            asked=f"unconfirmed: {few(drafted)}" if drafted else "confirmed",
             allowed="unconfirmed" if config.allow_drafted else "confirmed",
             holds=config.allow_drafted or not drafted,
         )
@@ -173,7 +113,7 @@ class Policy:
                 holds=True,
             )
         pretrained = BACKBONES[plan.backbone.kind].has_weights
-        yield _one_of(
+        yield one_of(
             "backbones",
             str(plan.backbone_sha256) if pretrained else plan.backbone.kind,
             _backbones(config, pretrained),
@@ -213,7 +153,7 @@ class Policy:
             asked = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)
             trusts, bound = privacy.trust == "peers", config.max_epsilon_with_peers
             if not trusts:  # or else it follows from the number of records
-                yield _at_most("max_epsilon", asked, config.max_epsilon)
+                yield at_most("max_epsilon", asked, config.max_epsilon)
             # Where others' noise counts, and is not calibrated for, it follows from each cohort
             is_known = trusts or plan.peers_problem is not None
             yield Verdict(
@@ -222,7 +162,7 @@ class Policy:
                 allowed="any" if bound is None else bound,
                 holds=bound is None or not is_known or asked <= bound,
             )
-            yield _at_most("max_delta", privacy.delta, config.max_delta)
+            yield at_most("max_delta", privacy.delta, config.max_delta)
 
     def check_before_loading(self, plan: TrainingPlan) -> None:
         """Check a plan, as far as possible before its backbone or the records are read.
@@ -287,7 +227,7 @@ class Policy:
             DeniedError: if it would be too large.
         """
         size = update_bytes(shapes, sums) / _MIB
-        verdict = _at_most("max_update_mb", size, self.config.max_update_mb)
+        verdict = at_most("max_update_mb", size, self.config.max_update_mb)
         if not verdict.holds:
             raise verdict.denial()
 
@@ -298,7 +238,7 @@ class Policy:
             DeniedError: if it is too large.
         """
         if not largest <= self.config.max_value:
-            raise _at_most("max_value", largest, self.config.max_value).denial()
+            raise at_most("max_value", largest, self.config.max_value).denial()
 
     def check_update(self, update: Tensors) -> None:
         """Check an update that is about to leave.
@@ -328,10 +268,10 @@ class Policy:
                 allowed="finite",
                 holds=found.is_finite,
             ),
-            _at_most("max_update_norm", found.norm, allowed),
+            at_most("max_update_norm", found.norm, allowed),
         ):
             if not verdict.holds:
-                raise _without_figures(verdict)
+                raise without_figures(verdict)
 
     @property
     def smallest_cell(self) -> int:
@@ -364,45 +304,10 @@ class Policy:
         return mode == "exact" or (mode == "noisy" and is_noisy(evaluation))
 
 
-def _few(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _at_most(rule: str, asked: float, allowed: float) -> Verdict:
-    return Verdict(rule=rule, asked=asked, allowed=allowed, holds=asked <= allowed)
-
-
-def _one_of(rule: str, asked: str, allowed: list[str], *, known: Collection[str]) -> Verdict:
-    named = allowed
-    if all(kind in allowed for kind in known):
-        named = ["every built-in kind", *(name for name in allowed if name not in known)]
-    return Verdict(
-        rule=rule,
-        asked=asked,
-        allowed=", ".join(named) or "none",
-        holds=asked in allowed or "any" in allowed,
-    )
-
-
 def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
     """Return the allowed backbones of one sort: hashes of pretrained ones, or kinds of others."""
     kinds = without_weights()
     return [name for name in config.backbones if name == "any" or (name in kinds) != pretrained]
 
 
-def _without_figures(verdict: Verdict) -> DeniedError:
-    """Return the denial without the value asked for, which follows from records."""
-    denial = verdict.denial()
-    return DeniedError(
-        str(denial),
-        code=denial.code,
-        figures={k: v for k, v in denial.figures.items() if k == "allowed"},
-    )
-
-
-def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
-
-
-__all__ = ["Policy", "Verdict"]
+__all__ = ["Policy"]

@@ -15,7 +15,7 @@ from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError
 
 if TYPE_CHECKING:
-    from confide.client.policy import Verdict
+    from confide.client.verdicts import Verdict
     from confide.tables import Table
 
 _OVERRIDE = re.compile(r"[+~]{0,2}policy(\.\w+)*=")

@@ -18,10 +18,11 @@ import torch
 import confide.cli
 from confide.client.commands.policy import load_policy
 from confide.client.ledger.file import LedgerFile
-from confide.client.policy import Policy, Verdict
+from confide.client.policy import Policy
 from confide.client.schedule import epsilon_alone, make_schedule, workplan
 from confide.client.secure_sums.rules import sum_rules
 from confide.client.secure_sums.seat import SumRules
+from confide.client.verdicts import Verdict
 from confide.config.composing.compose import compose
 from confide.config.fields import range_problems
 from confide.config.models.transformer import TransformerConfig

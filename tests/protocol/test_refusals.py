@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import confide
-from confide.client.policy import Verdict
+from confide.client.verdicts import Verdict
 from confide.config.privacy import PolicyConfig
 from confide.protocol.messages import Reply, pack_reply, unpack_reply
 from confide.protocol.refusals import NOT_AFFORDED, NOT_YET, SILENCES, Refusal, with_figures
