@@ -14,7 +14,7 @@ from typing import TypeVar, assert_never
 from confide.client.admission import Admission
 from confide.client.algorithm_state import kept_before
 from confide.client.ledger.ledger import Ledger, RoundsSpent
-from confide.client.ledger.state import run_name
+from confide.client.ledger.runs import run_name
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount
 from confide.client.safeguards import Safeguards

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from confide.client.ledger.ledger import Ledger
-from confide.client.ledger.state import RunTerms, run_name
+from confide.client.ledger.runs import RunTerms, run_name
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, score_schedules
 from confide.errors import PrivacyError

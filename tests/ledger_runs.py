@@ -9,7 +9,7 @@ import torch
 
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import RunTerms, run_name
+from confide.client.ledger.runs import RunTerms, run_name
 from confide.config.privacy import BudgetConfig
 from confide.privacy.accounting import calibrate
 from confide.protocol.messages import Reply

@@ -11,7 +11,7 @@ from pathlib import Path
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import run_name
+from confide.client.ledger.runs import run_name
 from confide.client.secure_sums.memory import SumMemory, SumsInFolder, run_key_in
 from confide.client.secure_sums.rules import sum_rules
 from confide.client.secure_sums.taking_part import TakingPart

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from confide.client.ledger.state import RunTerms
+from confide.client.ledger.runs import RunTerms
 from confide.errors import DeniedError
 from confide.privacy.peers import PeerNoise, weakest
 from confide.protocol.messages import Reply

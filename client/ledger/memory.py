@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from confide.client.ledger.ledger import Reservation, RoundsSpent, rounds_spent, scores_spent
-from confide.client.ledger.state import RunTerms
+from confide.client.ledger.runs import RunTerms
 from confide.privacy.peers import PeerNoise
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply

@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, replace
 
 from confide.client.ledger.file import LedgerFile
-from confide.client.ledger.state import RunAccount
+from confide.client.ledger.runs import RunAccount
 from confide.errors import LedgerError
 
 

@@ -19,7 +19,8 @@ from confide.client.ledger.ledger import (
     scores_spent,
 )
 from confide.client.ledger.replies import Replies
-from confide.client.ledger.state import LedgerState, PopulationAccount, RunAccount, RunTerms
+from confide.client.ledger.runs import RunAccount, RunTerms
+from confide.client.ledger.state import LedgerState, PopulationAccount
 from confide.client.ledger.sums import LedgerSums
 from confide.client.ledger.transaction import Transaction
 from confide.client.ledger.with_peers import (

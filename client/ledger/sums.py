@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from confide.client.ledger.file import LedgerFile
-from confide.client.ledger.state import LedgerState, RunAccount
+from confide.client.ledger.runs import RunAccount
+from confide.client.ledger.state import LedgerState
 from confide.client.secure_sums.memory import MaskedBefore
 from confide.errors import DeniedError, ProtocolError
 from confide.protocol.refusals import Refusal

@@ -12,7 +12,8 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
-from confide.client.ledger.state import PopulationAccount, RunAccount, RunTerms
+from confide.client.ledger.runs import RunAccount, RunTerms
+from confide.client.ledger.state import PopulationAccount
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError
 from confide.privacy.budget import Budget, Charge

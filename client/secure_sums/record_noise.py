@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from confide.client.ledger.state import RunTerms
+from confide.client.ledger.runs import RunTerms
 from confide.client.reservation import RoundAccount
 from confide.client.safeguards import Safeguards
 from confide.client.schedule import LocalSchedule, plan_of_round

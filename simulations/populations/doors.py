@@ -12,7 +12,7 @@ from typing import Protocol
 
 from confide.client.institution import Institution, refusal
 from confide.client.ledger.ledger import RoundsSpent
-from confide.client.ledger.state import run_name
+from confide.client.ledger.runs import run_name
 from confide.client.records.encoded import InstitutionData
 from confide.client.safeguards import Safeguards
 from confide.errors import DataError

@@ -9,7 +9,7 @@ from builders import workload_of as build
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.institution import Institution
-from confide.client.ledger.state import run_name
+from confide.client.ledger.runs import run_name
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.objectives import GradientSumConfig, ScaffoldConfig

@@ -15,7 +15,8 @@ from seats import federation, identity, seat
 from confide.client.institution import Institution
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import PopulationAccount, run_name
+from confide.client.ledger.runs import run_name
+from confide.client.ledger.state import PopulationAccount
 from confide.client.secure_sums.masking import Masking
 from confide.client.secure_sums.memory import run_key_in
 from confide.client.secure_sums.seat import Masked, Seat

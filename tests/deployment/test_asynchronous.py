@@ -20,7 +20,7 @@ from replayed import replay
 from confide.client.deployment.kit import load_kit
 from confide.client.deployment.kit_ledger import open_ledger
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import run_name
+from confide.client.ledger.runs import run_name
 from confide.models.backbones import resolve_package_path
 from confide.server.rounds.checkpoint import CheckpointStore
 from confide.server.rounds.state import RoundRecord

@@ -24,7 +24,7 @@ from confide.client.commands.ledger import main as ledger_command
 from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.kit_ledger import open_ledger
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import run_name
+from confide.client.ledger.runs import run_name
 from confide.models.backbones import resolve_package_path
 from confide.privacy.accounting import epsilon
 

@@ -10,7 +10,8 @@ import confide.cli
 from confide.client.commands.ledger import bar
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import PopulationAccount, RunAccount, RunTerms
+from confide.client.ledger.runs import RunAccount, RunTerms
+from confide.client.ledger.state import PopulationAccount
 from confide.config.composing.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.privacy.accounting import calibrate

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import RunAccount, run_name
+from confide.client.ledger.runs import RunAccount, run_name
 from confide.client.records.encoded import encode_institution
 from confide.config.composing.compose import compose
 from confide.config.data import DataConfig

@@ -20,7 +20,7 @@ from connected import CANARY, LIMITS, QUESTION, Connected, Door
 from service_child import LEDGER, PLAIN, PRIVATE, SOCKET, STEPS_LOG, ask, make_institution
 
 from confide.client.ledger.file import LedgerFile
-from confide.client.ledger.state import run_name
+from confide.client.ledger.runs import run_name
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service.chunks import WireLimits
 from confide.client.service.codec import request_parts
