@@ -22,6 +22,8 @@ LONGEST_SUM_TEXT = 2**21
 LONGEST_ADVERT = 8192
 """Characters of an institution's key of a job: certificates on P-384 have about 1,000."""
 _LARGEST_VALUE = 2.0**20
+_MOST_VALUES = 2**40
+"""More than any vector has; of a cohort, far less are allowed."""
 EVERYBODY = "(all together)"
 """Stands among names of institutions for those of a masked sum, whose scores are known together
 alone: ``{EVERYBODY: evaluation}``. No institution may be called so."""
@@ -144,7 +146,9 @@ class SumQuestion:
                 for told in parts["before"]
             )
             numbers = parts["threshold"], parts["length"]
-            if any(type(it) is not int for it in numbers) or not isinstance(parts["question"], str):
+            if any(
+                type(it) is not int or not 0 <= it <= _MOST_VALUES for it in numbers
+            ) or not isinstance(parts["question"], str):
                 raise ValueError
             return cls(
                 cohort=_names(parts["cohort"]),
