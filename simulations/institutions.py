@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates, keeps_state
@@ -26,6 +26,9 @@ from confide.simulations.faults import Faults, FaultyInstitution
 from confide.simulations.secure_sums import SimulatedSums
 from confide.simulations.virtual.delays import DelaysSource
 from confide.storage.files import folder_name
+
+DRAW = "keys"
+"""What a checkpoint calls the number of the keys that its masks derive from."""
 
 StatesFn = Callable[[str], ClientStates]
 """Name of an institution -> where it keeps tensors between rounds."""
@@ -116,16 +119,27 @@ def masked_sums(
     """
     if plan.sums is None or setup.emulates_sums:
         return None
-    # Where a process that goes on draws other noise, its vectors need other masks as well; a ledger
-    # keeps what a round's noise derives from until it has the masked answer
-    draws_anew = plan.private and run.config.client.ledger is None
-    secret = setup.noise_secret if draws_anew else run.secret
-    return SimulatedSums.make(
+    made = SimulatedSums.make(
         names,
-        secret=derive_key(secret, "sums"),
+        secret=derive_key(run.secret, "sums"),
         rules=sum_rules(setup.policy.secure),
         folder=run.run_dir.absolute() / SUMS,
     )
+    return replace(made, draw=_draw(run, repeats=not plan.private or setup.reproducible))
+
+
+def _draw(run: Run, *, repeats: bool) -> int:
+    """Return the number of a process's keys.
+
+    Where it draws other noise than the process before, a round that is done again has other
+    values, which are refused under the same masks. What was masked before is opened by the keys of
+    that time.
+    """
+    before: int = run.before.get(DRAW, 0)
+    if run.checkpoint is None or run.checkpoint.state.sum is not None:
+        return before
+    # A ledger keeps what a round's noise derives from until it has the masked answer
+    return before if repeats or run.config.client.ledger is not None else before + 1
 
 
 class InstitutionFactory:
@@ -181,6 +195,7 @@ def faulty(institution: RequestHandler, faults: Faults | None, job: str) -> Requ
 
 
 __all__ = [
+    "DRAW",
     "InstitutionFactory",
     "LedgerFn",
     "Setup",

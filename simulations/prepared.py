@@ -53,6 +53,7 @@ from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.faults import make_faults
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import (
+    DRAW,
     Setup,
     check_states,
     masked_sums,
@@ -85,6 +86,7 @@ class Simulation:
         attack: what some of them do against the others; None for nothing.
         before: what institutions had spent when this process began.
         timeline: when clients answer; None for at once.
+        draw: number of the keys that masks derive from; 0 for the first, or none.
     """
 
     run: Run
@@ -96,8 +98,8 @@ class Simulation:
     released: ReleasedRounds | None
     attack: Attack | None
     before: SpentBefore
-
     timeline: Timeline | None
+    draw: int
 
     @contextmanager
     def connect(self) -> Iterator[tuple[Grid, Reach]]:
@@ -118,6 +120,7 @@ class Simulation:
             "released": self.released.count(server_round) if self.released else 0,
             "records": dict(self.fingerprints),
             **({"spent_others": as_json(others)} if on_demand and others.count else {}),
+            **({DRAW: self.draw} if self.draw else {}),
         }
 
     def committed(self) -> None:
@@ -171,9 +174,8 @@ class Simulation:
     def _open_rules(self) -> SumRules | None:
         """Each institution's rules of masked sums, where these are added up in the open."""
         # Nor does an institution with a ledger count on noise that a seed gives away
-        is_told = self.ledgers is None or not self.setup.reproducible
-        emulates = self.setup.emulates_sums and is_told
-        return sum_rules(self.setup.policy.secure) if emulates else None
+        setup, nominal = self.setup, self.ledgers is not None and self.setup.reproducible
+        return sum_rules(setup.policy.secure) if setup.emulates_sums and not nominal else None
 
     def _attacked(self, outcome: Outcome) -> dict[str, Any]:
         """Describe the attack; {} for none."""
@@ -288,6 +290,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     attack = _attack(run, plan, taking_part)
     check_named(plan.tuning, records.data)
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
+    sums = masked_sums(run, plan, setup, taking_part)
     parts = EngineParts(
         data=taking_part if attack is None else attack.poisoned(taking_part),
         trainer=trainer,
@@ -299,7 +302,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
             faults=faults,
             states=states,
             delays=delays_of(config, run.secret) if timeline else None,
-            sums=masked_sums(run, plan, setup, taking_part),
+            sums=sums,
         ),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
@@ -328,6 +331,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         attack=attack,
         before=spent,
         timeline=timeline,
+        draw=sums.draw if sums else 0,
     )
 
 

@@ -48,6 +48,7 @@ class SimulatedSums:
         rules: every institution's.
         folder: where they remember their sums, for other workers and later processes; None: in
             memory.
+        draw: number of the job's keys, of those that derive from one secret.
     """
 
     secret: bytes = field(repr=False)
@@ -55,6 +56,7 @@ class SimulatedSums:
     certificates: Mapping[str, bytes]
     rules: SumRules = field(default_factory=SumRules)
     folder: Path | None = None
+    draw: int = 0
 
     @classmethod
     def make(
@@ -69,8 +71,7 @@ class SimulatedSums:
 
         Args:
             names: of the institutions.
-            secret: that keys derive from: where the noise of a round that is done again is another,
-                it has to be another too, since two vectors under one mask are refused.
+            secret: that keys derive from.
             rules: every institution's; None for the default ones.
             folder: where they remember their sums; None: in memory.
 
@@ -105,7 +106,7 @@ class SimulatedSums:
             identity=Identity(certificate=certificate, key=_trainer_key(self.secret, name)),
             authority=x509.load_der_x509_certificate(self.authority),
             rules=self.rules,
-            run_key_fn=functools.partial(_run_key, self.secret, name),
+            run_key_fn=functools.partial(_run_key, self.secret, self.draw, name),
             memory_fn=functools.partial(_memory, self.folder, name),
         )
 
@@ -129,8 +130,10 @@ def _private_key(secret: bytes, *purpose: bytes) -> PrivateKey:
     return ec.derive_private_key(1 + drawn % (_ORDER - 1), ec.SECP384R1())
 
 
-def _run_key(secret: bytes, name: str, job: str) -> X25519PrivateKey:
-    return X25519PrivateKey.from_private_bytes(derive(secret, b"run", name.encode(), job.encode()))
+def _run_key(secret: bytes, draw: int, name: str, job: str) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(
+        derive(secret, b"run", str(draw).encode(), name.encode(), job.encode())
+    )
 
 
 def _memory(folder: Path | None, name: str, job: str) -> SumMemory:

@@ -142,16 +142,24 @@ def _main(words: tuple[str, ...]) -> None:
     sys.exit(confide.cli.main(["simulate", *words]))
 
 
-def killed_before_shares(words: tuple[str, ...], server_round: int) -> None:
-    """Run until a round's sum is durable and nobody was asked for shares; then end at once."""
-    asks = masked_rounds.open_sum
+def killed_at(step: str, server_round: int, words: tuple[str, ...]) -> None:
+    """Run until a masked round comes to a step, and end there at once.
 
-    def open_sum(*about: object) -> object:
-        if about[2].masked.context.server_round == server_round:  # type: ignore[attr-defined]
+    Args:
+        step: too_few_in, once vectors came and nothing of them is durable; open_sum, once they are
+            and nobody was asked for shares.
+        server_round: the round.
+        words: of ``confide simulate``.
+    """
+    goes_on = getattr(masked_rounds, step)
+
+    def dying(*about: object) -> object:
+        under_way = getattr(about[-1], "masked", about[-1])
+        if under_way.context.server_round == server_round:
             os.kill(os.getpid(), signal.SIGKILL)
-        return asks(*about)  # type: ignore[arg-type]
+        return goes_on(*about)
 
-    masked_rounds.open_sum = open_sum  # type: ignore[assignment]
+    setattr(masked_rounds, step, dying)
     confide.cli.main(["simulate", *words])
 
 

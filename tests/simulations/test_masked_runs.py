@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from stopped_run import Simulate, killed_before_shares
+from stopped_run import Simulate, killed_at
 
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
@@ -106,22 +106,27 @@ def test_a_sum_is_of_those_who_brought_a_vector_whoever_leaves_then(
     assert "is replaced" not in caplog.text  # no worker is killed over a share too many
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fedavg", "private", "ledger"])
-@pytest.mark.parametrize("engine", [(), PROCESS])
-def test_a_run_killed_between_masks_and_shares_goes_on(
-    run: Simulate, tmp_path: Path, kind: str, engine: tuple[str, ...]
-) -> None:
-    folder = tmp_path / "killed"
-    kept = _kept_in(tmp_path / "emulated", kind)
-    emulated = run(*HEART, *EMULATED, *kept, name="emulated")
-    words = (*HEART, *REAL, *engine, *_kept_in(folder, kind))
+def kill(step: str, folder: Path, *words: str) -> None:
     prepare_workers()
     killed = (*words, f"hydra.run.dir={folder}")
-    process = CONTEXT.Process(target=killed_before_shares, args=(killed, 2))
+    process = CONTEXT.Process(target=killed_at, args=(step, 2, killed))
     process.start()
-    process.join(120)
+    process.join(200)
     assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fedavg", "private", "ledger"])
+@pytest.mark.parametrize(
+    ("engine", "step"), [((), "open_sum"), ((), "too_few_in"), (PROCESS, "open_sum")]
+)
+def test_a_run_killed_between_masks_and_shares_goes_on(
+    run: Simulate, tmp_path: Path, kind: str, engine: tuple[str, ...], step: str
+) -> None:
+    kept = _kept_in(tmp_path / "emulated", kind)
+    emulated = run(*HEART, *EMULATED, *kept, name="emulated")
+    words = (*HEART, *REAL, *engine, *_kept_in(tmp_path / "killed", kind))
+    kill(step, tmp_path / "killed", *words)
     summary = run(*words, name="killed", resume=True)
     assert summary["model_sha256"] == emulated["model_sha256"]
     assert summary["clients"] == emulated["clients"]
@@ -132,3 +137,16 @@ def _kept_in(folder: Path, kind: str) -> tuple[str, ...]:
     if kind != "ledger":
         return KINDS[kind]
     return (*PRIVATE, f"client.ledger={folder}/ledgers", "policy.budget.epsilon=20", "job=one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["open_sum", "too_few_in"])
+@pytest.mark.parametrize("kind", ["private", "ledger"])
+def test_noise_that_is_drawn_anew_is_under_masks_of_its_own(
+    run: Simulate, tmp_path: Path, kind: str, step: str
+) -> None:
+    words = (*HEART, *REAL, *_kept_in(tmp_path / "killed", kind), "simulation.seed=null")
+    kill(step, tmp_path / "killed", *words)
+    summary = run(*words, name="killed", resume=True)
+    assert (summary["status"], summary["rounds"]) == ("completed", 3)
+    assert summary["failures"] == {}

@@ -1,6 +1,7 @@
 """Simulated institutions with keys of their own: what they have, and what does not go with it."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -79,7 +80,8 @@ def test_a_later_process_opens_what_an_earlier_one_masked(tmp_path: Path) -> Non
 def test_keys_are_of_one_institution_job_and_secret() -> None:
     sums = SimulatedSums.make(NAMES, secret=SECRET)
     others = SimulatedSums.make(NAMES, secret=OTHER)
-    made = [*keys(sums), *keys(sums, "another"), *keys(others)]
+    again = replace(sums, draw=1)
+    made = [*keys(sums), *keys(sums, "another"), *keys(others), *keys(again)]
     assert len(set(made)) == len(made)
     signers = {
         part.taking_part(name).identity.key.private_numbers().private_value
