@@ -21,6 +21,7 @@ from confide.server.rounds.masked import (
     Asking,
     Lost,
     add_vectors,
+    declared_in,
     open_sum,
     question_in,
     too_few_in,
@@ -92,7 +93,8 @@ def opened_round(
     result = open_sum(enrolled, state, under_way)
     if isinstance(result, Lost):
         return _lost_round(enrolled, state, under_way, result, began)
-    in_sum = begin_round(enrolled, state, under_way.asked)
+    declared = declared_in(under_way.masked.context)
+    in_sum = begin_round(enrolled, state, under_way.asked, declared)
     in_sum.merge(torch.from_numpy(result.values.copy()), result.weight)
     tally = _tally_of(under_way.record)
     tally.validation = _of_everybody(result.evaluations, "validation")

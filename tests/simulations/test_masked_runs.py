@@ -128,6 +128,25 @@ def test_a_run_killed_between_masks_and_shares_goes_on(
     assert summary["resumed_after_rounds"] == [1]
 
 
+@pytest.mark.slow
+def test_a_sum_that_one_withdrew_from_since_is_opened_by_the_others(
+    run: Simulate, tmp_path: Path
+) -> None:
+    """Its vector is in the sum, and in no later one."""
+    folder, gone = tmp_path / "killed", "Hungary"
+    fails = f"simulation.faults=[{{kind: raises, client: {gone}, rounds: [3]}}]"
+    plain = model(run, *HEART, fails, name="plain")
+    words = (*HEART, *REAL)
+    prepare_workers()
+    killed = (*words, f"hydra.run.dir={folder}")
+    process = CONTEXT.Process(target=killed_before_shares, args=(killed, 2))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    summary = run(*words, name="killed", resume=True, without=[gone])
+    assert summary["model_sha256"] == plain
+
+
 def _kept_in(folder: Path, kind: str) -> tuple[str, ...]:
     if kind != "ledger":
         return KINDS[kind]
