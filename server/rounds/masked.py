@@ -201,7 +201,9 @@ def open_sum(enrolled: Enrolled, state: RunState, under_way: SumUnderWay) -> Tot
     answers: dict[str, Mapping[str, bytes]] = {}
     signatures: dict[str, bytes] = {}
     missing: dict[str, str] = {}
-    for name, answer in _shares(enrolled, masked):
+    there, declared = enrolled.clients.num_examples, declared_in(context)
+    missing |= {name: Refusal.NO_REPLY for name in alive if name not in there}  # it withdrew since
+    for name, answer in _shares(enrolled, masked, [name for name in alive if name in there]):
         try:
             told = _share_of(name, answer)
             masked.check_answer(name, told.shares)
@@ -221,7 +223,7 @@ def open_sum(enrolled: Enrolled, state: RunState, under_way: SumUnderWay) -> Tot
     if len(answers) < context.threshold:
         return Lost(code=Refusal.SUM_TOO_FEW, missing=missing, opened=opened)
     sums = sums_of(job)
-    weight = sum(weight_of(enrolled.clients.num_examples[name], sums) for name in alive)
+    weight = sum(weight_of(declared[name], sums) for name in alive)
     count = num_values(under_way.shapes)
     try:
         whole = masked.open(answers)
@@ -239,8 +241,15 @@ def open_sum(enrolled: Enrolled, state: RunState, under_way: SumUnderWay) -> Tot
     )
 
 
-def _shares(enrolled: Enrolled, masked: MaskedSum) -> Iterator[tuple[str, Answer]]:
-    """Ask each survivor for its shares, with the boxes that are sealed for it."""
+def declared_in(context: SumContext) -> dict[str, int]:
+    """Return what each of a cohort declared: those too who withdrew when their vectors were in."""
+    return {advert.name: advert.num_examples for advert in context.cohort}
+
+
+def _shares(
+    enrolled: Enrolled, masked: MaskedSum, names: Sequence[str]
+) -> Iterator[tuple[str, Answer]]:
+    """Ask survivors for their shares, each with the boxes that are sealed for it."""
     context, alive = masked.context, masked.close()
     asked = SumQuestion(
         cohort=tuple(advert.to_text() for advert in context.cohort),
@@ -254,7 +263,7 @@ def _shares(enrolled: Enrolled, masked: MaskedSum) -> Iterator[tuple[str, Answer
         return replace(request, sum=replace(asked, boxes=masked.boxes_for(name)))
 
     request = Request(plan=enrolled.plan, server_round=context.server_round, sum=asked)
-    question = replace(enrolled.question(alive, request), own_fn=own)
+    question = replace(enrolled.question(names, request), own_fn=own)
     return enrolled.ask("unmask", question)
 
 
@@ -276,6 +285,7 @@ __all__ = [
     "Lost",
     "Total",
     "add_vectors",
+    "declared_in",
     "is_masked",
     "open_sum",
     "question_in",

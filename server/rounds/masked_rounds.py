@@ -16,11 +16,11 @@ from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Tensors, encode
 from confide.server.rounds.collect import Intake
 from confide.server.rounds.enrolled import Enrolled
-from confide.server.rounds.enrolment import too_few
 from confide.server.rounds.masked import (
     Asking,
     Lost,
     add_vectors,
+    declared_in,
     open_sum,
     question_in,
     too_few_in,
@@ -92,7 +92,8 @@ def opened_round(
     result = open_sum(enrolled, state, under_way)
     if isinstance(result, Lost):
         return _lost_round(enrolled, state, under_way, result, began)
-    in_sum = begin_round(enrolled, state, under_way.asked)
+    declared = declared_in(under_way.masked.context)
+    in_sum = begin_round(enrolled, state, under_way.asked, declared)
     in_sum.merge(torch.from_numpy(result.values.copy()), result.weight)
     tally = _tally_of(under_way.record)
     tally.validation = _of_everybody(result.evaluations, "validation")
@@ -136,12 +137,22 @@ def _lost_round(
 
 
 def _raise_lost(under_way: SumUnderWay, lost: Lost, missing: Mapping[str, str], spare: int) -> None:
-    context = under_way.masked.context
-    when = f"round {context.server_round}"
+    masked, record = under_way.masked, under_way.record
+    when = f"round {masked.context.server_round}"
     if lost.code == Refusal.SUM_TOO_FEW:
-        least = max(context.threshold, FEWEST_INSTITUTIONS)
-        got = len(under_way.record.accepted)
-        too_few(when, got=min(got, least - 1), least=least, missing=missing)
+        did, got = "helped to open the sum", len(record.accepted) - len(lost.missing)
+        least = masked.context.threshold
+        if len(record.accepted) < max(least, FEWEST_INSTITUTIONS):
+            did, got = "brought a masked update", len(record.accepted)
+            least = max(least, FEWEST_INSTITUTIONS)
+        told = ", ".join(f"{name} ({code})" for name, code in sorted(missing.items()))
+        raise RunFailedError(
+            f"{when}: {got} institutions {did}, and {least} are needed"
+            f" (privacy.spare_rounds={spare}). Missing: {told}. Bring them back and resume the run:"
+            " it goes on here, and asks nobody for what it has.",
+            when=when,
+            missing=missing,
+        )
     raise RunFailedError(
         f"{when}: the sum that was opened is none that so many updates can have, and"
         f" privacy.spare_rounds={spare} are used: an institution does not follow the protocol."

@@ -96,12 +96,25 @@ def train_question(
     return enrolled.question(cohort, request)
 
 
-def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> Round:
-    """Begin the round after ``state`` with the clients ``cohort``."""
+def begin_round(
+    enrolled: Enrolled,
+    state: RunState,
+    cohort: Sequence[str],
+    declared: Mapping[str, int] | None = None,
+) -> Round:
+    """Begin the round after ``state`` with the clients ``cohort``.
+
+    Args:
+        enrolled: who takes part.
+        state: before the round.
+        cohort: names of those who are asked.
+        declared: name -> declared number of training units; None: as they enrolled.
+    """
+    known = enrolled.clients.num_examples if declared is None else declared
     start = RoundStart(
         params=state.params,
         state=state.strategy_state,
-        cohort=[enrolled.clients.num_examples[name] for name in cohort],
+        cohort=[known[name] for name in cohort],
         max_value=enrolled.job.settings.max_update_value,
         server_round=state.server_round + 1,
         num_rounds=enrolled.job.settings.num_rounds,

