@@ -18,6 +18,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 from confide.errors import FlowerError
 from confide.flower.messages import raised
 from confide.flower.pace import Pace
+from confide.flower.packing import packed, unpacked
 from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, runtime_errors
 from confide.flower.stalls import StalledError, bound_stalls
 
@@ -93,7 +94,7 @@ def _carry_out(runtime: Runtime, token: str, app: ClientApp) -> None:
 def _answer(app: ClientApp, message: Message, context: Context) -> tuple[Message, str]:
     # Caught here, because Flower would send the exception's text to the coordinator.
     try:
-        return app(message, context), SubStatus.COMPLETED
+        return packed(app(unpacked(message), context)), SubStatus.COMPLETED
     except Exception:
         log.exception("The app failed to answer a %s message.", message.metadata.message_type)
         return raised(message), SubStatus.FAILED
