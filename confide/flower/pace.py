@@ -3,25 +3,33 @@
 import time
 from collections.abc import Callable
 
-SHARE = 0.1
-"""Of the wait so far that a pause takes: a look is at most so much later than what it finds."""
+NEAR, FAR = 0.1, 0.25
+"""Share of the wait so far that a pause takes: on one machine, and where each look is a request
+that the SuperLink answers."""
 PATIENCE_S = 5.0
-"""Looks for a part of a message that is announced and not there yet; then Flower's own pauses."""
+"""Seconds in which a part that is announced is looked for; then come Flower's own pauses."""
 
 
 class Pace:
-    """Pauses of one wait: short at first, later a tenth of the wait so far.
+    """Pauses of one wait: short at first, later a share of the wait so far.
 
     Args:
         shortest_s: shortest pause, in seconds.
         longest_s: longest pause, in seconds.
+        share: of the wait so far that a pause takes.
         clock: function that returns the time in seconds.
     """
 
     def __init__(
-        self, shortest_s: float, longest_s: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        shortest_s: float,
+        longest_s: float,
+        *,
+        share: float = NEAR,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shortest_s, self._longest_s, self._clock = shortest_s, longest_s, clock
+        self._shortest_s, self._longest_s = shortest_s, longest_s
+        self._share, self._clock = share, clock
         self._began = clock()
 
     @property
@@ -32,7 +40,7 @@ class Pace:
     @property
     def pause_s(self) -> float:
         """How long to pause now, in seconds."""
-        return min(self._longest_s, max(self._shortest_s, SHARE * self.waited_s))
+        return min(self._longest_s, max(self._shortest_s, self._share * self.waited_s))
 
     def begin(self) -> None:
         """Begin the wait anew, since something came or was sent."""
@@ -44,4 +52,4 @@ def part_pace(clock: Callable[[], float] = time.monotonic) -> Pace:
     return Pace(0.02, 0.5, clock=clock)
 
 
-__all__ = ["PATIENCE_S", "Pace", "part_pace"]
+__all__ = ["FAR", "NEAR", "PATIENCE_S", "Pace", "part_pace"]

@@ -22,7 +22,7 @@ from typing import Any
 from flwr.supercore import log
 from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 
-from confide.flower.pace import PATIENCE_S, Pace, part_pace
+from confide.flower.pace import FAR, PATIENCE_S, Pace, part_pace
 
 MODULE = "flwr.supernode.start_client_internal"
 KNOWN = frozenset({"d6342f743fdf768f63305b88414ae2654e9a21bda153739da19c608e8d375067"})
@@ -34,7 +34,6 @@ UNKNOWN = (
 )
 IDLE_S, REPLY_S = 3.0, 0.5
 """Flower's own pauses: between looks for a message, and for the executor's reply or its parts."""
-_SHORTEST_S = {IDLE_S: 0.2, REPLY_S: 0.02}
 
 Sleep = Callable[[float], None]
 
@@ -52,8 +51,8 @@ class Waits:
     ) -> None:
         self._sleep = sleep
         self._paces = {
-            longest_s: Pace(shortest_s, longest_s, clock=clock)
-            for longest_s, shortest_s in _SHORTEST_S.items()
+            IDLE_S: Pace(0.2, IDLE_S, share=FAR, clock=clock),
+            REPLY_S: Pace(0.02, REPLY_S, clock=clock),
         }
 
     def sleep(self, longest_s: float) -> None:

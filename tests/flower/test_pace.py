@@ -2,7 +2,7 @@
 
 import pytest
 
-from confide.flower.pace import Pace, part_pace
+from confide.flower.pace import FAR, NEAR, Pace, part_pace
 
 
 class Clock:
@@ -27,13 +27,16 @@ def looks(pace: Pace, clock: Clock, wait_s: float) -> list[float]:
     return pauses
 
 
+@pytest.mark.parametrize("share", [NEAR, FAR])
 @pytest.mark.parametrize("wait_s", [0.01, 0.3, 1.0, 2.5, 20.0, 600.0])
-def test_what_comes_is_seen_within_the_shortest_pause_or_a_tenth_of_the_wait(wait_s: float) -> None:
+def test_what_comes_is_seen_within_the_shortest_pause_or_a_share_of_the_wait(
+    wait_s: float, share: float
+) -> None:
     clock = Clock()
-    pace, began = Pace(0.2, 3.0, clock=clock), clock()
+    pace, began = Pace(0.2, 3.0, share=share, clock=clock), clock()
     looks(pace, clock, wait_s)
     late_s = clock() - began - wait_s
-    assert 0 <= late_s <= max(0.2, 0.1 * wait_s) + 1e-6
+    assert 0 <= late_s <= max(0.2, share * wait_s) + 1e-6
     assert late_s <= 3.0
 
 
