@@ -87,10 +87,16 @@ def wait_for(holds: Callable[[], bool], what: str) -> None:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], log: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: Sequence[str], log: Path, home: Path, **variables: str
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment(home)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment(home) | variables,
         )
     try:
         yield process
@@ -104,14 +110,15 @@ def started(command: Sequence[str], log: Path, home: Path) -> Iterator[subproces
 
 
 @contextlib.contextmanager
-def run_superlink(folder: Path) -> Iterator[SuperLink]:
+def run_superlink(folder: Path, **variables: str) -> Iterator[SuperLink]:
     tls, port, secret = make_tls(folder), free_port(), folder / "secret"
     write_secret(secret, b"s" * 32)
     link = SuperLink(folder=folder, address=f"{LOOPBACK}:{port}", tls=tls, secret=secret)
     command = superlink_command(port=port, tls=tls, database=folder / "superlink.db", secret=secret)
-    with started(command, folder / "superlink.log", folder / "home") as process:
+    log, home = folder / "superlink.log", folder / "home"
+    with started(command, log, home, **variables) as process:
         wait_for(lambda: process.poll() is not None or _answers(link), "SuperLink does not start")
-        assert process.poll() is None, (folder / "superlink.log").read_text()
+        assert process.poll() is None, log.read_text()
         yield link
 
 

@@ -6,6 +6,7 @@ the trainer only records.
 
 import contextlib
 import functools
+import logging
 import os
 import secrets
 import signal
@@ -25,6 +26,7 @@ from confide.flower.processes import (
     say_good_bye,
     supernode_command,
 )
+from confide.flower.supernode import UNKNOWN, is_known
 from confide.storage.files import locked, make_private_folder, share, write_secret
 
 ROLES = ("trainer", "executor", "supernode")
@@ -49,6 +51,8 @@ _PLAIN = {
 _PLAIN_PREFIXES = ("FLWR_", "LC_", "PYTHON", "SSL_CERT_", "GRPC_", "COVERAGE_")
 """Variables passed to SuperNode and executor. All others stay with the trainer, since passwords of
 databases may be among them (``${oc.env:NAME}`` in client.yaml)."""
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -141,6 +145,8 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
     if group is not None:
         share({path.parent: 0o710, path: 0o640}, group, setting="runtime_group")
     ca, key = kit.path(coordinator.ca), kit.path(coordinator.key)
+    if not is_known():
+        log.warning(UNKNOWN)
     command = supernode_command(
         coordinator=coordinator.address, ca=ca, key=key, port=port, secret=path
     )

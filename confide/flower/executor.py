@@ -17,13 +17,16 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from confide.errors import FlowerError
 from confide.flower.messages import raised
+from confide.flower.pace import Pace
+from confide.flower.packing import packed, unpacked
 from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, runtime_errors
 from confide.flower.stalls import StalledError, bound_stalls
 
 log = logging.getLogger(__name__)
 
 _COMPONENT = "flwr-clientapp"
-_POLL_S = 0.1
+_SHORTEST_S, _LONGEST_S = 0.05, 0.5
+"""Between two looks for a message."""
 _PAUSE_S = 2.0
 
 
@@ -38,6 +41,7 @@ def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
         app: app that answers.
         stop: event that ends the loop between two messages.
     """
+    pace = Pace(_SHORTEST_S, _LONGEST_S)
     while not stop.is_set():
         try:
             # Opened again after an error, because a restarted SuperNode has another secret.
@@ -45,9 +49,10 @@ def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
                 while not stop.is_set():
                     token = queue.acquire()
                     if token is None:
-                        stop.wait(_POLL_S)
+                        stop.wait(pace.pause_s)
                     else:
                         _carry_out(runtime, token, app)
+                        pace.begin()
         except StalledError:
             log.warning(
                 "Parts of a message do not arrive; its run may have ended. Executor and SuperNode"
@@ -89,7 +94,7 @@ def _carry_out(runtime: Runtime, token: str, app: ClientApp) -> None:
 def _answer(app: ClientApp, message: Message, context: Context) -> tuple[Message, str]:
     # Caught here, because Flower would send the exception's text to the coordinator.
     try:
-        return app(message, context), SubStatus.COMPLETED
+        return packed(app(unpacked(message), context)), SubStatus.COMPLETED
     except Exception:
         log.exception("The app failed to answer a %s message.", message.metadata.message_type)
         return raised(message), SubStatus.FAILED

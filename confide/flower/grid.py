@@ -38,6 +38,7 @@ from flwr.superlink.grid import HttpGrid
 
 from confide.errors import FlowerError
 from confide.flower.messages import Run
+from confide.flower.packing import packed, unpacked
 from confide.flower.polling import PollingGrid
 from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, patient, runtime_errors
 
@@ -126,7 +127,7 @@ class DeployedGrid(PollingGrid):
         # One by one, so that only one copy of a large payload is in memory.
         for message in messages:
             with self._call("send a message"):
-                accepted = list(self._http.push_messages([message]))
+                accepted = list(self._http.push_messages([packed(message)]))
             # SuperLink accepts no message that is too large or to an unknown node. Such a message
             # gets an invented id: when asked for it, SuperLink replies with an error, as for a
             # message that it lost.
@@ -185,7 +186,7 @@ class DeployedGrid(PollingGrid):
         reply = cast(Message, inflate_object_from_contents(reply_id, contents))
         # A deflated message does not contain its id.
         reply.metadata.__dict__["_message_id"] = reply_id
-        return reply
+        return unpacked(reply)
 
     @contextlib.contextmanager
     def _call(self, action: str) -> Iterator[None]:

@@ -158,7 +158,8 @@ def supernode_command(
         secret: file of the secret shared with the executor.
     """
     return [
-        *(_program("flower-supernode"), "--superlink", coordinator, "--root-certificates", str(ca)),
+        *(sys.executable, "-m", "confide.flower.supernode"),
+        *("--superlink", coordinator, "--root-certificates", str(ca)),
         *("--auth-supernode-private-key", str(key), "--host", LOOPBACK, "--port", str(port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
     ]

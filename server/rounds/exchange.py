@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.01
 LONGEST_PAUSE_S = 1.0
 """Between two looks for replies."""
+_GROWTH = 1.25
 _LONGEST_SILENCE_S, _LONGEST_AGAIN_S = 600.0, 30.0
 _MOST_DOUBLINGS = 10
 _SHORTEST_TTL_S = 1.0
@@ -129,7 +130,7 @@ def exchange(
         elif clock.now() < end:
             # A grid that waits by itself has waited long enough.
             clock.sleep(max(0.0, asked + pause - clock.now()))
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            pause = longer(pause)
         if questions.waiting and clock.now() >= end:
             log.warning(
                 "%d institutions have not answered within %g s.", len(questions.waiting), timeout
@@ -140,6 +141,14 @@ def exchange(
             deadline.is_past(len(questions.waiting))
         if again is not None:
             questions.ask_again(grid, again, end=end)
+
+
+def longer(pause: float) -> float:
+    """Return the pause, in seconds, after one in which no reply came.
+
+    Always a quarter more: a reply waits for at most a quarter of what its institution took.
+    """
+    return min(_GROWTH * pause, LONGEST_PAUSE_S)
 
 
 def send(
@@ -289,5 +298,6 @@ __all__ = [
     "Questions",
     "Reach",
     "exchange",
+    "longer",
     "send",
 ]

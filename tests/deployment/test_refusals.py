@@ -170,7 +170,7 @@ def test_another_release_of_flower_is_refused(waiting: Deployment, tmp_path: Pat
         port=free_port(),
         secret=tmp_path / "secret",
     )
-    command[:1] = [sys.executable, "-c", ANOTHER_RELEASE]
+    command[:3] = [sys.executable, "-c", ANOTHER_RELEASE]
     with (tmp_path / "node.log").open("wb") as output:
         node = subprocess.run(
             command,
@@ -195,7 +195,7 @@ def test_a_clock_that_is_ahead_is_explained(waiting: Deployment, tmp_path: Path)
         "import datetime, flwr.supercore.date as d\nreal = d.now\nd.now = lambda: real() +"
         " datetime.timedelta(minutes=1)\n"
     )
-    command[:1] = [
+    command[:3] = [
         sys.executable,
         "-c",
         f"import sys\n{ahead}from flwr.supernode.cli import flower_supernode as f\nsys.exit(f())",

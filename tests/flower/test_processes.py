@@ -1,5 +1,6 @@
 """What is relied on of Flower's programs, its environment and its control API."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,8 +80,8 @@ def test_supernode_takes_every_flag() -> None:
         port=1,
         secret=Path("secret"),
     )
-    taken = _parse_args_run_supernode().parse_args(command[1:])
-    assert Path(command[0]).name == "flower-supernode"
+    assert command[:3] == [sys.executable, "-m", "confide.flower.supernode"]
+    taken = _parse_args_run_supernode().parse_args(command[3:])
     assert (taken.superlink, taken.root_certificates) == ("fed.example.org:8443", "ca.crt")
     assert (taken.auth_supernode_private_key, taken.isolation) == ("node.key", "process")
     assert (taken.host, taken.port, taken.superexec_auth_secret_file) == (LOOPBACK, 1, "secret")

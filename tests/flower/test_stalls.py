@@ -48,11 +48,37 @@ def test_parts_that_are_there_are_pulled() -> None:
 
 def test_each_part_that_comes_begins_the_time_anew() -> None:
     now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
     runtime: Any = Runtime({"a": b"1"})
-    bound_stalls(runtime, stall_s=10, clock=lambda: now[0])
+    bound_stalls(runtime, stall_s=10, clock=lambda: now[0], sleep=sleep)
     now[0] = 60.0
     assert runtime.PullObject(PullObjectRequest(object_id="a")).object_available
     assert not runtime.PullObject(PullObjectRequest(object_id="b")).object_available
     now[0] = 71.0
     with pytest.raises(StalledError):
         runtime.PullObject(PullObjectRequest(object_id="b"))
+
+
+def test_a_part_that_is_late_is_pulled_without_flowers_own_pause() -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > 2.0:
+            runtime.parts["a"] = b"1"
+
+    runtime: Any = Runtime({})
+    bound_stalls(runtime, clock=lambda: now[0], sleep=sleep)
+    assert runtime.PullObject(PullObjectRequest(object_id="a")).object_content == b"1"
+    assert now[0] < 2.3
+    assert runtime.asked < 60
+
+
+def test_a_part_that_cannot_be_found_is_not_waited_for() -> None:
+    runtime: Any = Runtime({})
+    runtime.PullObject = lambda request: PullObjectResponse(object_found=False)
+    bound_stalls(runtime, sleep=lambda seconds: pytest.fail("waited"))
+    assert not runtime.PullObject(PullObjectRequest(object_id="a")).object_found

@@ -13,7 +13,7 @@ from typing import ClassVar
 from flwr.app import Message
 
 from confide.server.rounds.enrolled import Enrolled
-from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Questions, send
+from confide.server.rounds.exchange import FIRST_PAUSE_S, Questions, longer, send
 from confide.server.rounds.participants import Answer, Question
 from confide.server.rounds.state import Asked
 
@@ -81,7 +81,7 @@ class MessageArrivals:
                 pause = FIRST_PAUSE_S
             elif not self._come:
                 reach.clock.sleep(max(0.0, looked + pause - reach.clock.now()))
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                pause = longer(pause)
         return self._come.popleft()
 
     def _take(self, reply: Message) -> None:

@@ -252,6 +252,43 @@ def test_a_wait_is_cut_where_time_is_up() -> None:
     assert time.monotonic() - started < 2
 
 
+@dataclass
+class SteppedClock:
+    """Passes while somebody sleeps, and not otherwise."""
+
+    is_virtual: bool = False
+    time_s: float = 0.0
+
+    def now(self) -> float:
+        return self.time_s
+
+    def sleep(self, seconds: float) -> None:
+        self.time_s += seconds
+
+
+@dataclass
+class TimedGrid(ScriptedGrid):
+    """Answers as its script says, but by a clock, and each look is counted."""
+
+    clock: SteppedClock = field(default_factory=SteppedClock)
+    answers_at: float = 0.0
+    looks: int = 0
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self.looks += 1
+        return super().pull_messages(message_ids) if self.clock.now() >= self.answers_at else []
+
+
+@pytest.mark.parametrize(("took_s", "most"), [(0.1, 8), (1.0, 16), (10.0, 28), (600.0, 620)])
+def test_a_reply_waits_for_at_most_a_quarter_of_what_it_took(took_s: float, most: int) -> None:
+    grid = TimedGrid({A: [ANSWER]}, answers_at=took_s)
+    (question,) = questions(A)
+    (reply,) = exchange(grid, [question], timeout=3600.0, clock=grid.clock)
+    assert not reply.has_error()
+    assert grid.clock.now() - took_s <= min(1.0, 0.25 * took_s + 0.01)
+    assert grid.looks <= most
+
+
 def test_pauses_grow_to_a_bound_however_often() -> None:
     again = AskAgain()
     assert [again.pause_s(times) for times in (1, 2, 3, 5000)] == [2, 4, 8, 30]
