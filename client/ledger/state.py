@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from confide.client.ledger.events import Event
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule, epsilon
 from confide.privacy.budget import Budget, Charge, suitable_delta, suits
 from confide.privacy.peers import PeerNoise
+from confide.security.chain import Event
 from confide.security.ledger_heads import parse_head
 
 
