@@ -31,7 +31,7 @@ _INSTITUTIONS_OWN = frozenset(
         Refusal.UNDECLARED_POPULATION,
     }
 )
-"""Codes that an institution alone gives; others may be the coordinator's own words for what came."""
+"""Codes that an institution alone gives; others may be the coordinator's words for what came."""
 
 
 @dataclass(kw_only=True)
@@ -82,8 +82,8 @@ def ledger_problems(told: Told, events: Sequence[Event]) -> Iterator[str]:
     for number, digest in told.ledger.items():
         if number > len(events):
             yield (
-                f"The log names event {number} of the ledger, which ends with {len(events)}: this is"
-                " an older copy of the ledger, or another one."
+                f"The log names event {number} of the ledger, which ends with {len(events)}:"
+                " this is an older copy of the ledger, or another one."
             )
             return
         if events[number - 1].hash != digest:

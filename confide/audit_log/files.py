@@ -5,6 +5,8 @@ file half moved. A piece at the end of the newest file without an end of line is
 which a kill or a full disk leaves: it was signed by nobody, and is no event.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from confide.errors import UnreadableError
+from confide.errors import StorageError, UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import Event
 
@@ -43,6 +45,27 @@ class Line:
     def place(self) -> str:
         """Where it stands, for a message."""
         return f"{self.file.name} line {self.number}"
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a log: one process writes or checks it at a time.
+
+    Raises:
+        StorageError: if this user may not take it.
+    """
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written: {error.strerror}. Give it back to this user."
+        ) from None
+    try:
+        # Waits in the kernel, which serves who waits; a process that ends, however, lets go
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def file_name(number: int) -> str:
@@ -168,6 +191,7 @@ __all__ = [
     "HEAD",
     "TORN",
     "Line",
+    "alone",
     "file_name",
     "files_of",
     "first_number",

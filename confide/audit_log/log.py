@@ -24,6 +24,7 @@ from confide.audit_log.files import (
     HEAD,
     TORN,
     Line,
+    alone,
     file_name,
     files_of,
     line_of,
@@ -41,7 +42,7 @@ from confide.security.ec_keys import (
     parse_public_line,
     public_line,
 )
-from confide.storage.files import locked, make_private_folder, sync, write_secret, write_text
+from confide.storage.files import make_private_folder, sync, write_secret, write_text
 
 BEGUN = "begun"
 """Kind of the first event of a log."""
@@ -50,7 +51,6 @@ SIGNER = "signer"
 FORMAT = 1
 _CLOCK_SLACK_S = 300.0
 _LARGEST = 16 * 2**20
-_WAIT_S = 30.0
 _FIX = (
     "Nothing more is written to it. `confide audit-log verify {folder}` says what is wrong; keep"
     " the folder as it is for those who look into it, move it away, and a new log begins."
@@ -69,7 +69,7 @@ class AuditLog:
         now_fn: clock; seconds since 1970.
 
     Raises:
-        ConfideError: if it cannot be read or is not whole, or another process does not let go.
+        ConfideError: if it cannot be read or is not whole, or written.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class AuditLog:
         self._end = self._lines = 0  # bytes and number of the whole lines in it that were read
         self._torn = b""
         make_private_folder(folder)
-        with self._alone():
+        with alone(self.folder):
             self._read_on()
 
     def append(self, kind: str, content: Mapping[str, Any]) -> Event:
@@ -107,7 +107,7 @@ class AuditLog:
                 is not, which the next event makes good.
         """
         try:
-            with self._alone():
+            with alone(self.folder):
                 self._read_on()
                 self._signer = self._head.key if self._head else None
                 self._sign()
@@ -127,12 +127,6 @@ class AuditLog:
         """
         for path in reversed(files_of(self.folder)):
             yield from reversed([self._whole(line) for line in lines_of(path)])
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        busy = f"Another process has been writing to {self.folder} for {_WAIT_S:g} s; end it."
-        with locked(self.folder / ".lock", otherwise=busy, wait_s=_WAIT_S):
-            yield
 
     # --- reading
 

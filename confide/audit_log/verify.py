@@ -16,6 +16,7 @@ from confide.audit_log.files import (
     HEAD,
     TORN,
     Line,
+    alone,
     files_of,
     first_number,
     lines_of,
@@ -23,14 +24,12 @@ from confide.audit_log.files import (
     read_rest,
 )
 from confide.audit_log.log import BEGUN, SIGNER
-from confide.errors import ConfideError, UnreadableError
+from confide.errors import StorageError, UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import CLOCK, Event, chain_problems
 from confide.security.ec_keys import key_fingerprint
-from confide.storage.files import locked
 
 _SHOWN = 16
-_WAIT_S = 30.0
 
 
 @dataclass(kw_only=True)
@@ -110,9 +109,9 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep writers out, where this user may."""
     with contextlib.ExitStack() as stack:
         # On a read-only disk, or as an auditor, there is no lock to take
-        with contextlib.suppress(ConfideError):
+        with contextlib.suppress(StorageError):
             if (folder / ".lock").exists():
-                stack.enter_context(locked(folder / ".lock", otherwise="", wait_s=_WAIT_S))
+                stack.enter_context(alone(folder))
         yield
 
 
@@ -229,7 +228,8 @@ def _notes(event: Event) -> Iterator[str]:
     if event.kind == TORN:
         yield (
             f"Event {event.number}: a line of {content.get('bytes')} bytes had not been"
-            f" written to its end, by a process that was killed or on a full disk; it is in {content.get('file')}."
+            " written to its end, by a process that was killed or on a full disk; it is in"
+            f" {content.get('file')}."
         )
     elif event.kind == CLOCK:
         yield f"Event {event.number}: the clock had been {content.get('ahead_s')} s ahead."
