@@ -1,23 +1,20 @@
 """The audit log of a kit: which folder, whose key, and what a start writes into it."""
 
-import getpass
-import os
 from pathlib import Path
 from typing import Any
 
 from confide.audit_log.compare import ledger_reference
-from confide.audit_log.log import AuditLog
+from confide.audit_log.log import AuditLog, signing_key
 from confide.audit_log.settings import log_settings
+from confide.audit_log.user import user
 from confide.client.deployment.kit import InstitutionKit
 from confide.security import certificates, ec_keys
 from confide.security.chain import Event
 from confide.security.ec_keys import PrivateKey
-from confide.storage.files import make_private_folder, write_text
 from confide.version import __version__
 
 APPROVED, STOPPED = "approved", "stopped"
 """Kinds of events of decisions that an institution's people made."""
-_OWN_KEY = "signing.key"
 _SHOWN = ("policy.",)
 """Settings whose values hold no secret, and are told."""
 
@@ -28,17 +25,7 @@ def open_audit_log(kit: InstitutionKit) -> AuditLog:
     Raises:
         ConfideError: if it is not whole, or cannot be written.
     """
-    return AuditLog(kit.audit_log, side="institution", name=kit.config.name, key=_signing_key(kit))
-
-
-def _signing_key(kit: InstitutionKit) -> PrivateKey:
-    path = kit.path(kit.config.coordinator.trainer_key)
-    if not path.exists():
-        path = kit.audit_log / _OWN_KEY
-        if not path.exists():
-            make_private_folder(kit.audit_log)
-            write_text(path, ec_keys.private_pem(ec_keys.make_key()), mode=0o600)
-    return ec_keys.read_private_key(path)
+    return AuditLog(kit.audit_log, side="institution", name=kit.config.name, key=_key(kit))
 
 
 def log_start(log: AuditLog, kit: InstitutionKit, ledger: list[Event]) -> None:
@@ -72,16 +59,6 @@ def log_decision(kit: InstitutionKit, kind: str, content: dict[str, Any]) -> Non
     open_audit_log(kit).append(kind, {"user": user(), **content})
 
 
-def user() -> str:
-    """Return who runs this process: by name, or by number where the machine knows no name."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        name = str(os.geteuid())
-    behind = os.environ.get("SUDO_USER")
-    return f"{name} (by sudo from {behind})" if behind else name
-
-
 def _keys(kit: InstitutionKit) -> dict[str, str]:
     """Return the fingerprints of the kit's keys, as far as this user may read them."""
     coordinator = kit.config.coordinator
@@ -94,7 +71,7 @@ def _keys(kit: InstitutionKit) -> dict[str, str]:
     for name, path in _certificates(kit).items():
         if path.is_file():
             found[name] = certificates.fingerprint(certificates.read_certificate(path))
-    found["audit head"] = _fingerprint(_signing_key(kit))
+    found["audit head"] = _fingerprint(_key(kit))
     return found
 
 
@@ -106,8 +83,12 @@ def _certificates(kit: InstitutionKit) -> dict[str, Path]:
     }
 
 
+def _key(kit: InstitutionKit) -> PrivateKey:
+    return signing_key(kit.path(kit.config.coordinator.trainer_key), kit.audit_log)
+
+
 def _fingerprint(key: PrivateKey) -> str:
     return ec_keys.key_fingerprint(key.public_key())
 
 
-__all__ = ["APPROVED", "STOPPED", "log_decision", "log_start", "open_audit_log", "user"]
+__all__ = ["APPROVED", "STOPPED", "log_decision", "log_start", "open_audit_log"]

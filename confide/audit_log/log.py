@@ -39,8 +39,11 @@ from confide.security.chain import CLOCK, Event, chain_problems
 from confide.security.ec_keys import (
     PrivateKey,
     key_fingerprint,
+    make_key,
     parse_public_line,
+    private_pem,
     public_line,
+    read_private_key,
 )
 from confide.storage.files import make_private_folder, sync, write_secret, write_text
 
@@ -49,6 +52,7 @@ BEGUN = "begun"
 SIGNER = "signer"
 """Kind of the event from which another key signs heads."""
 FORMAT = 1
+_OWN_KEY = "signing.key"
 _CLOCK_SLACK_S = 300.0
 _LARGEST = 16 * 2**20
 _FIX = (
@@ -278,4 +282,22 @@ class AuditLog:
         self._head = head
 
 
-__all__ = ["BEGUN", "SIGNER", "AuditLog"]
+def signing_key(path: Path, folder: Path) -> PrivateKey:
+    """Return the key that signs a log's heads: a kit's own, or one that is made for the log.
+
+    Args:
+        path: key of the kit, which those of earlier releases lack.
+        folder: the log's.
+
+    Raises:
+        ConfideError: if it cannot be read, or made.
+    """
+    if not path.exists():
+        path = folder / _OWN_KEY
+        if not path.exists():
+            make_private_folder(folder)
+            write_text(path, private_pem(make_key()), mode=0o600)
+    return read_private_key(path)
+
+
+__all__ = ["BEGUN", "SIGNER", "AuditLog", "signing_key"]

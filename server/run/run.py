@@ -285,7 +285,7 @@ def _job(
         plan=plan,
         settings=run.config.server,
         secret=server_secret(run.secret, plan.job),
-        observers=[sink, run.progress],
+        observers=[sink, *run.observers, run.progress],
         commit_fn=commit,
         conclude_fn=carrier.concluding,
         checkpoint=run.checkpoint,
