@@ -43,14 +43,18 @@ class Told:
         name: of the institution or the federation.
         ledger: number -> hash of each event of a ledger that the log names.
         answers: (job, round) -> outcomes of requests to train: answered, or the code of a refusal.
+        refusals: job -> codes of all refusals of the institution.
         rounds: (job, round) -> name -> accepted, or the code of a refusal, by the coordinator.
+        absent: job -> name -> why it did not take part, by the coordinator.
     """
 
     side: str = ""
     name: str = ""
     ledger: dict[int, str] = field(default_factory=dict)
     answers: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+    refusals: dict[str, set[str]] = field(default_factory=dict)
     rounds: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
+    absent: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """Take what an event tells."""
@@ -62,6 +66,10 @@ class Told:
         if event.kind in (ANSWERED, REFUSED) and content["request"] == "train":
             place = content["job"], content["round"]
             self.answers.setdefault(place, set()).add(content.get("code", ANSWERED))
+        if event.kind == REFUSED:
+            self.refusals.setdefault(content["job"], set()).add(content["code"])
+        if content.get("state") == "begun":
+            self.absent.setdefault(content["job"], {}).update(content["absent"])
         # Where clients are not asked in rounds, each counts its own questions
         if event.kind == ROUND and not content.get("by_arrival"):
             outcomes = dict.fromkeys(content["accepted"], ANSWERED) | dict(content["refused"])
@@ -118,6 +126,13 @@ def side_problems(institution: Told, coordinator: Told) -> Iterator[str]:
             yield (
                 f"Job {job}, round {number}: the coordinator was told {outcome} by"
                 f" {institution.name}, and the institution's log does not say so."
+            )
+    for job, absent in coordinator.absent.items():
+        code = absent.get(institution.name, "").partition(":")[0]
+        if _is_institutions(code) and code not in institution.refusals.get(job, set()):
+            yield (
+                f"Job {job}: the coordinator was told {code} by {institution.name} before the first"
+                " round, and the institution's log does not say so."
             )
     yield from _missing_rounds(institution, coordinator)
 

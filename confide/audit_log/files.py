@@ -18,7 +18,7 @@ from confide.errors import StorageError, UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import Event
 
-HEAD = "audit.head"
+HEAD, LOCK = "audit.head", ".lock"
 CONTINUED, TORN = "continued", "torn"
 """Kinds of the first event of a file but the first, and of one that names a torn line."""
 _NAME = re.compile(r"audit-(\d{10})\.jsonl")
@@ -55,7 +55,7 @@ def alone(folder: Path) -> Iterator[None]:
         StorageError: if this user may not take it.
     """
     try:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StorageError(
             f"{folder} cannot be written: {error.strerror}. Give it back to this user."
@@ -189,6 +189,7 @@ def read_head(folder: Path) -> AuditHead | None:
 __all__ = [
     "CONTINUED",
     "HEAD",
+    "LOCK",
     "TORN",
     "Line",
     "alone",

@@ -22,6 +22,7 @@ from typing import Any
 from confide.audit_log.files import (
     CONTINUED,
     HEAD,
+    LOCK,
     TORN,
     Line,
     alone,
@@ -97,6 +98,7 @@ class AuditLog:
         self._torn = b""
         make_private_folder(folder)
         with alone(self.folder):
+            self._give(self.folder / LOCK)
             self._read_on()
 
     def append(self, kind: str, content: Mapping[str, Any]) -> Event:
@@ -229,6 +231,7 @@ class AuditLog:
         digest = hashlib.sha256(self._torn).hexdigest()
         name = f"{self._file.name}.torn-{self._end}-{digest[:8]}"
         write_secret(self.folder / name, self._torn)
+        self._give(self.folder / name)
         return {"file": name, "bytes": len(self._torn), "sha256": digest}
 
     def _write(self, kind: str, content: Mapping[str, Any]) -> Event:
@@ -252,6 +255,7 @@ class AuditLog:
         finally:
             os.close(handle)
         if is_new:
+            self._give(path)
             sync(self.folder)
         self._end, self._lines = self._end + len(line), self._lines + 1
         self._last, self._torn = event, b""
@@ -279,7 +283,14 @@ class AuditLog:
             return
         head = sign_head(last.number, last.hash, self._key)
         write_text(self.folder / HEAD, head.to_text(), mode=0o600)
+        self._give(self.folder / HEAD)
         self._head = head
+
+    def _give(self, path: Path) -> None:
+        """Give a file that an administrator wrote to the log's own user, who could not read it."""
+        owner = self.folder.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def signing_key(path: Path, folder: Path) -> PrivateKey:

@@ -14,6 +14,7 @@ from pathlib import Path
 from confide.audit_log.files import (
     CONTINUED,
     HEAD,
+    LOCK,
     TORN,
     Line,
     alone,
@@ -110,7 +111,7 @@ def _alone(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # On a read-only disk, or as an auditor, there is no lock to take
         with contextlib.suppress(StorageError):
-            if (folder / ".lock").exists():
+            if (folder / LOCK).exists():
                 stack.enter_context(alone(folder))
         yield
 

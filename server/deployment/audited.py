@@ -65,6 +65,7 @@ class RunAudit:
     def __init__(self, log: AuditLog, kit: CoordinatorKit, run_dir: Path, *, job: str) -> None:
         self._log, self._kit, self._run_dir = log, kit, run_dir
         self._job = job
+        self._absent: dict[str, str] = {}
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -99,14 +100,18 @@ class RunAudit:
             },
         )
 
+    def absent(self, absent: Mapping[str, str]) -> None:
+        """Remember who does not take part, and by which code, until it is known who does."""
+        self._absent = dict(absent)
+
     def started(self, clients: Mapping[str, int]) -> None:
-        """Write who takes part, with the key that each is known by, and who does not."""
+        """Write who takes part, with the key that each is known by, and who does not and why."""
         for name in clients:
             path = self._kit.institutions.get(name)
             key = ec_keys.key_fingerprint(ec_keys.read_public_key(path)) if path else None
             self._log.append("enrolled", {"institution": name, "job": self._job, "key": key})
-        absent = sorted(set(self._kit.institutions) - set(clients))
-        self._log.append(RUN, {"state": "begun", "job": self._job, "absent": absent})
+        content = {"job": self._job, "absent": self._absent}
+        self._log.append(RUN, {"state": "begun", **content})
 
     def resumed(self, state: RunState) -> None:
         """Write that an earlier process's rounds go on, and those that it could not write."""

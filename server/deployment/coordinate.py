@@ -165,7 +165,8 @@ def _run_rounds(config: Config, run_dir: Path, prepare_fn: PrepareFn, audit: Run
     progress = make_progress(config.server.progress, config.task.primary_metric)
     try:
         run = open_run(config, run_dir, progress=progress, job_fn=lambda config: str(config.job))
-        summary = carry_out(replace(run, observers=[audit]), prepare_fn, final=RunFailedError)
+        run = replace(run, observers=[audit], absent_fn=audit.absent)
+        summary = carry_out(run, prepare_fn, final=RunFailedError)
     except FlowerError:
         raise  # this process is started again
     except ConfideError as error:

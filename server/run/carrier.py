@@ -37,6 +37,7 @@ class Run:
         resumed: rounds after which earlier processes and this one went on.
         withdrawn: those who withdrew: name -> withdrawal.
         observers: who else hears of its rounds.
+        absent_fn: told who does not take part, and why, before observers hear who does.
     """
 
     config: Config
@@ -50,6 +51,7 @@ class Run:
     resumed: Sequence[int]
     withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
+    absent_fn: Callable[[Mapping[str, str]], None] | None = None
 
     @property
     def before(self) -> Mapping[str, Any]:

@@ -288,6 +288,7 @@ def _job(
         observers=[sink, *run.observers, run.progress],
         commit_fn=commit,
         conclude_fn=carrier.concluding,
+        absent_fn=run.absent_fn,
         checkpoint=run.checkpoint,
         without=frozenset(run.withdrawn),
         sum_bits=run.config.aggregation.sum_bits,

@@ -60,6 +60,13 @@ def test_a_refusal_that_the_institution_did_not_write_is_told() -> None:
     assert "was told budget_exhausted by Mill" in problem
 
 
+def test_a_refusal_to_take_part_is_held_against_the_institutions_log() -> None:
+    begun = ("run", {"state": "begun", "job": "trial", "absent": {"Mill": "policy_hours: 3"}})
+    assert problems(told("institution", answer(0, "policy_hours")), begun) == []
+    (problem,) = problems(told("institution", answer(0, "stopped")), begun)
+    assert "was told policy_hours by Mill before the first round" in problem
+
+
 def test_rounds_that_the_coordinators_log_lost_are_told() -> None:
     institution = told("institution", answer(1), answer(2), answer(3))
     (problem,) = problems(institution, done(1))

@@ -189,6 +189,19 @@ def test_what_cannot_be_written_is_an_error_and_no_event(
     assert [event.content.get("round") for event in events(tmp_path)] == [None, 0, 6]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only an administrator gives files away")
+def test_what_an_administrator_writes_stays_the_logs_own_users(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    folder.joinpath("audit-0000000001.jsonl").write_bytes(b"torn")
+    os.chown(folder / "audit-0000000001.jsonl", 12345, 12345)
+    written(folder, 20, largest=1500)
+    owners = {path.name: path.stat().st_uid for path in folder.iterdir()}
+    assert len(owners) > 5
+    assert set(owners.values()) == {12345}
+
+
 @pytest.mark.slow
 def test_processes_killed_at_random_lose_nothing_that_they_told(tmp_path: Path) -> None:
     key = tmp_path / "key"

@@ -58,6 +58,7 @@ def events(folder: Path, *kinds: str) -> list[Event]:
 def test_a_run_is_told_from_its_plan_to_its_model(kit: CoordinatorKit) -> None:
     told = audit(kit)
     told.planned(PLAN)
+    told.absent({NAMES[1]: "policy_max_epsilon: asked 3, allowed 1"})
     told.started({NAMES[0]: 77})
     told.round_done(state(1))
     told.evaluated("test", 1, {NAMES[0]: {"accuracy": 0.9375}})
@@ -73,7 +74,7 @@ def test_a_run_is_told_from_its_plan_to_its_model(kit: CoordinatorKit) -> None:
         ("run", "finished"),
     ]
     (begun,) = (e for e in events(kit.audit_log, "run") if e.content["state"] == "begun")
-    assert begun.content["absent"] == [NAMES[1]]
+    assert begun.content["absent"] == {NAMES[1]: "policy_max_epsilon: asked 3, allowed 1"}
     (enrolled,) = events(kit.audit_log, "enrolled")
     assert enrolled.content["key"].startswith("SHA256:")
     (done,) = events(kit.audit_log, "round")
