@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from confide.errors import StorageError, UnreadableError
+from confide.errors import UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import Event
 
-HEAD, LOCK = "audit.head", ".lock"
+HEAD = "audit.head"
 CONTINUED, TORN = "continued", "torn"
 """Kinds of the first event of a file but the first, and of one that names a torn line."""
 _NAME = re.compile(r"audit-(\d{10})\.jsonl")
@@ -52,14 +52,13 @@ def alone(folder: Path) -> Iterator[None]:
     """Hold the lock of a log: one process writes or checks it at a time.
 
     Raises:
-        StorageError: if this user may not take it.
+        UnreadableError: if the folder cannot be opened.
     """
+    # The folder itself is locked, so that no lock file is copied along, or needs a disk to write to
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be written: {error.strerror}. Give it back to this user."
-        ) from None
+        raise UnreadableError(f"{folder} cannot be opened: {error.strerror}.") from None
     try:
         # Waits in the kernel, which serves who waits; a process that ends, however, lets go
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -189,7 +188,6 @@ def read_head(folder: Path) -> AuditHead | None:
 __all__ = [
     "CONTINUED",
     "HEAD",
-    "LOCK",
     "TORN",
     "Line",
     "alone",

@@ -22,7 +22,6 @@ from typing import Any
 from confide.audit_log.files import (
     CONTINUED,
     HEAD,
-    LOCK,
     TORN,
     Line,
     alone,
@@ -98,7 +97,6 @@ class AuditLog:
         self._torn = b""
         make_private_folder(folder)
         with alone(self.folder):
-            self._give(self.folder / LOCK)
             self._read_on()
 
     def append(self, kind: str, content: Mapping[str, Any]) -> Event:

@@ -6,7 +6,6 @@ older head put back* is whole in itself; it is told by the ledger, by the other 
 (:mod:`~confide.audit_log.compare`), or by a head that was kept elsewhere.
 """
 
-import contextlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 from confide.audit_log.files import (
     CONTINUED,
     HEAD,
-    LOCK,
     TORN,
     Line,
     alone,
@@ -25,7 +23,7 @@ from confide.audit_log.files import (
     read_rest,
 )
 from confide.audit_log.log import BEGUN, SIGNER
-from confide.errors import StorageError, UnreadableError
+from confide.errors import UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import CLOCK, Event, chain_problems
 from confide.security.ec_keys import key_fingerprint
@@ -84,7 +82,7 @@ def verify(
         if take_fn is not None:
             take_fn(event)
 
-    with _alone(folder):
+    with alone(folder):
         files = files_of(folder)
         found.files = len(files)
         if not files and not (folder / HEAD).exists():
@@ -103,17 +101,6 @@ def verify(
             for digest in sorted(wanted)
         ]
     return found
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep writers out, where this user may."""
-    with contextlib.ExitStack() as stack:
-        # On a read-only disk, or as an auditor, there is no lock to take
-        with contextlib.suppress(StorageError):
-            if (folder / LOCK).exists():
-                stack.enter_context(alone(folder))
-        yield
 
 
 def _chain(files: list[Path], after: str, take_fn: Callable[[Event], None]) -> Iterator[str]:
@@ -181,6 +168,8 @@ def _head_problems(folder: Path, found: Verified, keys: Collection[str]) -> Iter
     number = found.last.number if found.last else 0
     if head is None:
         yield f"Its signed head {HEAD} is gone."
+    elif found.last is None:
+        yield f"It has no event, and its signed head names event {head.number}."
     elif head.number > number:
         yield (
             f"It ends with event {number}, and its signed head names event {head.number}: its end"
@@ -214,13 +203,14 @@ def _signature_problems(head: AuditHead, found: Verified, keys: Collection[str])
 
 
 def _torn(files: list[Path]) -> Iterator[str]:
-    rest = read_rest(files[-1], 0)
-    torn = len(rest) - rest.rfind(b"\n") - 1
-    if torn:
-        yield (
-            f"{files[-1].name} ends with {torn} bytes of a line that was not written to its end;"
-            " the next event keeps them in a file of their own."
-        )
+    for path in files[-1:]:
+        rest = read_rest(path, 0)
+        torn = len(rest) - rest.rfind(b"\n") - 1
+        if torn:
+            yield (
+                f"{path.name} ends with {torn} bytes of a line that was not written to its end; the"
+                " next event keeps them in a file of their own."
+            )
 
 
 def _notes(event: Event) -> Iterator[str]:

@@ -103,6 +103,17 @@ def test_a_file_under_another_name_is_told(folder: Path) -> None:
 def test_an_end_that_was_cut_off_is_told_by_the_head(folder: Path) -> None:
     edited(files_of(folder)[-1], lambda it: it[:-1])
     assert "its signed head names event" in problems(folder)
+    for path in files_of(folder):
+        path.unlink()
+    assert "It has no event, and its signed head names event" in problems(folder)
+    (folder / "audit.head").unlink()
+    with pytest.raises(UnreadableError, match="holds no audit log"):
+        verify(folder)
+
+
+def test_a_head_that_is_gone_or_unreadable_is_told(folder: Path) -> None:
+    (folder / "audit.head").write_text("[]")
+    assert "audit.head cannot be read: expected number" in problems(folder)
     (folder / "audit.head").unlink()
     assert "Its signed head audit.head is gone." in problems(folder)
 
@@ -147,3 +158,5 @@ def test_archived_files_are_vouched_for_by_their_last_hash(folder: Path) -> None
 def test_a_folder_without_a_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match=r"holds no audit log .*state/trainer/audit"):
         verify(tmp_path)
+    with pytest.raises(UnreadableError, match="nowhere cannot be opened: No such file"):
+        verify(tmp_path / "nowhere")
