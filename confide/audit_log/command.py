@@ -5,6 +5,7 @@ import datetime
 import importlib
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -165,8 +166,7 @@ def _show(words: Sequence[str]) -> int:
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     parser.add_argument("--last", type=int, default=50)
     given = parser.parse_args(words)
-    events = list(_events(given.folder))
-    for event in events[-given.last :] if given.last > 0 else []:
+    for event in deque(_events(given.folder), maxlen=max(0, given.last)):
         print(f"{event.number:>6} {_when(event)} {event.kind:<9} {_in_words(event)}")
     return 0
 

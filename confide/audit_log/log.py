@@ -27,6 +27,7 @@ from confide.audit_log.files import (
     alone,
     file_name,
     files_of,
+    first_number,
     line_of,
     lines_of,
     read_head,
@@ -131,6 +132,10 @@ class AuditLog:
         """
         for path in reversed(files_of(self.folder)):
             yield from reversed([self._whole(line) for line in lines_of(path)])
+
+    def is_in_newest_file(self, event: Event) -> bool:
+        """Say whether an event of this log is in its newest file."""
+        return event.number >= first_number(files_of(self.folder)[-1])
 
     # --- reading
 

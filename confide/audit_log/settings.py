@@ -28,6 +28,8 @@ _SHOWN = 16
 def log_settings(log: AuditLog, config: object, *, shown: tuple[str, ...]) -> None:
     """Write which settings changed since this was called last; nothing where none did.
 
+    They are also written once a file, so that the next start need not read a log of years.
+
     Args:
         log: the log.
         config: a dataclass of settings.
@@ -38,8 +40,9 @@ def log_settings(log: AuditLog, config: object, *, shown: tuple[str, ...]) -> No
     """
     key = _key(log.folder)
     now = {name: told(name, value, key, shown) for name, value in flat(config)}
-    before = _before(log)
-    if now == before:
+    newest = next((event for event in log.newest_first() if event.kind == SETTINGS), None)
+    before: Mapping[str, str] | None = None if newest is None else newest.content["now"]
+    if newest is not None and now == before and log.is_in_newest_file(newest):
         return
     changed = {
         name: {"old": (before or {}).get(name), "new": now.get(name)}
@@ -75,14 +78,6 @@ def told(name: str, value: Any, key: bytes, shown: tuple[str, ...]) -> str:
         return text
     digest = hmac.digest(key, f"{name}\0{text}".encode(), hashlib.sha256).hex()
     return f"hmac:{digest[:_SHOWN]}"
-
-
-def _before(log: AuditLog) -> Mapping[str, str] | None:
-    for event in log.newest_first():
-        if event.kind == SETTINGS:
-            now: Mapping[str, str] = event.content["now"]
-            return now
-    return None
 
 
 def _key(folder: Path) -> bytes:
