@@ -12,6 +12,7 @@ have: heads that were kept elsewhere, the ledger's events, the other side's log.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import time
@@ -157,7 +158,7 @@ class AuditLog:
         if path != self._file:
             self._file, self._end, self._lines = path, 0, 0
         rest = read_rest(path, self._end)
-        for raw in rest.splitlines(keepends=True):
+        for raw in io.BytesIO(rest):  # `splitlines` would take other ends of lines, too
             if not raw.endswith(b"\n"):
                 break
             self._lines += 1
@@ -204,6 +205,10 @@ class AuditLog:
         aside = self._set_aside() if self._torn else None
         if self._last is None:
             self._write(BEGUN, self._begun)
+        if aside is not None:
+            # In the file that has the torn line, also where that is full: it takes its place
+            self._begin_file_if_empty()
+            self._write(TORN, aside)
         if self._end >= self._largest:
             self._file, self._end, self._lines = None, 0, 0
         self._begin_file_if_empty()
@@ -211,8 +216,6 @@ class AuditLog:
         ahead = self._last.time - self._now_fn()
         if ahead > _CLOCK_SLACK_S:
             self._write(CLOCK, {"ahead_s": round(ahead, 3)})
-        if aside is not None:
-            self._write(TORN, aside)
         own = public_line(self._key.public_key()).strip()
         before = self._signer or own
         if before != own:

@@ -118,8 +118,13 @@ def _chain(files: list[Path], after: str, take_fn: Callable[[Event], None]) -> I
             assert line.event is not None
             take_fn(line.event)
             last, is_first = line.event, False
-        if is_first and path != files[-1]:
+        if path == files[-1]:
+            return
+        if is_first:
             yield f"{path.name} is empty, and another file follows: its lines were removed."
+            return
+        if _torn_bytes(path):
+            yield f"{path.name} ends with a piece of a line, and another file follows."
             return
 
 
@@ -204,13 +209,18 @@ def _signature_problems(head: AuditHead, found: Verified, keys: Collection[str])
 
 def _torn(files: list[Path]) -> Iterator[str]:
     for path in files[-1:]:
-        rest = read_rest(path, 0)
-        torn = len(rest) - rest.rfind(b"\n") - 1
+        torn = _torn_bytes(path)
         if torn:
             yield (
                 f"{path.name} ends with {torn} bytes of a line that was not written to its end; the"
                 " next event keeps them in a file of their own."
             )
+
+
+def _torn_bytes(path: Path) -> int:
+    """Return how many bytes follow the last whole line of a file."""
+    rest = read_rest(path, 0)
+    return len(rest) - rest.rfind(b"\n") - 1
 
 
 def _notes(event: Event) -> Iterator[str]:

@@ -123,6 +123,27 @@ def test_a_torn_first_line_of_a_log_or_a_file_is_said_too(tmp_path: Path) -> Non
     assert kinds(tmp_path)[3:] == ["continued", "torn", "answered"]
 
 
+def test_a_torn_line_of_a_full_file_is_said_in_that_file(tmp_path: Path) -> None:
+    written(tmp_path, 2)
+    path = files_of(tmp_path)[0]
+    path.write_bytes(path.read_bytes() + b'{"number":4')
+    opened(tmp_path, largest=100).append("answered", {})
+    assert kinds(tmp_path)[3:] == ["torn", "continued", "answered"]
+    assert path.read_bytes().endswith(b"}\n")
+    path.write_bytes(path.read_bytes() + b"{")
+    assert "ends with a piece of a line, and another" in verify(tmp_path).problems[0]
+
+
+def test_another_end_of_a_line_is_no_end(tmp_path: Path) -> None:
+    written(tmp_path, 2)
+    path = files_of(tmp_path)[0]
+    changed = path.read_bytes().replace(b'"round":1', b'"round"\r:1')
+    path.write_bytes(changed)
+    with pytest.raises(UnreadableError, match="line 3 is not what was written"):
+        opened(tmp_path).append("answered", {})
+    assert path.read_bytes() == changed
+
+
 def test_the_last_event_may_lack_its_signature_and_the_next_writer_signs_it(
     tmp_path: Path,
 ) -> None:
