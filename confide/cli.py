@@ -71,6 +71,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.client.commands.ledger:main",
         "show what was spent, verify it, declare budgets, export for an auditor",
     ),
+    "audit-log": (
+        "confide.audit_log.command:main",
+        "verify, show or export who did what at a side: its signed log",
+    ),
     "policy": (
         "confide.client.commands.policy:main",
         "explain whether an institution's rules allow a plan",

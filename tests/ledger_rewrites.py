@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from confide.client.ledger.database import file_hash
-from confide.client.ledger.events import Event
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.keys import LedgerKeys
+from confide.security.chain import Event
 
 Edit = Callable[[Event], Event | None]
 """Event, as it was -> as it is to be; None takes it out."""

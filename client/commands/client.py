@@ -148,6 +148,7 @@ def _status(words: Sequence[str]) -> int:
 
 def _approve(words: Sequence[str]) -> int:
     from confide.client.commands.status import show_plan
+    from confide.client.deployment.kit_audit import APPROVED, log_decision
     from confide.client.deployment.kit_ledger import ledger_file
     from confide.protocol.plan import TrainingPlan, plan_sha256
 
@@ -172,6 +173,8 @@ def _approve(words: Sequence[str]) -> int:
         if answer.strip().lower() not in ("y", "yes"):
             print("Not approved.")
             return 1
+    # Before it holds: what the log does not know of is not approved
+    log_decision(kit, APPROVED, {"job": plan.job, "plan": plan_sha256(text)})
     if kit.config.policy.approval == "manual":
         ledger_file(kit).approve(plan.job, plan_sha256(text))
     # A job that was stopped here before may go on too: approval is the newer decision
@@ -181,6 +184,7 @@ def _approve(words: Sequence[str]) -> int:
 
 
 def _stop(words: Sequence[str]) -> int:
+    from confide.client.deployment.kit_audit import STOPPED, log_decision
     from confide.client.service.stub import TrainerServiceClient
 
     arguments = _parse("stop", words, job=True)
@@ -194,6 +198,8 @@ def _stop(words: Sequence[str]) -> int:
     if kit.socket.exists():
         with TrainerServiceClient(kit.config.name, kit.socket) as stub:
             cancelled = stub.cancel(arguments.job)
+    # Last: a log that cannot be written keeps nobody from stopping a job
+    log_decision(kit, STOPPED, {"job": arguments.job, "cancelled": cancelled})
     what = ": the round under way was cancelled" if cancelled else ""
     print(
         f"Job {arguments.job} is stopped here{what}. What it spent remains spent."

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.commands.ledger_paths import files_at, one_at, open_file
-from confide.client.ledger.events import CLOCK, Event
 from confide.client.ledger.names import SUFFIX
 from confide.errors import LedgerError
+from confide.security.chain import CLOCK, Event
 
 if TYPE_CHECKING:
     from confide.security.ec_keys import PublicKey

@@ -114,6 +114,11 @@ class KitConfig:
         le=1000,
     )
     state: str = setting("state", "Folder of sockets, logs, and algorithms' state between rounds.")
+    audit_log: str | None = setting(
+        None,
+        "Folder of the audit log, which the trainer's user alone writes; keep it. null: audit in"
+        " the trainer's folder of state.",
+    )
     runtime_port: int | None = setting(
         None,
         "Port on loopback between SuperNode and executor; null: a free one. Set it if each runs as"
@@ -205,6 +210,12 @@ class InstitutionKit:
     def socket(self) -> Path:
         """Path of the trainer's socket."""
         return self.own / "trainer.sock"
+
+    @property
+    def audit_log(self) -> Path:
+        """Folder of the audit log."""
+        named = self.config.audit_log
+        return self.own / "audit" if named is None else self.path(named)
 
     @property
     def ledger(self) -> Path:

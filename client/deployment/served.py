@@ -40,6 +40,7 @@ from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
+from confide.security.chain import Event
 from confide.storage.files import make_private_folder, write_secret
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ class DeployedInstitution:
     def name(self) -> str:
         """The name that the coordinator provisioned it under."""
         return self._kit.config.name
+
+    @property
+    def ledger_events(self) -> list[Event]:
+        """Events of its ledger, oldest first; none where nothing outlives the process."""
+        return self._ledger.events if isinstance(self._ledger, PersistentLedger) else []
 
     def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Answer one request; never raises for what a coordinator can cause."""

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from confide.client.deployment.audited import AuditedHandler, watched
 from confide.client.deployment.kit import InstitutionKit, is_stopped, load_kit
+from confide.client.deployment.kit_audit import log_start, open_audit_log
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.service.chunks import WireLimits
 from confide.client.service.remembered import ReplyCache
@@ -55,10 +57,16 @@ def main(argv: Sequence[str]) -> int:
 
 def _serve(kit: InstitutionKit, stop: threading.Event) -> None:
     deadline = Deadline()
-    handler = ReplyCache(
-        DeployedInstitution(kit, deadline=deadline), is_stopped=functools.partial(is_stopped, kit)
-    )
     make_private_folder(kit.socket.parent)
+    audit_log = open_audit_log(kit)
+    institution = DeployedInstitution(kit, deadline=deadline)
+    log_start(audit_log, kit, institution.ledger_events)
+    # Outermost: an answer that is given again is one that leaves, too
+    handler = AuditedHandler(
+        ReplyCache(institution, is_stopped=functools.partial(is_stopped, kit)),
+        audit_log,
+        watched(kit, lambda: institution.ledger_events),
+    )
     group = kit.config.socket_group
     if group is not None:
         # Of the state folder another user's service may be the owner. 0710 lets the group through
@@ -76,6 +84,7 @@ def _serve(kit: InstitutionKit, stop: threading.Event) -> None:
     ):
         log.info("%s is ready and answers on %s.", handler.name, kit.socket)
         stop.wait()
+    audit_log.append("ended", {"process": "trainer"})
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from confide.client.ledger.events import Event
 from confide.errors import LedgerError
+from confide.security.chain import Event
 
 FORMAT = 3
 """1 signed nothing, 2 knew of no masked sums."""

@@ -30,10 +30,10 @@ from confide.client.ledger.database import (
     recover,
     units_in,
 )
-from confide.client.ledger.events import Event, chain_problems
 from confide.client.ledger.heads import rewritten
 from confide.client.ledger.transaction import Transaction
 from confide.errors import LedgerError, StorageError
+from confide.security.chain import Event, chain_problems
 from confide.security.ledger_heads import Head
 from confide.storage.files import write_text
 

@@ -11,10 +11,10 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from confide.client.ledger.events import Event
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import LedgerState, PopulationAccount
 from confide.client.ledger.with_peers import committed_with_peers
+from confide.security.chain import Event
 
 SCHEMA = 1
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from confide.client.ledger.database import FORMAT
 from confide.client.ledger.event_log import EventLog
-from confide.client.ledger.events import CLOCK, Event
 from confide.client.ledger.heads import COUNTERSIGNED
 from confide.client.ledger.keys import LedgerKeys
 from confide.client.ledger.names import keys_beside
@@ -19,6 +18,7 @@ from confide.client.ledger.with_peers import new_promise
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError
 from confide.privacy.budget import Budget
+from confide.security.chain import CLOCK, Event
 from confide.security.ec_keys import PublicKey, key_fingerprint, public_line
 from confide.security.ledger_heads import Head, is_countersigned
 

@@ -12,8 +12,8 @@ that nobody has kept. Pure.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from confide.client.ledger.events import Event
 from confide.errors import UnreadableError
+from confide.security.chain import Event
 from confide.security.ec_keys import PublicKey, key_fingerprint, parse_public_line
 from confide.security.ledger_heads import is_countersigned, is_signed, parse_head
 

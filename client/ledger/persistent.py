@@ -36,6 +36,7 @@ from confide.privacy.peers import PeerNoise
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
+from confide.security.chain import Event
 from confide.security.ec_keys import PublicKey
 from confide.security.ledger_heads import Head, parse_head
 
@@ -101,6 +102,11 @@ class PersistentLedger:
         # With the federation in it, another's reply is never replayed, nor its noise
         parts = [self._population, *filter(None, [self._asker.name]), mechanism]
         return keys.mac("\0".join(parts + ([records()] if records else []))).hex()
+
+    @property
+    def events(self) -> list[Event]:
+        """Events of the whole ledger, oldest first, as far as this process has read them."""
+        return self._file.log.events
 
     def head(self, run: str, plan: str) -> str:
         """Return the hash of a run's newest event and its signature; empty before it began."""

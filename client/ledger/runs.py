@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confide.client.ledger.events import Event
 from confide.privacy.accounting import Schedule, epsilon
 from confide.privacy.peers import PeerNoise
+from confide.security.chain import Event
 
 
 def run_name(institution: str, job: str) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from confide.client.ledger.events import Event
 from confide.client.ledger.runs import RunAccount, RunTerms
 from confide.errors import DeniedError
 from confide.privacy.budget import Budget, Charge, suitable_delta, suits
+from confide.security.chain import Event
 from confide.security.ledger_heads import parse_head
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from confide.client.ledger.database import write_seal
-from confide.client.ledger.events import CLOCK, Event
 from confide.errors import LedgerError
+from confide.security.chain import CLOCK, Event
 
 CLOCK_SLACK_S = 300.0
 _NONCE_BYTES = 16

@@ -45,11 +45,13 @@ def _provision(arguments: argparse.Namespace) -> int:
             )
         return _request(arguments)
     # Here and not above: --help and mistakes in the command need neither torch nor keys.
+    from confide.server.provisioning.audited import audited
     from confide.server.provisioning.provision import provision, read_federation
 
     federation, config = read_federation(arguments.federation)
     out = arguments.out or arguments.federation.parent / "kits"
-    done = provision(federation, config, out, requests=arguments.csr, replace=arguments.replace)
+    with audited(federation, out):
+        done = provision(federation, config, out, requests=arguments.csr, replace=arguments.replace)
     _print(done, federation)
     return 0
 

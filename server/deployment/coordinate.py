@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import shapes_of
 from confide.security.ec_keys import read_private_key
 from confide.security.ledger_heads import countersign
+from confide.server.deployment.audited import RunAudit, open_audit_log
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.progress.make import make_progress
 from confide.server.report.write import write_report_or_warn, write_statistics
@@ -144,20 +145,28 @@ def coordinate(run_dir: Path, superlink: str) -> None:
     if config.server.kit is None:
         raise ConfigError("server.kit=null: name the coordinator's kit.")
     kit = load_coordinator_kit(Path(config.server.kit))
+    audit = RunAudit(open_audit_log(kit), kit, run_dir, job=str(config.job))
 
     def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> _Deployment:
+        audit.planned(plan)
         check_payload(workload, plan, config.server.max_payload_mb)
         device = str(workload.compute.device)
         return _Deployment(run=run, kit=kit, superlink=superlink, device=device)
 
-    if command.program == "statistics":
-        _ask_statistics(config, run_dir, prepare)
-        return
-    progress = make_progress(config.server.progress, config.task.primary_metric)
+    with audit.told():
+        if command.program == "statistics":
+            _ask_statistics(config, run_dir, prepare)
+        else:
+            _run_rounds(config, run_dir, prepare, audit)
 
+
+def _run_rounds(config: Config, run_dir: Path, prepare_fn: PrepareFn, audit: RunAudit) -> None:
+    """Run all rounds, or those that are left, and show what came of it."""
+    progress = make_progress(config.server.progress, config.task.primary_metric)
     try:
         run = open_run(config, run_dir, progress=progress, job_fn=lambda config: str(config.job))
-        summary = carry_out(run, prepare, final=RunFailedError)
+        run = replace(run, observers=[audit], absent_fn=audit.absent)
+        summary = carry_out(run, prepare_fn, final=RunFailedError)
     except FlowerError:
         raise  # this process is started again
     except ConfideError as error:
@@ -165,6 +174,7 @@ def coordinate(run_dir: Path, superlink: str) -> None:
         if isinstance(error, RunFailedError):
             write_report_or_warn(run_dir)
         raise
+    audit.finished(str(summary["model_sha256"]))
     write_report_or_warn(run_dir)
     progress.finished(summary, run_dir)
 

@@ -58,6 +58,11 @@ class CoordinatorKit:
         return self.folder / "state"
 
     @property
+    def audit_log(self) -> Path:
+        """Folder of the audit log."""
+        return self.state / "audit"
+
+    @property
     def database(self) -> Path:
         """SuperLink's database."""
         return self.state / "superlink.db"

@@ -14,11 +14,13 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from confide.audit_log.user import user
 from confide.config.composing.compose import is_hydra, to_config
 from confide.config.composing.main_job import without_records
 from confide.config.run import Config
 from confide.deployment.lifetime import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError
+from confide.server.deployment.audited import open_audit_log, start_of
 from confide.server.deployment.kit import FILE, load_coordinator_kit
 from confide.server.deployment.launch import supervised
 from confide.server.run.command_line import (
@@ -112,10 +114,15 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, progra
     resume = resumed is not None
     with claimed(run_dir, config, resume=resume, command=command), stop_signals() as stop:
         keep_own_files(run_dir, overrides)
+        audit_log = open_audit_log(kit)
+        audit_log.append("started", start_of(kit) | {"job": str(config.job), "program": program})
         if resumed is not None and resumed.without:
             from confide.server.run.withdrawal import withdraw  # reads a checkpoint: loads torch
 
             withdraw(run_dir, resumed.without, least=config.server.min_clients)
+            for name in resumed.without:
+                content = {"institution": name, "job": str(config.job), "user": user()}
+                audit_log.append("withdrawn", content)
         if config.server.progress != "quiet":
             print(
                 f"{kit.name}: expecting {len(kit.institutions)} institutions at"
@@ -124,7 +131,9 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, progra
             )
         with supervised(kit, run_dir) as supervisor:
             supervisor.run(stop)
-            return EXIT_INTERRUPTED if supervisor.ended is None else supervisor.ended[1]
+            status = EXIT_INTERRUPTED if supervisor.ended is None else supervisor.ended[1]
+        audit_log.append("ended", {"process": "server", "job": str(config.job), "status": status})
+        return status
 
 
 __all__ = ["is_kit", "new_words", "start"]

@@ -1,6 +1,6 @@
 """What the rounds of one job are made of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confide.config.server import ServerConfig
@@ -28,6 +28,7 @@ class Job:
         commit_fn: makes the state durable, before the first round and after each; a round counts
             once it returns. None keeps nothing.
         conclude_fn: called before the last models are scored.
+        absent_fn: told, once institutions have enrolled, who does not take part and why.
         checkpoint: where an earlier process of the same run left off; None for a new run.
         reach: what is known of the grid's nodes, and how their updates arrive.
         without: names of those who withdrew, and are not asked.
@@ -42,6 +43,7 @@ class Job:
     observers: Sequence[Observer] = ()
     commit_fn: CommitFn | None = None
     conclude_fn: Callable[[], None] | None = None
+    absent_fn: Callable[[Mapping[str, str]], None] | None = None
     checkpoint: Checkpoint | None = None
     reach: Reach = field(default_factory=Reach)
     without: frozenset[str] = frozenset()

@@ -104,6 +104,8 @@ def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
         clients.ledger_heads.update(job.checkpoint.ledger_heads)
     if is_masked(job):
         check_adverts(clients)
+    if job.absent_fn is not None:
+        job.absent_fn(clients.absent)
     for observer in job.observers:
         # Of a population that is not listed nobody takes part before being asked
         observer.started({} if clients.roster is not None else clients.num_examples)

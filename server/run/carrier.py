@@ -13,7 +13,7 @@ from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.exchange import Reach
-from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.outcome import Observer, Outcome
 from confide.server.run.outputs import Stopwatch
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import Findings
@@ -36,6 +36,8 @@ class Run:
         watch: seconds of each phase, earlier processes' included.
         resumed: rounds after which earlier processes and this one went on.
         withdrawn: those who withdrew: name -> withdrawal.
+        observers: who else hears of its rounds.
+        absent_fn: told who does not take part, and why, before observers hear who does.
     """
 
     config: Config
@@ -48,6 +50,8 @@ class Run:
     watch: Stopwatch
     resumed: Sequence[int]
     withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
+    observers: Sequence[Observer] = ()
+    absent_fn: Callable[[Mapping[str, str]], None] | None = None
 
     @property
     def before(self) -> Mapping[str, Any]:

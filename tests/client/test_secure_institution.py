@@ -12,6 +12,8 @@ import torch
 from builders import build_institution, build_ledger, build_records, build_request, workload_of
 from seats import federation, identity, seat
 
+from confide.audit_log.log import AuditLog
+from confide.client.deployment.audited import AuditedHandler, Watched
 from confide.client.institution import Institution
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
@@ -349,3 +351,21 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Tensors]:
 
     monkeypatch.setattr(Masking, "mask_update", mask_update)
     return drawn
+
+
+def test_the_audit_log_names_the_sum_that_was_opened_as_the_ledger_does(company: Company) -> None:
+    asked = company.question
+    reply = ask(company.ward(), "train", asked)
+    log = AuditLog(
+        company.folder / "audit", side="institution", name="ward", key=identity("ward").key
+    )
+    nothing = Watched(asker="it", kept_plan_fn=lambda job: None, ledger_fn=list)
+    door = AuditedHandler(company.ward(), log, nothing)
+    opening = company.to_open(asked, reply)
+    refused = replace(opening, length=opening.length + 1)
+    for question in (refused, opening):
+        door.handle("unmask", build_request(PLAN, 1, tensors=START, sum=question))
+    (told,) = [event.content for event in log.newest_first() if event.kind == "opened"]
+    (known,) = [event for event in company.file.log.events if event.kind == "unmask"]
+    assert told["digest"] == company.context(asked).digest.hex() == known.content["digest"]
+    assert told["survivors"] == list(ALL) == known.content["survivors"]

@@ -18,8 +18,8 @@ import pytest
 from confide.client.ledger import database
 from confide.client.ledger.database import FORMAT
 from confide.client.ledger.event_log import EventLog
-from confide.client.ledger.events import Event
 from confide.errors import LedgerError
+from confide.security.chain import Event
 
 SECRET = b"\xa5" * 32
 

@@ -9,11 +9,11 @@ from ledger_rewrites import rewrite, with_less_spent
 from ledger_runs import BUDGET, REPLY, UPDATE, head_of, name, opened, terms, train
 
 import confide.cli
-from confide.client.ledger.events import Event
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.keys import LedgerKeys
 from confide.client.ledger.persistent import Asker, PersistentLedger
 from confide.errors import LedgerError
+from confide.security.chain import Event
 from confide.security.ec_keys import key_fingerprint, make_key, public_line
 from confide.security.ledger_heads import countersign, is_signed, parse_head
 

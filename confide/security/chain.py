@@ -1,4 +1,7 @@
-"""One event of a ledger, and the chain of hashes that holds events together. Pure."""
+"""One event of a log, and the chain of hashes that holds events together. Pure.
+
+Ledgers and audit logs are such chains; what an event's hash covers is fixed for ever.
+"""
 
 import functools
 import hashlib

@@ -1,0 +1,203 @@
+"""Files of an audit log: JSON lines in ``audit-NUMBER.jsonl``, named by their first event's number.
+
+A full file is followed by the next and never renamed, so that a process that is killed leaves no
+file half moved. A piece at the end of the newest file without an end of line is a *torn* line,
+which a kill or a full disk leaves: it was signed by nobody, and is no event.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from confide.errors import UnreadableError
+from confide.security.audit_heads import AuditHead
+from confide.security.chain import Event
+
+HEAD = "audit.head"
+CONTINUED, TORN = "continued", "torn"
+"""Kinds of the first event of a file but the first, and of one that names a torn line."""
+_NAME = re.compile(r"audit-(\d{10})\.jsonl")
+_FIELDS = {"number": int, "time": float, "kind": str, "content": dict, "previous": str}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One whole line of a file.
+
+    Attributes:
+        file: the file.
+        number: of the line, from 1.
+        event: what it holds; None where it is not what was written.
+        problem: why not, in a few words.
+    """
+
+    file: Path
+    number: int
+    event: Event | None
+    problem: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for a message."""
+        return f"{self.file.name} line {self.number}"
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a log: one process writes or checks it at a time.
+
+    Raises:
+        UnreadableError: if the folder cannot be opened.
+    """
+    # The folder itself is locked, so that no lock file is copied along, or needs a disk to write to
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UnreadableError(f"{folder} cannot be opened: {error.strerror}.") from None
+    try:
+        # Waits in the kernel, which serves who waits; a process that ends, however, lets go
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def file_name(number: int) -> str:
+    """Return the name of the file that begins with an event."""
+    return f"audit-{number:010}.jsonl"
+
+
+def first_number(path: Path) -> int:
+    """Return the number of the event that a file begins with, by its name."""
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a log, oldest first.
+
+    Raises:
+        UnreadableError: if the folder cannot be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UnreadableError(f"{folder} cannot be listed: {error.strerror}.") from None
+
+
+def line_of(event: Event) -> bytes:
+    """Return the one way in which an event is written, its end of line included."""
+    raw = asdict(event) | {"hash": event.hash}
+    return json.dumps(raw, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def parse_line(line: bytes) -> Event:
+    """Read a line.
+
+    Raises:
+        ValueError: if it is not what :func:`line_of` wrote, to the byte.
+    """
+    raw = json.loads(line)
+    if not isinstance(raw, dict) or set(raw) != {*_FIELDS, "hash"}:
+        raise ValueError("it is no event")
+    digest = raw.pop("hash")
+    if any(type(raw[name]) is not kind for name, kind in _FIELDS.items()):
+        raise ValueError("it is no event")
+    event = Event(**raw)
+    if event.hash != digest:
+        raise ValueError("it does not have the hash that stands in it")
+    # A key that is there twice, or another spelling, would let two readers see different events
+    if line_of(event) != line:
+        raise ValueError("it is written in another way")
+    return event
+
+
+def to_line(path: Path, number: int, raw: bytes) -> Line:
+    """Read one whole line.
+
+    Args:
+        path: file that it stands in.
+        number: of the line, from 1.
+        raw: the line, its end included.
+    """
+    try:
+        return Line(file=path, number=number, event=parse_line(raw))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        problem = "it is no JSON"
+    except ValueError as error:
+        problem = str(error)
+    except (TypeError, RecursionError):  # such as of brackets inside brackets
+        problem = "it is no event"
+    return Line(file=path, number=number, event=None, problem=problem)
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """Yield the whole lines of a file; a torn one at its end is none.
+
+    Raises:
+        UnreadableError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if raw.endswith(b"\n"):
+                    yield to_line(path, number, raw)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def read_rest(path: Path, start: int) -> bytes:
+    """Return what a file holds from a byte on.
+
+    Raises:
+        UnreadableError: if it cannot be read, or has become shorter.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < start:
+                raise UnreadableError(f"{path} has become shorter.")
+            file.seek(start)
+            return file.read()
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def read_head(folder: Path) -> AuditHead | None:
+    """Return the signed head of a log; None if there is none.
+
+    Raises:
+        UnreadableError: if it cannot be read.
+    """
+    path = folder / HEAD
+    try:
+        return AuditHead.from_text(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path} cannot be read: {error}.") from None
+
+
+__all__ = [
+    "CONTINUED",
+    "HEAD",
+    "TORN",
+    "Line",
+    "alone",
+    "file_name",
+    "files_of",
+    "first_number",
+    "line_of",
+    "lines_of",
+    "parse_line",
+    "read_head",
+    "read_rest",
+    "to_line",
+]
