@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.5
 _MOST_DOUBLINGS = 30
+_LONGER_STARTS = 4
+"""Doublings of the time that a program has to be ready: from one minute to 16."""
 _STEADY_S = 90.0
 _GRACE_S = 8.0
 _POLL_S = 0.1
@@ -83,6 +85,8 @@ class _Running:
         failures: failures in a row.
         start_at: time of the next start.
         was_ready: whether it has been ready once.
+        slow_starts: starts in a row after which it was not ready in time.
+        is_given_up: whether its process was told to end for that, and has not yet.
         log_start: offset of its log at the last start, in bytes.
     """
 
@@ -94,6 +98,8 @@ class _Running:
     failures: int = 0
     start_at: float = 0.0
     was_ready: bool = False
+    slow_starts: int = 0
+    is_given_up: bool = False
     log_start: int = 0
 
 
@@ -104,7 +110,8 @@ class Supervisor:
     Args:
         programs: programs, each of which starts once those before it have been ready.
         folder: folder of logs and of the file of process ids.
-        ready_timeout_s: longest time until a program is ready, after which it is restarted.
+        ready_timeout_s: longest time until a program is ready, after which it is restarted; twice
+            as long after each start that was too slow.
         largest_log: largest size of a program's log, in bytes; one older part is kept.
     """
 
@@ -184,12 +191,16 @@ class Supervisor:
         if not running.was_ready:
             ready = running.program.is_ready
             running.was_ready = ready is None or ready()
-            if not running.was_ready and now - running.started > self.ready_timeout_s:
+            # A busy machine would never start it, were it always given as little time
+            patience_s = self.ready_timeout_s * 2.0 ** min(running.slow_starts, _LONGER_STARTS)
+            too_late = now - running.started > patience_s
+            if not running.was_ready and too_late and not running.is_given_up:
                 log.warning(
-                    "%s is not ready after %g s; restarting it.",
+                    "%s is not ready after %g s; restarting it, with more time.",
                     running.program.name,
-                    self.ready_timeout_s,
+                    patience_s,
                 )
+                running.slow_starts, running.is_given_up = running.slow_starts + 1, True
                 running.process.kill()
         self._report_waiting(running, now)
         return running.was_ready
@@ -235,7 +246,7 @@ class Supervisor:
                 )
         except OSError as error:
             raise StorageError(f"{program.name} cannot be started: {error}.") from None
-        running.started = time.monotonic()
+        running.started, running.is_given_up = time.monotonic(), False
         log.info("%s is running as process %d.", program.name, running.process.pid)
         self._write_ids()
 

@@ -160,11 +160,17 @@ def test_a_program_waits_until_those_before_it_are_ready(tmp_path: Path) -> None
         until(lambda: pid_of(tmp_path / "logs", "b"))
 
 
-def test_a_program_that_is_never_ready_is_started_again(tmp_path: Path) -> None:
+def test_a_program_that_is_never_ready_is_started_again_with_more_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine so busy that a start takes longer would otherwise never start it."""
     with stepping([program("a", is_ready=lambda: False)], tmp_path, ready_timeout_s=0.1) as until:
         until(lambda: pid_of(tmp_path, "a"))
         first = pid_of(tmp_path, "a")
         until(lambda: pid_of(tmp_path, "a") not in (first, None))
+        until(lambda: "after 0.4 s" in caplog.text)
+    for patience in (0.1, 0.2):
+        assert caplog.text.count(f"a is not ready after {patience:g} s") == 1
 
 
 def test_a_final_status_ends_the_whole(tmp_path: Path) -> None:
