@@ -107,8 +107,9 @@ def _tell(folder: Path, found: Verified) -> int:
     assert last is not None
     whose = f"{begun.content['side']} {begun.content['name']}, " if begun else ""
     notes = " ".join(found.notes)
+    files = "1 file" if found.files == 1 else f"{found.files} files"
     print(
-        f"{folder}: whole. {whose}{last.number} events in {found.files} files, the last of"
+        f"{folder}: whole. {whose}{last.number} events in {files}, the last of"
         f" {_when(last)}, head {last.hash}. {notes}".strip()
     )
     return 0

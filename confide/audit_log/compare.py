@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confide.audit_log.log import BEGUN
+from confide.errors import UnreadableError
 from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
 
@@ -57,7 +58,20 @@ class Told:
     absent: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
-        """Take what an event tells."""
+        """Take what an event tells.
+
+        Raises:
+            UnreadableError: if it does not say what events of its kind say.
+        """
+        try:
+            self._take(event)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UnreadableError(
+                f"Event {event.number} does not say what an event {event.kind} of this release"
+                " says; read the log with the release that wrote it."
+            ) from None
+
+    def _take(self, event: Event) -> None:
         content = event.content
         if event.kind == BEGUN:
             self.side, self.name = str(content["side"]), str(content["name"])

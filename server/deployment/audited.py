@@ -142,8 +142,8 @@ class RunAudit:
         content = {"split": split, "round": server_round, "scored": scored}
         self._log.append(RUN, {"state": "scored", "job": self._job, **content})
 
-    def finished(self, model_sha256: str) -> None:
-        """Write which model came of it."""
+    def finished(self, model_sha256: str | None) -> None:
+        """Write which model came of it; None for statistics, of which none comes."""
         self._log.append(RUN, {"state": "finished", "job": self._job, "model_sha256": model_sha256})
 
     def _failed(self, reason: str) -> None:

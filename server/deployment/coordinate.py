@@ -156,6 +156,7 @@ def coordinate(run_dir: Path, superlink: str) -> None:
     with audit.told():
         if command.program == "statistics":
             _ask_statistics(config, run_dir, prepare)
+            audit.finished(None)
         else:
             _run_rounds(config, run_dir, prepare, audit)
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from confide.audit_log.compare import Told, side_problems
+from confide.errors import UnreadableError
 from confide.security.chain import Event
 
 
@@ -72,6 +73,11 @@ def test_rounds_that_the_coordinators_log_lost_are_told() -> None:
     (problem,) = problems(institution, done(1))
     assert "answered in round 3, and the coordinator's log ends with round 1" in problem
     assert problems(institution, done(1), done(2)) == []
+
+
+def test_an_event_of_another_form_is_named() -> None:
+    with pytest.raises(UnreadableError, match="Event 2 does not say what an event round"):
+        told("coordinator", ("round", {"job": "trial"}))
 
 
 def test_questions_that_are_no_rounds_are_left_out() -> None:
