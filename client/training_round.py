@@ -163,7 +163,8 @@ class TrainingRounds:
             for begun in algorithm.starts_of(params, kept.algorithm):
                 if begun is not params:  # of that the bound was checked as it came
                     self._check_kept(begun)
-                _check_rows(trainer, begun, schedule, rows_fn)
+                trainer.check_margin(schedule)
+                (rows_fn or trainer.check_rows)(begun, schedule)
         validation: Mapping[str, Evaluation] = {}
         if len(self._data.validation):
             # Round r scores the tensors it starts from, so that a round is one exchange.
@@ -378,17 +379,6 @@ class TrainingRounds:
             update = read(reply.arrays, shapes, max_value=LARGEST_FLOAT32)
             self._safeguards.policy.check_update(update.tensors)
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
-
-
-def _check_rows(
-    trainer: Trainer, begun: Tensors, schedule: LocalSchedule, rows_fn: RowsFn | None
-) -> None:
-    """Check that what a record adds to a pass is its own affair, in whoever's passes those are."""
-    if rows_fn is None:
-        trainer.check_rows(begun, schedule)
-    else:
-        trainer.check_margin(schedule)
-        rows_fn(begun, schedule)
 
 
 def _told_steps(work: RoundWork, result: ClientResult) -> dict[str, float]:

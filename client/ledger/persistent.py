@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from confide.client.ledger.event_log import EventLog
+from confide.client.ledger.conditions import check_run, may_know, warn_of_new
 from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
 from confide.client.ledger.folder import Members, check_members, only_one
 from confide.client.ledger.keys import LedgerKeys
@@ -25,20 +25,18 @@ from confide.client.ledger.sums import LedgerSums
 from confide.client.ledger.transaction import Transaction
 from confide.client.ledger.with_peers import (
     check_promise,
-    check_scores,
     new_promise,
     noise_with_peers,
 )
 from confide.config.privacy import BudgetConfig
-from confide.errors import DeniedError, LedgerError, ProtocolError
-from confide.privacy.budget import Budget
+from confide.errors import DeniedError, LedgerError
 from confide.privacy.peers import PeerNoise
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
 from confide.security.chain import Event
 from confide.security.ec_keys import PublicKey
-from confide.security.ledger_heads import Head, parse_head
+from confide.security.ledger_heads import parse_head
 
 log = logging.getLogger(__name__)
 
@@ -299,7 +297,7 @@ class PersistentLedger:
                 kind = {"known_by": known_by} if known_by else {}
                 writing.append("units", {"population": self._population, **kind})
         if new:
-            _warn_of_new(population, new, of=len(macs), elsewhere=elsewhere)
+            warn_of_new(population, new, of=len(macs), elsewhere=elsewhere)
 
     # --- inside
 
@@ -341,65 +339,6 @@ class PersistentLedger:
             if declared.unit != self._budget.unit:
                 return None  # nothing was charged yet, so that it may be declared again
         return declared
-
-
-def may_know(log: EventLog, head: Head, federation: str) -> bool:
-    """Say whether a head is of an event that a federation's coordinator may have been told of.
-
-    By its hash alone: whoever may try numbers would learn how many events there are. Nor of another
-    federation: two coordinators could find out that they share people.
-    """
-    number = log.number_of(head.digest)
-    if number is None:
-        return False
-    return log.events[number - 1].content.get("federation", "") in ("", federation)
-
-
-def check_run(population: PopulationAccount, terms: RunTerms, policy: BudgetConfig) -> None:
-    """Check that a new run is affordable, and that a known one has the same terms.
-
-    Args:
-        population: account of the population.
-        terms: terms of the run.
-        policy: budget that the policy allows.
-    """
-    known = population.runs.get(terms.name)
-    if known is None:
-        # The tighter of the declared and the policy's budget, at the declared order.
-        declared, epsilon = population.budget, policy.epsilon
-        bound = Budget(
-            epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),
-            delta=min(declared.delta, policy.delta),
-            order=declared.order,
-        )
-        population.check_affordable(terms, bound)
-        check_scores(population, terms, policy)
-        return
-    then, today = asdict(known.terms), asdict(terms)
-    changed = [name for name in then if then[name] != today[name]]
-    if changed:
-        changes = ", ".join(f"{name}={then[name]} then, {today[name]} now" for name in changed)
-        raise ProtocolError(
-            f"Job {terms.job} continues with other terms than it began with: {changes}. If it"
-            " is another federation's, have its coordinator name the job otherwise.",
-            code="plan_changed",
-        )
-
-
-def _warn_of_new(population: PopulationAccount, new: int, *, of: int, elsewhere: int) -> None:
-    if population.runs:
-        log.warning(
-            "%d of %d units are new to population %s; it was charged before.",
-            new,
-            of,
-            population.name,
-        )
-    if elsewhere:
-        log.warning(
-            "%d units of population %s belong to another one too: they carry both.",
-            elsewhere,
-            population.name,
-        )
 
 
 def _key_name(run: str, digest: str) -> str:
