@@ -51,6 +51,8 @@ MOST_MEMORY_MB = 2000
 @functools.cache
 def plan() -> TrainingPlan:
     words = [*HEART, "job=genuine", "server.num_rounds=3", "data.public=true", "data.num_clients=1"]
+    # Of plain local steps there may be any number, for a policy to deny
+    words += ["client=poisson", "strategy=fedavg"]
     return make_plan(compose(words), backbone_sha256=None)
 
 
