@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confide.audit_log.compare import ROUND
 from confide.audit_log.log import AuditLog, signing_key
@@ -19,9 +19,11 @@ from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.security import certificates, ec_keys
 from confide.security.ec_keys import PrivateKey
 from confide.server.deployment.kit import CoordinatorKit
-from confide.server.rounds.state import RoundRecord, RunState
 from confide.server.run_folder import CONFIG
 from confide.version import __version__
+
+if TYPE_CHECKING:  # torch would come with them, into processes that need none
+    from confide.server.rounds.state import RoundRecord, RunState
 
 RUN = "run"
 _LONGEST_REASON = 500
@@ -113,7 +115,7 @@ class RunAudit:
         content = {"job": self._job, "absent": self._absent}
         self._log.append(RUN, {"state": "begun", **content})
 
-    def resumed(self, state: RunState) -> None:
+    def resumed(self, state: "RunState") -> None:
         """Write that an earlier process's rounds go on, and those that it could not write."""
         last = next(
             (
@@ -130,7 +132,7 @@ class RunAudit:
             if record.server_round > last:
                 self._write(record)
 
-    def round_done(self, state: RunState) -> None:
+    def round_done(self, state: "RunState") -> None:
         """Write who was in a round, who was not and why, and how much travelled."""
         self._write(state.history[-1])
 
@@ -150,7 +152,7 @@ class RunAudit:
         told = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
         self._log.append(RUN, {"state": "failed", "job": self._job, "failed": told})
 
-    def _write(self, record: RoundRecord) -> None:
+    def _write(self, record: "RoundRecord") -> None:
         self._log.append(
             ROUND,
             {

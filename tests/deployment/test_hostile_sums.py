@@ -28,7 +28,8 @@ from confide.models.workload import build_workload
 from confide.protocol.codecs.travel import PLAIN
 from confide.protocol.masked_sums import OpenedBefore, SumQuestion
 from confide.protocol.messages import Reply, Request, message_type, pack_request, unpack_reply
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.new_plan import make_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, encode, shapes_of
 from confide.protocol.words import decode_words
 from confide.secure_aggregation.adverts import Advert, Identity

@@ -54,7 +54,7 @@ name_tuples = st.lists(names, max_size=4).map(tuple)
 questions = st.builds(
     SumQuestion,
     cohort=name_tuples,
-    threshold=st.integers(),
+    threshold=st.integers(0, 2**40),
     before=st.lists(
         st.builds(
             OpenedBefore,
@@ -65,7 +65,7 @@ questions = st.builds(
         max_size=3,
     ).map(tuple),
     question=names,
-    length=st.integers(),
+    length=st.integers(0, 2**40),
     survivors=name_tuples,
     boxes=named_bytes,
 )
@@ -121,6 +121,15 @@ def edited(text: str, data: st.DataObject) -> str:
     inner = data.draw(st.sampled_from(objects_in(parts)))
     inner[data.draw(st.sampled_from(sorted(inner)))] = data.draw(anything)
     return json.dumps(parts)
+
+
+@pytest.mark.parametrize("name", ["threshold", "length"])
+@pytest.mark.parametrize("value", [-1, 10**400])
+def test_numbers_that_no_sum_has_are_refused(name: str, value: int) -> None:
+    parts = json.loads(SumQuestion(cohort=(), threshold=2).to_text())
+    with pytest.raises(ProtocolError) as raised:
+        SumQuestion.from_text(json.dumps({**parts, name: value}))
+    assert raised.value.code == "invalid_message"
 
 
 @settings(deadline=None)
