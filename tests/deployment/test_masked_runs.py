@@ -143,9 +143,6 @@ def test_masked_sums_without_privacy_are_the_plain_ones() -> None:
         summary = finish(deployment, ROUNDS)
         check_scores(deployment)
         assert summary["model_sha256"] == model(deployment, ROUNDS, PLAIN)
-        # A simulation has all test records in one place; of validation it knows what a sum tells
-        simulated = deployment.simulate(ROUNDS)
-        assert summary["federated_validation"] == simulated["federated_validation"]
 
 
 @pytest.mark.slow
