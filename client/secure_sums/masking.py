@@ -241,6 +241,10 @@ def _asked(plan: TrainingPlan, request: Request) -> tuple[MaskedSums, SumQuestio
             "The plan asks for masked sums, and the request names no cohort.",
             code=Refusal.SUM_COHORT,
         )
+    if not asked.cohort:
+        raise ProtocolError(
+            "Expected a cohort with this institution in it.", code=Refusal.SUM_COHORT
+        )
     if sums.threshold is not None and asked.threshold != sums.threshold:
         raise ProtocolError(
             f"The plan says threshold={sums.threshold}, the request {asked.threshold}.",

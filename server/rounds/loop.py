@@ -132,7 +132,8 @@ def ends_early(job: Job, state: RunState) -> bool:
 
 def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     job, server_round = enrolled.job, state.server_round + 1
-    if state.sum is not None:  # whose vectors an earlier process received
+    # Whose vectors an earlier process received
+    if state.sum is not None and state.sum.kind == "train":
         return opened_round(enrolled, state, state.sum)
     started = time.perf_counter()
     drawn = select(enrolled, state)

@@ -25,7 +25,7 @@ from confide.secure_aggregation.context import SumContext, least_threshold, most
 from confide.secure_aggregation.survivors import is_signed
 from confide.secure_aggregation.wide import from_words
 from confide.server.rounds.collect import Intake, collect
-from confide.server.rounds.enrolled import Enrolled
+from confide.server.rounds.enrolled import Enrolled, varies
 from confide.server.rounds.job import Job
 from confide.server.rounds.participants import Answer, Question, check_reply
 from confide.server.rounds.state import Opened, RunState, SumUnderWay
@@ -182,10 +182,22 @@ def add_vectors(intake: Intake, question: Question, context: SumContext) -> tupl
     return under_way, tally
 
 
-def too_few_in(job: Job, under_way: MaskedSum) -> bool:
-    """Tell whether so few brought vectors that nobody would help to open their sum."""
-    # In chance's small cohorts `server.min_clients` may be more than were drawn
-    return len(under_way.survivors) < max(under_way.context.threshold, FEWEST_INSTITUTIONS)
+def least_of_round(job: Job, context: SumContext) -> int:
+    """Return the fewest whose sum ends a round: they can open it, and are enough of a run."""
+    least = job.settings.min_clients
+    if varies(job):  # chance drew fewer, whose loss it is not
+        least = min(least, len(context.names))
+    return max(least, least_to_open(context))
+
+
+def least_to_open(context: SumContext) -> int:
+    """Return the fewest whose sum institutions help to open."""
+    return max(context.threshold, FEWEST_INSTITUTIONS)
+
+
+def too_few_in(least: int, under_way: MaskedSum) -> bool:
+    """Tell whether fewer than ``least`` brought vectors: nobody is asked for shares then."""
+    return len(under_way.survivors) < least
 
 
 def open_sum(enrolled: Enrolled, state: RunState, under_way: SumUnderWay) -> Total | Lost:
@@ -287,6 +299,8 @@ __all__ = [
     "add_vectors",
     "declared_in",
     "is_masked",
+    "least_of_round",
+    "least_to_open",
     "open_sum",
     "question_in",
     "sums_of",

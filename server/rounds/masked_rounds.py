@@ -21,6 +21,8 @@ from confide.server.rounds.masked import (
     Lost,
     add_vectors,
     declared_in,
+    least_of_round,
+    least_to_open,
     open_sum,
     question_in,
     too_few_in,
@@ -72,7 +74,8 @@ def masked_round(
         asked=tuple(sent.asked),
         num_bytes=sent.num_bytes,
     )
-    if too_few_in(enrolled.job, masked):
+    # A sum that was opened for too few would be in the checkpoint for ever
+    if too_few_in(least_of_round(enrolled.job, context), masked):
         lost = Lost(code=Refusal.SUM_TOO_FEW, missing={}, opened=state.opened)
         return _lost_round(enrolled, state, under_way, lost, sent.started)
     closed = replace(state, sum=under_way)
@@ -110,7 +113,8 @@ def _lost_round(
     spare, record = plan.privacy.spare_rounds, under_way.record
     missing = {**record.refused, **lost.missing}
     if state.lost_rounds >= spare:
-        _raise_lost(under_way, lost, missing, spare)
+        least = least_of_round(enrolled.job, under_way.masked.context)
+        _raise_lost(under_way, lost, missing, least=least, spare=spare)
     log.warning(
         "Round %d is lost (%s), and done again: its sum cannot be opened. %d of %d spare rounds are"
         " used.",
@@ -136,18 +140,19 @@ def _lost_round(
     )
 
 
-def _raise_lost(under_way: SumUnderWay, lost: Lost, missing: Mapping[str, str], spare: int) -> None:
+def _raise_lost(
+    under_way: SumUnderWay, lost: Lost, missing: Mapping[str, str], *, least: int, spare: int
+) -> None:
     masked, record = under_way.masked, under_way.record
     when = f"round {masked.context.server_round}"
     if lost.code == Refusal.SUM_TOO_FEW:
-        did, got = "helped to open the sum", len(record.accepted) - len(lost.missing)
-        least = masked.context.threshold
-        if len(record.accepted) < max(least, FEWEST_INSTITUTIONS):
-            did, got = "brought a masked update", len(record.accepted)
-            least = max(least, FEWEST_INSTITUTIONS)
+        did, got, needed = "brought a masked update", len(record.accepted), least
+        if got >= least:
+            did, got = "helped to open the sum", got - len(lost.missing)
+            needed = masked.context.threshold
         told = ", ".join(f"{name} ({code})" for name, code in sorted(missing.items()))
         raise RunFailedError(
-            f"{when}: {got} institutions {did}, and {least} are needed"
+            f"{when}: {got} institutions {did}, and {needed} are needed"
             f" (privacy.spare_rounds={spare}). Missing: {told}. Bring them back and resume the run:"
             " it goes on here, and asks nobody for what it has.",
             when=when,
@@ -231,7 +236,7 @@ def _score_vectors(
     for name, answer in enrolled.ask("evaluate", question):
         tally.note(name, answer, take_fn)
     masked.close()
-    if too_few_in(enrolled.job, masked):
+    if too_few_in(least_to_open(context), masked):
         log.warning(
             "There are no scores on %s records: %d of %d institutions answered.",
             " and ".join(splits),

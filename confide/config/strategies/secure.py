@@ -2,8 +2,14 @@
 
 from collections.abc import Iterator
 
-from confide.config.aggregation import AggregationConfig
+from confide.config.aggregation import FEWEST_INSTITUTIONS, AggregationConfig
 from confide.config.strategies.aggregators import WeightedMeanConfig
+from confide.config.strategies.selections import (
+    CountedSelectionConfig,
+    PoissonSelectionConfig,
+    SelectionConfig,
+    UniformSelectionConfig,
+)
 from confide.config.strategies.strategy import (
     ALGORITHMS,
     ComposedStrategyConfig,
@@ -65,10 +71,32 @@ def secure_problems(aggregation: AggregationConfig, strategy: StrategyConfig) ->
             f"strategy.timing.kind={timing_of(strategy).kind}: {needs}, of a cohort that is known"
             " beforehand; choose a strategy in rounds, or aggregation=plain."
         )
+    yield from _selection_problems(strategy.selection)
     if strategy.upload.kind != "none":
         yield (
             f"strategy.upload.kind={strategy.upload.kind}: {needs}, of integers that masks are"
             " added to; set strategy/upload=none, and aggregation.sum_bits=32 for fewer bytes."
+        )
+
+
+def _selection_problems(selection: SelectionConfig) -> Iterator[str]:
+    """Yield selections that leave fewer in a round than a masked sum takes."""
+    if isinstance(selection, PoissonSelectionConfig):
+        yield (
+            f"strategy.selection.kind={selection.kind}: chance may draw fewer than the"
+            f" {FEWEST_INSTITUTIONS} that a masked sum takes; set strategy/selection=all or"
+            " uniform."
+        )
+    counted = selection if isinstance(selection, CountedSelectionConfig) else None
+    if counted is not None and counted.clients_per_round < FEWEST_INSTITUTIONS:
+        yield (
+            f"{counted.key}: a masked sum takes {FEWEST_INSTITUTIONS} institutions at least;"
+            " raise it."
+        )
+    if isinstance(selection, UniformSelectionConfig) and selection.over_selection > 1:
+        yield (
+            f"strategy.selection.over_selection={selection.over_selection:g}: a round would be"
+            " closed before enough have answered to open its sum; set over_selection=1."
         )
 
 
