@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from confide.audit_log.user import user
 from confide.client.deployment.kit import FILE, InstitutionKit, load_kit, plan_path, stop_mark
 from confide.client.deployment.launch import ROLES, supervised
 from confide.config.composing.folders import as_search_path
@@ -124,7 +125,8 @@ def _run(words: Sequence[str]) -> int:
             kit.config.coordinator.address,
             promised,
         )
-        if budget.epsilon is not None:
+        # Of the three users the trainer's alone may look at the ledger
+        if budget.epsilon is not None and arguments.only in (None, "trainer"):
             is_new = not kit.ledger.exists()
             new = " It is new: nothing was ever spent in it." if is_new else ""
             log.info("Its budget is kept in %s.%s", kit.ledger, new)
@@ -154,6 +156,7 @@ def _approve(words: Sequence[str]) -> int:
 
     arguments = _parse("approve", words, job=True, flags=("--yes",))
     kit = _kit(arguments)
+    _check_user(kit)
     path = plan_path(kit, arguments.job)
     if not path.exists():
         raise ConfigError(
@@ -183,12 +186,30 @@ def _approve(words: Sequence[str]) -> int:
     return 0
 
 
+def _check_user(kit: InstitutionKit) -> None:
+    """Check that what is written beside the trainer's files will be the trainer's own.
+
+    Raises:
+        ConfigError: if this is another user, root among them.
+    """
+    try:
+        owner = kit.own.owner()
+    except (OSError, KeyError):  # not there yet, or a user without a name
+        return
+    if owner != user():
+        raise ConfigError(
+            f"{kit.own} belongs to {owner}, and the trainer could not use what {user()} writes"
+            f" there; do it as {owner}: `runuser -u {owner} -- confide client ...`."
+        )
+
+
 def _stop(words: Sequence[str]) -> int:
     from confide.client.deployment.kit_audit import STOPPED, log_decision
     from confide.client.service.stub import TrainerServiceClient
 
     arguments = _parse("stop", words, job=True)
     kit = _kit(arguments)
+    _check_user(kit)
     mark = stop_mark(kit, arguments.job)
     make_private_folder(mark.parent)
     # First the mark, which later requests are refused by, then the round under way: in the other
