@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from confide.audit_log.user import user
 from confide.client.deployment.kit import FILE, InstitutionKit, load_kit, plan_path, stop_mark
 from confide.client.deployment.launch import ROLES, supervised
 from confide.config.composing.folders import as_search_path
@@ -193,12 +192,12 @@ def _check_user(kit: InstitutionKit) -> None:
         ConfigError: if this is another user, root among them.
     """
     try:
-        owner = kit.own.owner()
+        owner, is_own = kit.own.owner(), kit.own.stat().st_uid == os.geteuid()
     except (OSError, KeyError):  # not there yet, or a user without a name
         return
-    if owner != user():
+    if not is_own:
         raise ConfigError(
-            f"{kit.own} belongs to {owner}, and the trainer could not use what {user()} writes"
+            f"{kit.own} belongs to {owner}, whose trainer could not use what another user writes"
             f" there; do it as {owner}: `runuser -u {owner} -- confide client ...`."
         )
 

@@ -26,12 +26,12 @@ die() {
 
 # --- what is asked for
 
-mode=ask
+asked=ask
 task=install
 for word in "$@"; do
     case $word in
-    --dry-run) mode=plan ;;
-    --yes) mode=yes ;;
+    --dry-run) asked=plan ;;
+    --yes) asked=yes ;;
     --uninstall) task=uninstall ;;
     -h | --help)
         sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"
@@ -113,7 +113,10 @@ check_signature() {
         die "$wheelhouse/release.pub is not the key that signed what is installed ($key). Ask those who \
 made the wheelhouse, by telephone; if they have another key, remove $key and run this again."
     fi
-    [ -f "$wheelhouse/release.pub" ] || return 0
+    if [ ! -f "$wheelhouse/release.pub" ]; then
+        printf 'Note: %s is not signed; its hashes protect it from accidents alone.\n' "$wheelhouse"
+        return 0
+    fi
     signer=$(openssl pkey -pubin -in "$wheelhouse/release.pub" -outform DER 2>/dev/null | sha256sum | cut -d ' ' -f 1)
     openssl dgst -sha384 -verify "$wheelhouse/release.pub" -signature "$wheelhouse/SHA256SUMS.sig" \
         "$wheelhouse/SHA256SUMS" >/dev/null 2>&1 ||
@@ -127,8 +130,6 @@ install_program() {
         same "$wheelhouse/release.pub" "$home/release.pub" ||
             step "remember the key that signed the wheelhouse, SHA-256 $signer: compare it by telephone" \
                 put "$wheelhouse/release.pub" "$home/release.pub" 644
-    else
-        printf '  (the wheelhouse is not signed)\n'
     fi
     [ -f "$program/$id/.complete" ] ||
         step "make $program/$id from $wheelhouse, offline, each wheel checked against its hash" make_program
@@ -139,7 +140,7 @@ install_program() {
 }
 
 make_program() {
-    (cd -- "$wheelhouse" && sha256sum --quiet --strict -c SHA256SUMS) &&
+    (cd -- "$wheelhouse" && sha256sum --quiet --strict -c SHA256SUMS >&2) &&
         mkdir -p "$program" && rm -rf "${program:?}/$id" &&
         "$python" -m venv "$program/$id" &&
         "$program/$id/bin/python" -m pip install --quiet --disable-pip-version-check --no-index \
@@ -155,7 +156,7 @@ point_program() {
     for folder in "$program"/*/.complete; do
         folder=${folder%/.complete}
         case ${folder##*/} in
-        "$id" | "$previous") ;;
+        current | "$id" | "$previous") ;;
         *) rm -rf "$folder" ;;
         esac
     done
@@ -345,7 +346,8 @@ uninstall_all() {
     others=$(find "$units" -maxdepth 1 -name 'confide-*.service' ! -name "$stem-*" 2>/dev/null)
     if [ -z "$others" ]; then
         for folder in "$program"/*/.complete; do
-            [ ! -f "$folder" ] || step "remove ${folder%/.complete}" rm -rf "${folder%/.complete}"
+            folder=${folder%/.complete}
+            [ -L "$folder" ] || [ ! -f "$folder/.complete" ] || step "remove $folder" rm -rf "$folder"
         done
         [ ! -L "$program/current" ] || step "remove $program/current" rm -f "$program/current"
     fi
@@ -373,7 +375,7 @@ tell_kept() {
 
 # --- first the plan, then the work
 
-[ "$mode" = plan ] || [ "$(id -u)" = 0 ] || die "run it as root; --dry-run shows what it would do, and needs none."
+[ "$asked" = plan ] || [ "$(id -u)" = 0 ] || die "run it as root; --dry-run shows what it would do, and needs none."
 for tool in systemd-sysusers runuser sha256sum install; do
     command -v "$tool" >/dev/null || die "$tool is not here; it comes with systemd, util-linux or coreutils."
 done
@@ -386,11 +388,11 @@ printf 'To be done:\n'
 "${task}_all"
 if [ "$steps" = 0 ]; then
     printf '  nothing: all is as it should be.\n'
-elif [ "$mode" = plan ]; then
+elif [ "$asked" = plan ]; then
     printf 'Nothing was changed (--dry-run).\n'
     exit 0
 else
-    if [ "$mode" = ask ]; then
+    if [ "$asked" = ask ]; then
         printf 'Do it? [y/N] '
         read -r answer || answer=
         case $answer in
