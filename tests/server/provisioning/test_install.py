@@ -182,7 +182,8 @@ def test_an_upgrade_that_fails_leaves_the_program_that_was(machine: Machine, kit
     assert machine.run(PROGRAM).stdout == "confide 1.0\n"
     make_wheelhouse(wheelhouse, "3.0")
     install(machine, kit, "--yes")
-    assert len(list(machine.path("/opt/confide").glob("*/.complete"))) == 2
+    programs = machine.path("/opt/confide").iterdir()
+    assert len([it for it in programs if not it.is_symlink()]) == 2
 
 
 @pytest.mark.parametrize("tool", ["systemd-sysusers", "chown", "mv"])
