@@ -8,26 +8,26 @@ import zipfile
 from pathlib import Path
 
 _MODULE = "def main():\n    print('confide', {version!r})\n"
-_METADATA = "Metadata-Version: 2.1\nName: confide\nVersion: {version}\n"
+_METADATA = "Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n{more}"
 _WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _ENTRY = "[console_scripts]\nconfide = small_confide:main\n"
 
 
-def make_wheel(folder: Path, version: str) -> Path:
-    """Write a wheel that pip installs."""
-    info = f"confide-{version}.dist-info"
+def make_wheel(folder: Path, version: str, *, name: str = "confide", more: str = "") -> Path:
+    """Write a wheel that pip installs, with ``more`` lines of metadata."""
+    info = f"{name}-{version}.dist-info"
     contents = {
         "small_confide.py": _MODULE.format(version=version),
-        f"{info}/METADATA": _METADATA.format(version=version),
+        f"{info}/METADATA": _METADATA.format(name=name, version=version, more=more),
         f"{info}/WHEEL": _WHEEL,
         f"{info}/entry_points.txt": _ENTRY,
     }
-    record = [f"{name},{_digest(text)},{len(text)}" for name, text in contents.items()]
+    record = [f"{file},{_digest(text)},{len(text)}" for file, text in contents.items()]
     contents[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""])
-    path = folder / f"confide-{version}-py3-none-any.whl"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
-        for name, text in contents.items():
-            wheel.writestr(zipfile.ZipInfo(name), text)  # of no day: the same bytes each time
+        for file, text in contents.items():
+            wheel.writestr(zipfile.ZipInfo(file), text)  # of no day: the same bytes each time
     return path
 
 

@@ -1,7 +1,9 @@
 """`install.sh`, run for real on machines of its own: what it makes, keeps and refuses."""
 
+import hashlib
 import itertools
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -260,6 +262,41 @@ def test_a_program_that_the_services_cannot_reach_is_told(machine: Machine, kit:
     assert "Permission denied" in told
     assert "make /opt/confide/" in told.rpartition("that failed: ")[2]
     assert not machine.path("/opt/confide/current").exists()
+
+
+def test_a_wheelhouse_is_of_whoever_signed_the_first(
+    machine: Machine, kit: Path, tmp_path: Path
+) -> None:
+    machine.link_program()
+    wheelhouse = make_wheelhouse(kit / "wheelhouse", "1.0")
+    for name in ("release", "another"):
+        make = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]
+        machine.run(*make, "-out", str(tmp_path / f"{name}.key"))
+    sign(machine, wheelhouse, tmp_path / "release.key")
+    told = install(machine, kit, "--dry-run")
+    der = ["openssl", "pkey", "-in", str(tmp_path / "release.key"), "-pubout", "-outform", "DER"]
+    digest = hashlib.sha256(subprocess.run(der, capture_output=True, check=True).stdout).hexdigest()
+    assert f"signed the wheelhouse, SHA-256 {digest}: compare it by telephone" in told
+    # As installed before, so that no environment is made here
+    machine.run("install", "-D", str(wheelhouse / "release.pub"), f"{HOME}/release.pub")
+    assert "remember the key" not in install(machine, kit, "--dry-run")
+    sums = wheelhouse / "SHA256SUMS"
+    whole = sums.read_text()
+    sums.write_text(whole.replace("a", "b", 1))
+    assert "is not what the key in release.pub signed" in refused(machine, kit, "--dry-run")
+    sums.write_text(whole)
+    sign(machine, wheelhouse, tmp_path / "another.key")
+    assert "is not the key that signed what is installed" in refused(machine, kit, "--dry-run")
+    (wheelhouse / "release.pub").unlink()
+    assert "is not the key that signed what is installed" in refused(machine, kit, "--dry-run")
+
+
+def sign(machine: Machine, wheelhouse: Path, key: Path) -> None:
+    sums = wheelhouse / "SHA256SUMS"
+    words = ["openssl", "dgst", "-sha384", "-sign", str(key), "-out", f"{sums}.sig", str(sums)]
+    machine.run(*words)
+    public = ["openssl", "pkey", "-in", str(key), "-pubout", "-out"]
+    machine.run(*public, str(wheelhouse / "release.pub"))
 
 
 def test_help_and_wrong_words(machine: Machine, kit: Path) -> None:
