@@ -45,6 +45,7 @@ class Service:
         shares: whether it gives files to a group.
         stays: whether it is started again whenever it ends.
         settings: file with its environment, in the side's folder; None without one.
+        keys: files of private keys that it reads, whose passphrases it is handed.
     """
 
     role: str
@@ -56,6 +57,7 @@ class Service:
     shares: bool = False
     stays: bool = True
     settings: str | None = None
+    keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,7 @@ def institution(name: str, federation: FederationConfig) -> Side:
                 network="none",
                 compiles=True,
                 shares=True,
+                keys=["trainer.key"],
             ),
             Service(
                 role="executor",
@@ -174,6 +177,7 @@ def institution(name: str, federation: FederationConfig) -> Side:
                 writes=runtime,
                 network="any",
                 shares=True,
+                keys=["node.key"],
             ),
             Service(role="dashboard", user=trainer, words=page, writes=[], network="loopback"),
         ],
@@ -215,6 +219,7 @@ def coordinator(federation: FederationConfig) -> Side:
                 compiles=True,
                 stays=False,
                 settings=RUN_FILE,
+                keys=keys,
             ),
             Service(role="dashboard", user=user, words=page, writes=[], network="loopback"),
         ],
@@ -264,6 +269,7 @@ def _unit(side: Side, service: Service) -> str:
         "unit.service.j2",
         it=service,
         unit=side.unit(service),
+        stem=side.stem,
         home=side.home,
         program=_PROGRAM,
         # Of a unit's text % begins a specifier
@@ -301,7 +307,7 @@ def _tmpfiles(side: Side) -> str:
 
 
 def _facts(side: Side) -> str:
-    """Return what ``install.sh`` reads, as a POSIX shell does."""
+    """Return what ``install.sh`` reads, a value a line."""
     facts = {
         "kind": side.kind,
         "who": side.who,
@@ -312,7 +318,7 @@ def _facts(side: Side) -> str:
         "own": side.own,
         "started": " ".join(side.started),
     }
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
+    return "".join(f"{name}={value}\n" for name, value in facts.items())
 
 
 def _run_file(side: Side, config: Sequence[str]) -> str:

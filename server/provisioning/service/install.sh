@@ -42,11 +42,26 @@ for word in "$@"; do
 done
 [ -r "$service/install.conf" ] ||
     die "$service/install.conf is missing; run install.sh from the folder that confide provision made."
-# Sets kind, who, federation, stem, home, user, own, started
-# shellcheck disable=SC1091
-. "$service/install.conf"
-: "${kind:?}" "${who:?}" "${federation:?}" "${stem:?}" "${home:?}" "${user:?}" "${own:?}"
-: "${started?}"
+# Read and not run: what a kit says must not become commands of a dry run
+kind='' who='' federation='' stem='' home='' user='' own='' started=''
+while IFS= read -r line; do
+    value=${line#*=}
+    case $line in
+    kind=*) kind=$value ;;
+    who=*) who=$value ;;
+    federation=*) federation=$value ;;
+    stem=*) stem=$value ;;
+    home=*) home=$value ;;
+    user=*) user=$value ;;
+    own=*) own=$value ;;
+    started=*) started=$value ;;
+    esac
+done <"$service/install.conf"
+case $stem:$home in
+confide-*[!a-z0-9-]*:* | *:/srv/confide/*[!a-z0-9-]* | *..*) die "$service/install.conf is not as it was made." ;;
+confide-?*:/srv/confide/?*) ;;
+*) die "$service/install.conf is not as it was made." ;;
+esac
 
 # --- steps: first all are told, then all are done
 

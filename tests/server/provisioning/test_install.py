@@ -299,6 +299,20 @@ def sign(machine: Machine, wheelhouse: Path, key: Path) -> None:
     machine.run(*public, str(wheelhouse / "release.pub"))
 
 
+def test_what_a_kit_says_is_told_and_never_run(machine: Machine, kit: Path) -> None:
+    machine.link_program()
+    facts = kit / "service" / "install.conf"
+    whole = facts.read_text()
+    odd = 'O\'Neil "East" $(touch /tmp/run) `touch /tmp/run` 100% \\'
+    facts.write_text(whole.replace("VA Long Beach", odd))
+    assert f"{odd}, institution of the federation heart" in install(machine, kit, "--yes")
+    assert "nothing: all is as it should be." in install(machine, kit, "--yes")
+    assert not machine.path("/tmp/run").exists()
+    for other in ("/srv/confide/../../etc", "/etc", "/srv/confide/a b", "/srv/confide/$(id)"):
+        facts.write_text(whole.replace("home=/srv/confide/heart", f"home={other}"))
+        assert "is not as it was made" in refused(machine, kit, "--dry-run")
+
+
 def test_help_and_wrong_words(machine: Machine, kit: Path) -> None:
     assert "sh install.sh --dry-run" in install(machine, kit, "--help")
     assert "unknown option --force" in refused(machine, kit, "--force")
