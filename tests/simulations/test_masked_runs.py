@@ -72,7 +72,7 @@ def test_a_sum_of_too_few_ends_a_run_that_goes_on_without_who_is_gone(run: Simul
     gone = "simulation.faults=[{kind: raises, client: Hungary, rounds: [2]}]"
     words = (*HEART, *PRIVATE, *REAL, gone, "simulation.seed=null")
     for resume in (False, True):
-        with pytest.raises(RunFailedError, match="round 2: 3 .* 4 are needed .*Missing: Hungary"):
+        with pytest.raises(RunFailedError, match=r"round 2: 3 .* 4 are needed .*Missing: Hungary"):
             run(*words, "server.min_clients=4", name="masked", resume=resume)
     summary = run(*words, "server.min_clients=3", name="masked", resume=True, without=["Hungary"])
     assert summary["rounds"] == 3
