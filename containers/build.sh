@@ -3,7 +3,7 @@
 # (except debootstrap): buildah runs in a chroot of its own. For machines that have Docker or Podman the command is in Dockerfile.
 #
 # All is kept in CACHE, so that the next build takes the chroots as they are: base (BASE of the Dockerfile), tools (the same
-# with buildah), images. CACHE/root/{coordinator,institution} are the images' root folders, which tests run.
+# with buildah), images. CACHE/layers/{coordinator,institution} name the layers of each, which tests run, and their config.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/confide/images
@@ -37,8 +37,8 @@ if ! [ -d "$CACHE/tools" ]; then
   mv "$CACHE/tools.part" "$CACHE/tools"
 fi
 mkdir -p "$CACHE/tools"/{proc,dev,cache,context,containers}
-rm -rf "$CACHE/images" "$CACHE/root"
-mkdir -p "$CACHE/images" "$CACHE/root"
+rm -rf "$CACHE/images" "$CACHE/layers"
+mkdir -p "$CACHE/images" "$CACHE/layers"
 
 # Mounts are this process's own, and gone with it.
 unshare --mount --propagation private bash -euo pipefail -s "$CACHE" "$VERSION" <<'INSIDE'
@@ -50,20 +50,20 @@ mount --bind "$1" "$tools/cache"
 mount --bind dist/kit "$tools/context"
 mount --bind containers "$tools/containers"
 exec chroot "$tools" env -i PATH="$PATH" HOME=/root VERSION="$2" bash -euo pipefail -c '
-  export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
+  export STORAGE_DRIVER=overlay BUILDAH_ISOLATION=chroot
   buildah() { command buildah --root /cache/images --runroot /run/images "$@"; }
   scratch=$(buildah from scratch)
   buildah add --quiet "$scratch" /cache/base / >/dev/null
   buildah commit --quiet --rm "$scratch" localhost/base >/dev/null
   for target in coordinator institution; do
     image=localhost/confide-$target:$VERSION
-    buildah build --quiet --format docker --layers --build-arg BASE=localhost/base \
-      --file /containers/Dockerfile --target "$target" --tag "$image" /context >/dev/null
-    container=$(buildah from "$image")
-    cp -a "$(buildah mount "$container")" "/cache/root/$target"
-    buildah rm "$container" >/dev/null
-    buildah inspect --type image "$image" >"/cache/root/$target.json"
-    printf "%s: %s MB unpacked\n" "$image" "$(du -sm "/cache/root/$target" | cut -f1)"
+    buildah build --format docker --layers --build-arg BASE=localhost/base --file /containers/Dockerfile \
+      --target "$target" --tag "$image" /context >"/cache/$target.log" 2>&1 || { tail -20 "/cache/$target.log" >&2; exit 1; }
+    buildah inspect --type image "$image" >"/cache/layers/$target.json"
+    # The layers as overlayfs takes them, the uppermost first.
+    merged=$(buildah mount "$(buildah from "$image")")
+    tr : "\n" <"${merged%merged}lower" | sed "s|^|images/overlay/|" >"/cache/layers/$target"
   done
+  buildah images --format "{{.Name}}:{{.Tag}} {{.Size}}"
 '
 INSIDE

@@ -1,7 +1,8 @@
 """Compose files as an engine understands them, and their services run without one.
 
-A service gets what an engine would give it: a root of its own over the image's, read-only, its mounts, user, groups and
-network, no capability, and process number 1. What stands in for the engine is the kernel: overlayfs and namespaces.
+A service gets what an engine would give it: a root of its own over the image's, its mounts, user,
+groups and network, no capability, and process number 1. The kernel stands in for the engine:
+overlayfs and namespaces.
 """
 
 import json
@@ -34,7 +35,8 @@ class Container:
 
     Attributes:
         service: what the compose file says of it.
-        image: folder of the image's root; ``<image>.json`` beside it has its config.
+        image: file with the image's layers, the uppermost first, relative to the folder above it;
+            ``<image>.json`` beside it has its config.
         folder: folder of this container alone.
         network: name of a network namespace, for every service that has one.
     """
@@ -59,16 +61,15 @@ class Container:
 
     def start(self, *words: str) -> None:
         """Start its command, or other words in its place, as an engine does."""
-        command = [*self.config["Entrypoint"], *(words or self.service["command"])]
+        entry = self.service.get("entrypoint", self.config["Entrypoint"])
+        command = [*entry, *(words or self.service["command"])]
         script = "\n".join([*self._mounts(), f"exec {shlex.join(self._become(command))}"])
         no_network = self.service.get("network_mode") == "none"
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         # In one of its own there is a loopback that is down; an engine lifts it.
         inside = ["--net", "bash", "-ec", f"ip link set lo up\n{script}"]
         joined = ["ip", "netns", "exec", self.network]
-        whole = (
-            [*unshare, *inside] if no_network else [*joined, *unshare, "bash", "-ec", script]
-        )
+        whole = [*unshare, *inside] if no_network else [*joined, *unshare, "bash", "-ec", script]
         with (self.folder / "out").open("ab") as out:
             self.process = subprocess.Popen(
                 whole, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -114,7 +115,9 @@ class Container:
         root, upper, work = (self.folder / name for name in ("root", "upper", "work"))
         for made in (root, upper, work):
             made.mkdir(parents=True, exist_ok=True)
-        layers = f"lowerdir={self.image},upperdir={upper},workdir={work}"
+        below = self.image.parent.parent
+        lower = ":".join(str(below / line) for line in self.image.read_text().split())
+        layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
         lines = [
             "mount --make-rprivate /",
             f"mount -t overlay overlay -o {layers} {root}",
@@ -138,7 +141,6 @@ class Container:
                 lines.append(f"mount -o remount,bind,ro {target}")
         if self.service["read_only"]:
             lines.append(f"mount -o remount,bind,ro {root}")
-        # Where the engine runs, names are known.
         return lines
 
     def _become(self, command: Sequence[str]) -> list[str]:
