@@ -61,8 +61,8 @@ kit: wheel  ## Gather everything an institution without internet installs, into 
 	rm -rf dist/kit
 	mkdir -p dist/kit/wheels
 	$(BIN)/python -m pip wheel -q --disable-pip-version-check -c requirements/constraints.txt -w dist/kit/wheels dist/*.whl
-	cp requirements/constraints.txt docs/deployment.md dist/kit/
-	cd dist/kit && sha256sum wheels/* constraints.txt > SHA256SUMS
+	cp -r requirements/constraints.txt docs/deployment.md containers dist/kit/
+	cd dist/kit && sha256sum wheels/* constraints.txt $$(find containers -type f | sort) > SHA256SUMS
 
 image: setup  ## Build the container images without a daemon, and run a federation of them (as root; 15 minutes).
 	containers/build.sh

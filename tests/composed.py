@@ -117,10 +117,12 @@ class Container:
             made.mkdir(parents=True, exist_ok=True)
         below = self.image.parent.parent
         lower = ":".join(str(below / line) for line in self.image.read_text().split())
+        here = self.config["WorkingDir"] or "/"
         layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
         lines = [
             "mount --make-rprivate /",
             f"mount -t overlay overlay -o {layers} {root}",
+            f"mkdir -p {root}{here}",
             f"mount -t proc proc {root}/proc",
             f"mount -t tmpfs -o mode=755 tmpfs {root}/dev",
             f"mkdir -m 1777 {root}/dev/shm",

@@ -105,7 +105,7 @@ def test_versions_are_the_packages() -> None:
         for service in composed.values():
             assert service["image"] == f"confide-{side}:{__version__}"
     assert f'image.version="{__version__}"' in DOCKERFILE
-    assert f"confide-institution:{__version__} dist/kit" in DOCKERFILE
+    assert f"confide-institution:{__version__} ." in DOCKERFILE
     base = re.search(r"^ARG BASE=\S+/python:(\d+\.\d+)-slim", DOCKERFILE, re.MULTILINE)
     assert base is not None
     assert f"Programming Language :: Python :: {base[1]}" in written["classifiers"]

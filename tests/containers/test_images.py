@@ -120,8 +120,7 @@ def test_an_image_holds_the_command_and_nothing_to_install_with(side: str, tmp_p
     container = Container(service, IMAGES / side, tmp_path, network="")
     script = """
         id -u; confide --version; touch /tmp/here; touch /opt/here && echo written
-        ls /kit; find / -xdev -name '*.whl' -o -name pip -path '/opt/*' -o -name .cache
-        python3 -m ensurepip --version; grep CapBnd /proc/self/status
+        ls /kit; find /opt -name '*.whl' -o -name pip -o -name .cache
     """
     service["entrypoint"] = ["sh", "-c", script]
     container.start("run")
@@ -152,14 +151,15 @@ def test_a_federation_of_containers_runs_to_its_end(
 ) -> None:
     institution = ("network", "trainer", "executor", "supernode")
     coordinator = containers["coordinator"]
-    for role in institution:
-        containers[role].start()
     coordinator.start(
         *("server", "/coordinator", *HEART, "server.num_rounds=2", "server.min_clients=1"),
         *("job=trial", "trainer.num_threads=1", "hydra.run.dir=runs/trial"),
     )
     try:
-        for role in ("trainer", "executor", "supernode", "coordinator"):
+        wait_until(lambda: is_healthy(coordinator), timeout_s=300, what="coordinator")
+        for role in institution:
+            containers[role].start()
+        for role in institution[1:]:
             healthy = functools.partial(is_healthy, containers[role])
             wait_until(healthy, timeout_s=300, what=role)
         assert coordinator.process is not None
@@ -168,6 +168,7 @@ def test_a_federation_of_containers_runs_to_its_end(
         print(*(f"=== {name}\n{it.log}" for name, it in containers.items()), sep="\n")
         print(*(f"=== {p}\n{p.read_text()[-3000:]}" for p in kits.rglob("*.log")), sep="\n")
         raise
+    assert "rounds in" in coordinator.log
     assert (kits / "runs" / "trial" / "summary.json").exists()
     links = containers["trainer"].run("cat", "/proc/net/dev").splitlines()[2:]
     assert [link.split(":")[0].strip() for link in links] == ["lo"]
