@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import yaml
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
+_STARTS_S = 60.0
 _MINIMAL_DEV = ("null", "zero", "full", "random", "urandom")
 
 
@@ -109,7 +111,11 @@ class Container:
         """Return the process id, on this machine, of its process number 1."""
         assert self.process is not None
         pid = self.process.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        end = time.monotonic() + _STARTS_S
+        while not (found := children.read_text().split()) and time.monotonic() < end:
+            time.sleep(0.1)
+        return int(found[0])
 
     def _mounts(self) -> list[str]:
         root, upper, work = (self.folder / name for name in ("root", "upper", "work"))

@@ -53,17 +53,6 @@ def show_status(kit: InstitutionKit, *, as_json: bool) -> int:
     return 0 if all(state["processes"].values()) else 1
 
 
-def show_role(kit: InstitutionKit, role: str) -> int:
-    """Print whether one process runs that is a service of its own (``--only``).
-
-    Returns:
-        0 if it runs, 1 if not.
-    """
-    pid = processes(kit.state / role).get(role)
-    print(f"{role}: {'not running' if pid is None else f'runs as process {pid}'}")
-    return 1 if pid is None else 0
-
-
 def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
     """Print what a plan asks for, and what the policy allows."""
     privacy, policy, console = plan.privacy, kit.config.policy, make_console()
@@ -198,4 +187,4 @@ def _print(state: dict[str, Any]) -> None:
         say(f"Job {job}: {how}.{fix if how == WAITS else ''}", soft_wrap=True)
 
 
-__all__ = ["show_plan", "show_role", "show_status", "status"]
+__all__ = ["show_plan", "show_status", "status"]
