@@ -82,7 +82,7 @@ class Deployment:
     On leaving, all of it is ended.
 
     ``run_overrides`` go to the server, ``client_overrides`` to every institution, ``environment``
-    to every process.
+    to every process, ``environments`` to what has a name. ``hosts`` are the coordinator's.
     """
 
     run_overrides: Sequence[str] = HEART
@@ -94,11 +94,13 @@ class Deployment:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fed-")))
     started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    environments: dict[str, dict[str, str]] = field(default_factory=dict)
+    hosts: Sequence[str] = ("127.0.0.1",)
 
     def __enter__(self) -> Self:
         federation = {
             "name": "tests",
-            "hosts": ["127.0.0.1"],
+            "hosts": list(self.hosts),
             "port": self.port,
             "institutions": list(self.institutions),
             "config": list(self.run_overrides),
@@ -266,12 +268,17 @@ class Deployment:
         for name in list(self.started):
             self.stop(name)
 
+    def within(self, name: str) -> list[str]:
+        """Return what the command begins with that is started by a name."""
+        return []
+
     def _start(self, name: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
         cache = {"CONFIDE_CACHE": str(self.folder.parent / "fed-cache")}
-        environment = os.environ | cache | self.environment
+        own = self.environments.get(name, {})
+        environment = os.environ | cache | self.environment | own
         with (self.folder / f"{folder_name(name)}.out").open("ab") as out:
             process = subprocess.Popen(
-                [*CONFIDE, *words],
+                [*self.within(name), *CONFIDE, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
