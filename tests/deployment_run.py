@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -67,11 +67,19 @@ def wait_until(holds: Callable[[], bool], *, timeout_s: float, what: str) -> Non
 
 
 def confide(
-    *words: str, timeout_s: float = 120.0, check: bool = True
+    *words: str,
+    timeout_s: float = 120.0,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end, with some variables besides this process's."""
     return subprocess.run(
-        [*CONFIDE, *words], check=check, capture_output=True, text=True, timeout=timeout_s
+        [*CONFIDE, *words],
+        check=check,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=os.environ | (environment or {}),
     )
 
 
@@ -106,8 +114,9 @@ class Deployment:
             "config": list(self.run_overrides),
         }
         (self.folder / "federation.yaml").write_text(yaml.safe_dump(federation))
-        confide("provision", str(self.folder / "federation.yaml"))
-        confide("partition", str(self.folder / "records"), *self.run_overrides)
+        told = self.environment
+        confide("provision", str(self.folder / "federation.yaml"), environment=told)
+        confide("partition", str(self.folder / "records"), *self.run_overrides, environment=told)
         return self
 
     def __exit__(
@@ -227,7 +236,7 @@ class Deployment:
     def resume_server(self, *words: str) -> subprocess.Popen[bytes]:
         return self._start("server", ["server", "--resume", str(self.run_dir), *words])
 
-    def simulate(self, *overrides: str) -> dict[str, Any]:
+    def simulate(self, *overrides: str, timeout_s: float = 300.0) -> dict[str, Any]:
         """Run the same config as a simulation of the same institutions, and return its summary."""
         run_dir = self.folder / "simulation"
         shutil.rmtree(run_dir, ignore_errors=True)
@@ -242,7 +251,7 @@ class Deployment:
             *overrides,
             f"hydra.run.dir={run_dir}",
         ]
-        confide("simulate", *words, timeout_s=300)
+        confide("simulate", *words, timeout_s=timeout_s, environment=self.environment)
         loaded: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
         return loaded
 
