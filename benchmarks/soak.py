@@ -4,10 +4,11 @@
     python benchmarks/soak.py --rounds 3 --every 10      # a try
 
 Three hospitals and their coordinator are processes on this machine, over TLS. Who is killed follows
-from the seed: of each kind one, in an order by chance, then again. A process that a supervisor
-keeps is left to it; after ``confide server`` itself was killed the run is resumed. Printed are each
-kill, what was lost (the script ends with status 1 if anything was), how much open files and memory
-of each kind of process grow, and what is on the disks.
+from the seed: of each kind one, in an order by chance, then again; after each kill a round has to
+end before the next. A process that a supervisor keeps is left to it; after ``confide server``
+itself was killed the run is resumed. Printed are each kill, what was lost (the script ends with
+status 1 if anything was), how much open files and memory of each kind of process grow, and what is
+on the disks.
 """
 
 import argparse
@@ -109,11 +110,14 @@ def carry_out(
     killer = Killer(deployment, seed=seed)
     gauges.start()
     # The last round is left alone: a process that was killed after it would be missed by nobody
-    while deployment.rounds_done() < rounds - 1:
+    killed_after = 0
+    while (done := deployment.rounds_done()) < rounds - 1:
+        if done > killed_after:
+            killer.kill_one()
+            killed_after = done
         with contextlib.suppress(subprocess.TimeoutExpired):
             deployment.wait_for_server(every_s)
             break
-        killer.kill_one()
     deployment.wait_for_server(END_S)
     gauges.stop()
     return gauges, killer
