@@ -37,6 +37,12 @@ class Slope:
     lives: int
     hours: float
 
+    def __str__(self) -> str:
+        """Return both, or that too little was seen."""
+        if math.isnan(self.per_hour):
+            return "too little seen"
+        return f"{self.per_hour:+.1f} ± {self.half_width:.1f} an hour"
+
 
 class Gauges(threading.Thread):
     """Samples every process of a deployment, and its disk.

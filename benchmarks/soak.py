@@ -170,14 +170,13 @@ def audit_problems(deployment: Deployment) -> Iterator[str]:
 
 def show(gauges: Gauges, deployment: Deployment, rounds: int) -> None:
     """Print how much processes grew, and disks."""
-    print("process: lives, hours seen; open files, a hour; MiB of memory, a hour (95 %)")
+    print("process: lives, hours seen; open files; MiB of memory (growth with its 95 % interval)")
     for role, lives in gauges.roles():
-        last = max((samples for samples in lives), key=len)[-1]
+        last = max(lives, key=len)[-1]
         files, memory = slope(lives, "files"), slope(lives, "memory_mib")
         print(
-            f"{role}: {len(lives)}, {files.hours:.2f} h; {last.files},"
-            f" {files.per_hour:+.1f} ± {files.half_width:.1f}; {last.memory_mib:.0f},"
-            f" {memory.per_hour:+.1f} ± {memory.half_width:.1f}"
+            f"{role}: {len(lives)}, {files.hours:.2f} h; {last.files}, {files};"
+            f" {last.memory_mib:.0f}, {memory}"
         )
     print("disk, MiB: after a tenth of the rounds, at the end; greatest")
     for kind, sizes in gauges.disk.items():
