@@ -17,7 +17,7 @@ SAME_LEDGERS = "c772c64"
 """A commit whose ledgers have today's format."""
 RUN = ("server.num_rounds=3", "server.enrol_timeout_s=200", "--overwrite")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def installed(commit: str, folder: Path) -> dict[str, str]:

@@ -108,7 +108,7 @@ def test_answers_that_nobody_waits_for_are_deleted_by_later_rounds(link: SuperLi
                     )
                 )
                 assert not answer(grid, both).has_error()
-                wait_for(lambda: rows(link.folder).get("message_res") == 1, "the other answer")
+                wait_for(lambda: "message_res" in rows(link.folder), "the other answer")
             # Looks of the next round
             wait_for(lambda: not (list(grid.pull_messages([])) or rows(link.folder)), "nothing")
 
