@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError
 from confide.server.deployment.audited import open_audit_log, start_of
 from confide.server.deployment.kit import FILE, load_coordinator_kit
 from confide.server.deployment.launch import supervised
+from confide.server.deployment.watched import KnownRun, note_run
 from confide.server.run.command_line import (
     Resumption,
     log_unforeseen,
@@ -130,6 +132,15 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, progra
                 file=sys.stderr,
             )
         with supervised(kit, run_dir) as supervisor:
+            note_run(
+                kit,
+                KnownRun(
+                    job=str(config.job),
+                    folder=str(run_dir),
+                    program=program,
+                    started=time.time(),
+                ),
+            )
             supervisor.run(stop)
             status = EXIT_INTERRUPTED if supervisor.ended is None else supervisor.ended[1]
         audit_log.append("ended", {"process": "server", "job": str(config.job), "status": status})
