@@ -268,7 +268,8 @@ def test_a_kit_as_it_was_made_can_take_part_once_its_processes_run(tmp_path: Pat
     app = make(folder, [])
     answer = asked(app, "/ready")
     assert answer.status_code == 503
-    assert any("data.path is not set" in reason for reason in answer.json()["reasons"])
+    assert any("client.yaml: has 2 mistakes" in it for it in answer.json()["reasons"])
+    assert "data.path" not in answer.text
     path.write_text(text.replace('path: "???"', "path: x.csv").replace('"???"', "8"))
     watch = InstitutionWatch(folder)
     kit = watch().kit
