@@ -1,13 +1,13 @@
 """A coordinator that names an address keeps its dashboard running beside a run."""
 
+import logging
 import socket
 from pathlib import Path
 
 import pytest
 import yaml
 
-from confide.errors import ConfigError
-from confide.monitoring.address import check
+from confide.cli import main
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.deployment.launch import supervised
 from confide.server.provisioning.provision import provision, read_federation
@@ -48,7 +48,16 @@ def test_a_run_may_go_on_with_another_address() -> None:
     assert not decides("server.dashboard")
 
 
-def test_an_address_that_others_reach_is_refused_before_anything_starts() -> None:
-    check("unix:/run/confide/page.sock")
-    with pytest.raises(ConfigError, match="neither password nor TLS"):
-        check("0.0.0.0:9108")
+def test_an_address_that_others_reach_is_refused_before_anything_starts(
+    kit: CoordinatorKit,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)  # it is switched off
+    words = ["experiment=heart_disease", "server.dashboard=0.0.0.0:9108"]
+    with pytest.raises(SystemExit) as ended:
+        main(["server", str(kit.folder), *words, f"hydra.run.dir={tmp_path / 'run'}"])
+    assert ended.value.code == 2
+    assert "server.dashboard=0.0.0.0:9108: this page has neither" in capsys.readouterr().err
+    assert not kit.state.exists()
