@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow reader check format proto wheel kit hashes bench gpu peers utility reference docs docs-serve clean
+.PHONY: help setup run test test-slow reader check format proto wheel kit hashes image bench gpu peers utility reference docs docs-serve clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,10 @@ kit: wheel  ## Gather what an institution without internet installs, into dist/w
 hashes: setup  ## Write requirements/kit.txt, the hashes of what the kit is made of, from constraints.txt.
 	$(BIN)/uv pip compile -q pyproject.toml -c requirements/constraints.txt --generate-hashes --universal --python-version 3.11 \
 		--no-annotate --no-header -o requirements/kit.txt
+
+image: setup  ## Build the container images without a daemon, and run a federation of them (as root; 15 minutes).
+	containers/build.sh
+	$(BIN)/python -m pytest -m slow tests/containers
 
 bench: setup  ## Measure start-up, the engines, virtual time, the price of a private step and the memory of large rounds.
 	$(BIN)/python benchmarks/startup.py

@@ -38,7 +38,12 @@ HERE = Path(__file__).parent
 LOCK, CPU = HERE / "kit.txt", HERE / "torch-cpu.txt"
 OF_CUDA = re.compile(r"(torch|triton|nvidia-|cuda-)")
 """Beginnings of the names of torch and of what its CUDA build alone brings."""
-READ = ("docs/deployment.md", "docs/operations.md", "server/provisioning/service/install.sh")
+BESIDE = (
+    "docs/deployment.md",
+    "docs/operations.md",
+    "requirements/constraints.txt",
+    "server/provisioning/service/install.sh",
+)
 """What is read where there is no internet; the script, so that a kit's can be compared with it."""
 SUMS = "SHA256SUMS"
 _PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -125,8 +130,9 @@ def gather(folder: Path, own: Path, *, cuda: bool, key: Path | None) -> None:
         words = ["wheel", "--no-deps", "--require-hashes", "--no-build-isolation"]
         subprocess.run([*_PIP, *words, "-w", str(wheels), "-r", str(chosen)], check=True)
     shutil.copy(own, wheels)
-    for page in READ:
-        shutil.copy(HERE.parent / page, folder)
+    for name in BESIDE:
+        shutil.copy(HERE.parent / name, folder)
+    shutil.copytree(HERE.parent / "containers", folder / "containers")
     describe(folder)
     check_whole(folder)
     if key is not None:

@@ -27,6 +27,8 @@ KIT = [
     "client.yaml",
     "heads.pub",
     "install.sh",
+    "monitoring/alerts.yaml",
+    "monitoring/grafana.json",
     "node.key",
     "node.pub",
     *(
@@ -45,6 +47,8 @@ COORDINATOR = [
     "loopback.crt",
     "loopback.key",
     "run.conf",
+    "monitoring/alerts.yaml",
+    "monitoring/grafana.json",
     "server.crt",
     "server.key",
     *(f"service/{name}" for name in SERVICE),

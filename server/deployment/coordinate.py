@@ -46,6 +46,7 @@ from confide.security.ec_keys import read_private_key
 from confide.security.ledger_heads import countersign
 from confide.server.deployment.audited import RunAudit, open_audit_log
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
+from confide.server.deployment.watched import watched
 from confide.server.progress.make import make_progress
 from confide.server.report.write import write_report_or_warn, write_statistics
 from confide.server.rounds.exchange import AskAgain, Reach
@@ -236,14 +237,14 @@ class _Deployment:
                     f"SuperLink offers run {grid.run.run_id}, not {number}; it was left by another"
                     " job."
                 )
-            yield (
-                grid,
-                Reach(
-                    names=names,
-                    again=AskAgain(names=names),
-                    countersign_fn=countersign_fn(self.kit.heads),
-                ),
+            reach = Reach(
+                names=names,
+                again=AskAgain(names=names),
+                countersign_fn=countersign_fn(self.kit.heads),
             )
+            job, run_dir = self.run.job, self.run.run_dir
+            with watched(grid, names, self.kit, job=job, run_dir=run_dir) as seen:
+                yield seen, reach
 
     def extra(self, server_round: int) -> Mapping[str, Any]:
         """Nothing: institutions keep what they spent themselves."""

@@ -63,6 +63,16 @@ class CoordinatorKit:
         return self.state / "audit"
 
     @property
+    def under_way(self) -> Path:
+        """File that says whom a run asks just now, for whoever watches."""
+        return self.state / "under_way.json"
+
+    @property
+    def runs(self) -> Path:
+        """File that says where the runs of this kit are, for whoever watches."""
+        return self.state / "runs.jsonl"
+
+    @property
     def database(self) -> Path:
         """SuperLink's database."""
         return self.state / "superlink.db"

@@ -101,7 +101,10 @@ def remove_leftovers(out: Path) -> None:
         out / "coordinator" / "nodes",
         out / "coordinator" / "trainers",
         out / "coordinator" / "service",
+        out / "coordinator" / "monitoring",
+        out / "coordinator" / "service",
         *out.glob("institutions/*"),
+        *out.glob("institutions/*/monitoring"),
         *out.glob("institutions/*/service"),
     )
     for path in (path for folder in folders for path in folder.glob(".*")):

@@ -47,6 +47,7 @@ This folder lets {name} take part in the federation **{federation}**.
 | `trainer.crt` | the authority's word that your trainer is yours, for sums that nobody sees inside | no |
 | `trainer.key` | your trainer's private key, from where `node.key` is | **yes** |
 | `install.sh`, `service/` | installs this kit as services under three users (`sh install.sh --dry-run` shows how), and removes them | no |
+| `monitoring/` | a Grafana board (`grafana.json`) and alert rules (`alerts.yaml`) for `confide dashboard KIT` | no |
 
 Anyone who has `node.key` can act as your institution, and with `trainer.key` sign for it: keep both on the machine that takes
 part, each readable by one user (`chmod 600 node.key trainer.key`). {key_advice}
@@ -108,6 +109,7 @@ Bring this folder to the machine that institutions reach as {hosts}, port {port}
 | `server.crt`, `server.key` | the certificate for the hosts above, and its key | `server.key` |
 | `heads.key` | countersigns heads of institutions' ledgers: whoever has it can help to rewrite one | yes |
 | `loopback.crt`, `loopback.key` | the same for connections inside this machine | `loopback.key` |
+| `monitoring/` | a Grafana board and alert rules for `confide dashboard` of this folder | no |
 | `federation.json`, `nodes/`, `trainers/` | who may take part, by public key; who signs in masked sums | no |
 | `install.sh`, `service/`, `run.conf` | installs this kit as a service, and what a run of it is started with | no |
 
