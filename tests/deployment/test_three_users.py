@@ -1,14 +1,18 @@
 """A federation as `install.sh` leaves it: a machine each, each service as its unit's user."""
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
-from deployment_run import ALLOWING, HEART, HOSPITALS, confide, free_port
+from deployment_run import ALLOWING, HEART, HOSPITALS, confide, free_port, wait_until
 from machines import PROGRAM, Machine, wait_for, why_not
+from run_unit import read_unit
 
 from confide.storage.files import folder_name
 
@@ -131,6 +135,24 @@ def test_the_doctor_of_an_installed_kit_is_content(machines: dict[str, Machine])
     wrong = [it for it in json.loads(done.stdout)["findings"] if it["status"] == "error"]
     assert wrong == []
     assert machine.run("find", HOME, "-printf", "%p %M %u %g\n").stdout == before
+
+
+def test_the_page_of_an_institution_is_a_service_of_its_own(machines: dict[str, Machine]) -> None:
+    machine, unit = machines["Cleveland"], "confide-tests-dashboard.service"
+    address = read_unit(machine.path(f"/etc/systemd/system/{unit}"))["ExecStart"][0].split()[-1]
+    machine.start(unit)
+    ask = (
+        f"import urllib.request as r; print(r.urlopen('http://{address}/metrics').read().decode())"
+    )
+
+    def told() -> subprocess.CompletedProcess[str]:
+        return machine.run(sys.executable, "-c", ask, check=False)
+
+    wait_until(lambda: told().returncode == 0, timeout_s=200, what="page")
+    # The ledger, which of the three users the trainer's alone reads
+    spent = re.findall(r"^confide_epsilon_spent\{.*\} (\S+)$", told().stdout, re.MULTILINE)
+    assert [float(it) > 0 for it in spent] == [True], told().stdout
+    machine.stop(unit)
 
 
 def test_processes_run_as_the_users_of_their_units(machines: dict[str, Machine]) -> None:
