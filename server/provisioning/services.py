@@ -142,8 +142,9 @@ def institution(name: str, federation: FederationConfig) -> Side:
             (f"{home}/ledger", "0700", trainer, trainer),
             (f"/var/lib/{trainer}", "0700", trainer, trainer),
         ],
+        # logrotate has one group alone, and needs the one that may pass through the folders above
         logs=[
-            (f"{state}/trainer", trainer, "confide-socket"),
+            (f"{state}/trainer", trainer, "confide"),
             (f"{state}/executor", executor, "confide"),
             (f"{state}/supernode", supernode, "confide"),
         ],

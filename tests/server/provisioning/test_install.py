@@ -1,7 +1,9 @@
 """`install.sh`, run for real on machines of its own: what it makes, keeps and refuses."""
 
+import datetime
 import hashlib
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -241,6 +243,31 @@ def test_services_start_once_the_settings_are_filled_in(machine: Machine, kit: P
         "daemon-reload",
         *(f"restart confide-heart-{role}.service" for role in roles),
     ]
+
+
+@pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is not installed")
+def test_logs_are_rotated_as_their_users_and_audit_logs_are_not(
+    machine: Machine, kit: Path
+) -> None:
+    machine.link_program()
+    install(machine, kit, "--yes")
+    script = """
+        cd "$1"; for role in trainer executor supernode; do
+            echo text > $role/$role.log; chown confide-$role $role/$role.log
+        done; mkdir trainer/audit; echo event > trainer/audit/audit-00000001.jsonl"""
+    machine.run("sh", "-c", script, "sh", f"{HOME}/state")
+    machine.run("logrotate", "--force", "--state", "/state", "/etc/logrotate.d/confide-heart")
+    found = machine.run("find", f"{HOME}/state", "-type", "f", "-printf", "%P %u %s\\n").stdout
+    day = datetime.date.today().strftime("%Y%m%d")
+    lines = {re.sub(r"(gz \S+) \d+$", r"\1", line) for line in found.splitlines()}
+    assert lines == {
+        "trainer/audit/audit-00000001.jsonl root 6",
+        *(f"{role}/{role}.log confide-{role} 0" for role in ("trainer", "executor", "supernode")),
+        *(
+            f"{role}/{role}.log-{day}.gz confide-{role}"
+            for role in ("trainer", "executor", "supernode")
+        ),
+    }
 
 
 def test_without_a_program_nothing_is_begun(machine: Machine, kit: Path) -> None:
