@@ -103,8 +103,8 @@ def loopback(address: str, setting: str = "listen") -> tuple[str, int]:
     if not is_loopback:
         raise ConfigError(
             f"{setting}={address}: this page has neither password nor TLS, so that whoever reaches"
-            " its address may read it. Listen on 127.0.0.1 or on unix:/PATH, and let a monitoring agent"
-            " of this machine, or a proxy that asks for a password, pass it on."
+            " its address may read it. Listen on 127.0.0.1 or on unix:/PATH, and let a monitoring"
+            " agent of this machine, or a proxy that asks for a password, pass it on."
         )
     return ("127.0.0.1" if name == "localhost" else name), int(port)
 
