@@ -177,6 +177,6 @@ def test_a_federation_of_containers_runs_to_its_end(
     status = containers["trainer"].run("sh", "-c", "confide client status /kit || true")
     assert "Job trial: allowed." in status
     found = containers["trainer"].run("sh", "-c", "confide doctor /kit --json || true")
-    statuses = {(it["check"], it["status"]) for it in json.loads(found)}
+    statuses = {(it["check"], it["status"]) for it in json.loads(found)["findings"]}
     assert {("trainer.key", "ok"), ("node.key", "error"), ("budget", "ok")} <= statuses
     assert [containers[role].stop() for role in institution[1:]] == [0, 0, 0]
