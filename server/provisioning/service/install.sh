@@ -214,8 +214,10 @@ install_files() {
     for file in $(kit_files "$here"); do
         case $file in *.key) mode=600 ;; *) mode=644 ;; esac
         [ -d "$home/$(dirname "$file")" ] || [ "$doing" = no ] || mkdir -p "$home/$(dirname "$file")"
-        same "$here/$file" "$home/$file" ||
+        same "$here/$file" "$home/$file" || {
+            changed=yes
             step "copy $file to $home" put "$here/$file" "$home/$file" "$mode"
+        }
     done
     for file in $(kit_files "$home"); do
         case $file in
@@ -270,6 +272,7 @@ install_settings() {
     for file in "$service"/*.service; do
         same "$file" "$units/${file##*/}" || {
             changed=yes
+            reload=yes
             step "write $units/${file##*/}" put "$file" "$units/${file##*/}" 644
         }
     done
@@ -293,7 +296,7 @@ is_filled_in() { # an own file without the ??? of what only its people know
 
 start_services() {
     runs_systemd || return 0
-    if [ "$changed" = yes ]; then
+    if [ "$reload" = yes ]; then
         step "tell systemd of it" systemctl daemon-reload
     fi
     is_filled_in || return 0
@@ -309,6 +312,7 @@ start_services() {
 
 install_all() {
     changed=no
+    reload=no
     install_users
     install_folders
     install_program

@@ -238,11 +238,11 @@ def test_services_start_once_the_settings_are_filled_in(machine: Machine, kit: P
     unit = kit / "service" / "confide-heart-trainer.service"
     unit.write_text(unit.read_text().replace("RestartSec=5", "RestartSec=6"))
     install(machine, kit, "--yes")
-    assert calls.read_text().splitlines() == [
-        *started,
-        "daemon-reload",
-        *(f"restart confide-heart-{role}.service" for role in roles),
-    ]
+    restarted = [f"restart confide-heart-{role}.service" for role in roles]
+    assert calls.read_text().splitlines() == [*started, "daemon-reload", *restarted]
+    (kit / "trainer.crt").write_text("renewed\n")
+    install(machine, kit, "--yes")
+    assert calls.read_text().splitlines()[-4:] == [restarted[-1], *restarted]
 
 
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is not installed")
