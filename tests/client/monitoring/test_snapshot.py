@@ -86,6 +86,8 @@ def test_a_run_is_seen_from_its_requests_to_its_budget(tmp_path: Path) -> None:
     found = values(seen)
     assert value(found, "confide_requests_total", request="train", outcome="answered") == 2
     assert value(found, "confide_rounds_total") == 2
+    for direction in ("in", "out"):
+        assert (value(found, "confide_bytes_total", direction=direction) or 0) > 0
     seconds = value(found, "confide_request_seconds_total", request="train")
     assert seconds is not None
     assert 0 < seconds < 600
