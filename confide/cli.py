@@ -67,6 +67,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.deployment.doctor:main",
         "check a kit and this machine, and explain how to fix what is wrong",
     ),
+    "dashboard": (
+        "confide.monitoring.command:main",
+        "show a side's state on this machine: a page, metrics, health, readiness",
+    ),
     "ledger": (
         "confide.client.commands.ledger:main",
         "show what was spent, verify it, declare budgets, export for an auditor",

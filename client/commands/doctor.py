@@ -97,22 +97,16 @@ def _outside(kit: InstitutionKit) -> list[Finding]:
 
 def _supernode(kit: InstitutionKit) -> Iterator[Finding]:
     """Report what the log of this kit's last SuperNode says."""
-    from confide.client.deployment.launch import ROLES
-    from confide.deployment.lifetime import processes
-    from confide.deployment.logs import log_tail
-    from confide.flower.explain import explain
+    from confide.client.deployment.supernode_log import supernode_told
 
-    for folder in ("logs", ROLES[-1]):
-        runs = ROLES[-1] in processes(kit.state / folder)
-        text = log_tail(kit.state / folder / "supernode.log")
-        why = explain(text, None if runs else 1)
-        if runs and why is None:
+    for told in supernode_told(kit):
+        if told.runs and told.why is None:
             yield ok("supernode", "runs")
-        elif runs or (why is not None and "Exit Code" in text[text.rfind("Starting Flower") :]):
+        elif told.runs or told.was_refused:
             yield Finding(
                 "supernode",
                 "warning",
-                f"{'now' if runs else 'the last time'}: {why}",
+                f"{'now' if told.runs else 'the last time'}: {told.why}",
                 "see the findings above.",
             )
 

@@ -178,7 +178,7 @@ class EventLog:
         known = [*self.events, *newer]
         problems = [
             *chain_problems(self.events[-1] if self.events else None, newer),
-            *self._anchor_problems(anchored, known),
+            *_anchor_problems(anchored, known),
             *rewritten(known, read_seal(connection) if known else None),
         ]
         if problems:
@@ -240,49 +240,15 @@ class EventLog:
                 anchored = self._anchored()
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return [f"It cannot be read ({error})."]
-        problems += chain_problems(None, events)
-        problems += self._anchor_problems(anchored, events)
-        try:
-            problems += rewritten(events, seal)
-        except (KeyError, TypeError, ValueError) as error:
-            problems.append(f"It cannot be read ({type(error).__name__}: {error}).")
-        # The file's hash counts only where the anchor is up to date; where it lags by one
-        # transaction, the chain of hashes has to do
-        if not problems and anchored.number == len(events) > 0 and anchored.file != digest:
-            problems.append(
-                "The file is not the one that was written last, although its events are complete."
-            )
+        problems += judged(events, seal, anchored, digest)
         if not problems:
             self.events = events
             # Until an event of this release is written to a ledger of an earlier one
             self.is_signed = seal is not None or not events
         return problems
 
-    def _anchor_problems(self, anchored: "_Anchor", events: list[Event]) -> Iterator[str]:
-        number = anchored.number
-        if anchored.is_missing and events:
-            yield f"Its anchor {self.anchor} is missing."
-        elif number > len(events):
-            yield (
-                f"It ends with event {len(events)}, its anchor knows of event {number}: this is an"
-                " older copy, or its end was cut off."
-            )
-        elif number and events[number - 1].hash != anchored.hash:
-            yield f"Event {number} is not the one that its anchor knows."
-        elif len(events) - number > _MAX_LAG:
-            yield (
-                f"Its anchor knows of {number} of {len(events)} events: the anchor is an older"
-                " copy."
-            )
-
-    def _anchored(self) -> "_Anchor":
-        try:
-            raw = json.loads(self.anchor.read_text())
-            return _Anchor(number=int(raw["number"]), hash=str(raw["hash"]), file=str(raw["file"]))
-        except FileNotFoundError:
-            return _Anchor(is_missing=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{self.anchor} cannot be read ({error}). {_FIX}") from None
+    def _anchored(self) -> "Anchor":
+        return read_anchor(self.anchor)
 
     def _write_anchor(self) -> None:
         number, digest = self.head
@@ -294,20 +260,78 @@ class EventLog:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Anchor:
+class Anchor:
     """The content of an anchor file.
 
     Attributes:
+        path: the file.
         number: number of the newest event.
         hash: hash of the newest event.
         file: SHA-256 of the database file.
         is_missing: whether there is no anchor file.
     """
 
+    path: Path
     number: int = 0
     hash: str = ""
     file: str = ""
     is_missing: bool = False
 
 
-__all__ = ["EventLog"]
+def read_anchor(path: Path) -> Anchor:
+    """Read an anchor, whether or not there is one.
+
+    Raises:
+        LedgerError: if it cannot be read.
+    """
+    try:
+        raw = json.loads(path.read_text())
+        number, digest, file = int(raw["number"]), str(raw["hash"]), str(raw["file"])
+        return Anchor(path=path, number=number, hash=digest, file=file)
+    except FileNotFoundError:
+        return Anchor(path=path, is_missing=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LedgerError(f"{path} cannot be read ({error}). {_FIX}") from None
+
+
+def judged(
+    events: list[Event], seal: tuple[int, str] | None, anchored: Anchor, digest: str
+) -> list[str]:
+    """Return one sentence for each sign that a log is not what was written.
+
+    Args:
+        events: all of them, oldest first.
+        seal: number and signature of the event that was signed last, if any.
+        anchored: what the anchor says.
+        digest: SHA-256 of the database file.
+    """
+    problems = [*chain_problems(None, events), *_anchor_problems(anchored, events)]
+    try:
+        problems += rewritten(events, seal)
+    except (KeyError, TypeError, ValueError) as error:
+        problems.append(f"It cannot be read ({type(error).__name__}: {error}).")
+    # The file's hash counts only where the anchor is up to date; where it lags by one transaction,
+    # the chain of hashes has to do
+    if not problems and anchored.number == len(events) > 0 and anchored.file != digest:
+        problems.append(
+            "The file is not the one that was written last, although its events are complete."
+        )
+    return problems
+
+
+def _anchor_problems(anchored: Anchor, events: list[Event]) -> Iterator[str]:
+    number = anchored.number
+    if anchored.is_missing and events:
+        yield f"Its anchor {anchored.path} is missing."
+    elif number > len(events):
+        yield (
+            f"It ends with event {len(events)}, its anchor knows of event {number}: this is an"
+            " older copy, or its end was cut off."
+        )
+    elif number and events[number - 1].hash != anchored.hash:
+        yield f"Event {number} is not the one that its anchor knows."
+    elif len(events) - number > _MAX_LAG:
+        yield f"Its anchor knows of {number} of {len(events)} events: the anchor is an older copy."
+
+
+__all__ = ["Anchor", "EventLog", "judged", "read_anchor"]

@@ -25,8 +25,8 @@ from confide.client.service import trainer_pb2 as pb
 from confide.client.service import trainer_pb2_grpc
 from confide.client.service.chunks import WireLimits
 from confide.client.service.codec import MESSAGE_BYTES, read_request, reply_parts
-from confide.client.service.unix_socket import bound_privately, remove
 from confide.client.training.deadline import Deadline
+from confide.deployment.unix_socket import bound_privately, remove
 from confide.errors import ConfigError, ProtocolError
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan

@@ -12,6 +12,8 @@ from pathlib import Path
 
 PROCESSES = "processes.json"
 """File in which a supervisor keeps the process ids of its programs."""
+STARTS = "starts.json"
+"""File in which it counts how often it started each of them, over all its own lives."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -40,6 +42,19 @@ def processes(folder: Path) -> dict[str, int]:
     except PermissionError:  # it runs, as another user
         pass
     return ids
+
+
+def starts(folder: Path) -> dict[str, int]:
+    """Return how often each program of a supervisor was started; {} if that cannot be read.
+
+    Args:
+        folder: the supervisor's folder.
+    """
+    try:
+        counts = json.loads((folder / STARTS).read_text())
+        return {str(name): int(count) for name, count in counts.items()}
+    except (OSError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def child_setup(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
@@ -97,4 +112,12 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-__all__ = ["PROCESSES", "child_setup", "end_with_parent", "processes", "stop_signals"]
+__all__ = [
+    "PROCESSES",
+    "STARTS",
+    "child_setup",
+    "end_with_parent",
+    "processes",
+    "starts",
+    "stop_signals",
+]

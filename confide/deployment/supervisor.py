@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confide.deployment.lifetime import PROCESSES, child_setup
+from confide.deployment.lifetime import PROCESSES, STARTS, child_setup, starts
 from confide.deployment.logs import bound_log, log_tail
 from confide.errors import EXIT_FAILED, StorageError
 from confide.storage.files import make_private_folder, write_text
@@ -249,6 +249,9 @@ class Supervisor:
         running.started, running.is_given_up = time.monotonic(), False
         log.info("%s is running as process %d.", program.name, running.process.pid)
         self._write_ids()
+        counts = starts(self.folder)
+        counts[program.name] = counts.get(program.name, 0) + 1
+        self._write(STARTS, counts)
 
     def _handle_end(self, running: _Running, status: int) -> None:
         program = running.program
@@ -293,10 +296,12 @@ class Supervisor:
     def _write_ids(self) -> None:
         """Write the process id of each program to a file, for ``status`` and ``doctor``."""
         pids = {r.program.name: r.process.pid for r in self._running if r.process is not None}
+        self._write(PROCESSES, {"supervisor": os.getpid(), **pids})
+
+    def _write(self, name: str, numbers: Mapping[str, int]) -> None:
+        # To be read alone: a full disk ends nothing for it
         with contextlib.suppress(StorageError):
-            write_text(
-                self.folder / PROCESSES, json.dumps({"supervisor": os.getpid(), **pids}) + "\n"
-            )
+            write_text(self.folder / name, json.dumps(numbers) + "\n")
 
 
 __all__ = ["ExplainFn", "Program", "Supervisor"]

@@ -226,7 +226,7 @@ class SuperLinkControl:
             ConfigError: if a key cannot be read, or was unregistered before.
             FlowerError: if the SuperLink refuses or does not answer.
         """
-        wanted = {_key_bytes(path): name for name, path in keys.items()}
+        wanted = {key_bytes(path): name for name, path in keys.items()}
         with self._client() as client:
             known = {
                 node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info
@@ -262,7 +262,7 @@ class SuperLinkControl:
 
     def connected(self, keys: Mapping[str, Path]) -> list[str]:
         """Return the names of connected institutions, found by their public keys."""
-        names = {_key_bytes(path): name for name, path in keys.items()}
+        names = {key_bytes(path): name for name, path in keys.items()}
         with self._client() as client:
             nodes = client.ListNodes(ListNodesRequest()).nodes_info
         return sorted(
@@ -314,7 +314,15 @@ class SuperLinkControl:
             client.close()
 
 
-def _key_bytes(path: Path) -> bytes:
+def key_bytes(path: Path) -> bytes:
+    """Return a public key as SuperLink keeps it.
+
+    Args:
+        path: its file, in OpenSSH's form.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
     try:
         key = load_ssh_public_key(path.read_bytes())
         return public_key_to_bytes(key)  # type: ignore[arg-type]  # a key of another kind raises below
@@ -333,6 +341,7 @@ __all__ = [
     "check_version",
     "environment",
     "free_port",
+    "key_bytes",
     "say_good_bye",
     "superlink_command",
     "supernode_command",

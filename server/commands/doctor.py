@@ -1,8 +1,6 @@
 """``confide doctor`` of a coordinator: its kit, this machine, who is connected, who was refused."""
 
 import datetime
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,11 +18,11 @@ from confide.deployment.checks import (
     validity,
 )
 from confide.deployment.lifetime import processes
-from confide.deployment.logs import log_tail
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
 from confide.security import certificates, ec_keys
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
+from confide.server.deployment.knocks import knocks
 from confide.server.deployment.launch import is_taken
 from confide.server.provisioning.certificates import LOOPBACK_HOSTS
 
@@ -34,16 +32,7 @@ _RENEW = (
 )
 _NEW_FEDERATION = "provision a new federation, and send every institution its kit."
 _LARGE_DATABASE = 2**30
-_RECENT = datetime.timedelta(hours=1)
-_MOST_REFUSALS, _MOST_LOG = 10, 2**20
-# The two lines of front.log about a client that wanted to take part: see `_log_refused_node` in
-# deployment/fleet_proxy.py and `_LoggedHandshakes` in deployment/listener.py.
-_REFUSED = re.compile(
-    r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ WARNING (?:"
-    r"POST '[^']*' from (?P<peer>\S+):\d+: \d+, refused, (?P<why>.*), (?P<key>key \S+|no key)"
-    r"|TLS with (?P<stranger>\S+):\d+ fails: (?P<problem>.*))",
-    re.MULTILINE,
-)
+_MOST_REFUSALS = 10
 
 
 def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
@@ -199,22 +188,7 @@ def _connected(kit: CoordinatorKit) -> Iterator[Finding]:
 
 def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
     """Report clients that the front refused in the last hour, according to its log."""
-    # Local time without a zone, as logging writes it.
-    since = datetime.datetime.now() - _RECENT
-    names = {
-        f"key {ec_keys.key_fingerprint(ec_keys.read_public_key(path))}": name
-        for name, path in kit.institutions.items()
-    }
-    seen: Counter[str] = Counter()
-    for match in _REFUSED.finditer(log_tail(kit.logs / "front.log", most=_MOST_LOG)):
-        if datetime.datetime.fromisoformat(match["time"]) >= since:
-            if match["problem"] is not None:
-                client = f"{match['stranger']}: {match['problem']}"
-            else:
-                # The key is unproven: anybody may show a public key, so a name is only a claim.
-                key = names.get(match["key"], match["key"])
-                client = f"{match['peer']}, {key}: {match['why']}"
-            seen[client] += 1
+    seen = knocks(kit, within=datetime.timedelta(hours=1))
     for client, times in seen.most_common(_MOST_REFUSALS):
         often = "once" if times == 1 else f"{times} times"
         yield Finding(

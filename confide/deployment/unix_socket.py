@@ -105,7 +105,7 @@ def _remove_stale(path: Path) -> None:
                 ) from None
         else:
             raise ConfigError(
-                f"socket={path}: another trainer service listens there; stop it first, or choose"
+                f"socket={path}: another process listens there; stop it first, or choose"
                 " another path."
             )
     path.unlink()

@@ -12,8 +12,8 @@ from connected import QUESTION, Connected, Door
 from service_child import SOCKET
 
 from confide.client.service.server import serve
-from confide.client.service.unix_socket import bound_privately
 from confide.client.training.deadline import Deadline
+from confide.deployment.unix_socket import bound_privately
 from confide.errors import ConfigError
 from confide.protocol.messages import Reply
 
@@ -49,7 +49,7 @@ def test_the_socket_of_a_process_that_died_is_replaced(folder: Path) -> None:
 
 def test_a_socket_that_somebody_listens_on_is_left_alone(folder: Path) -> None:
     with Connected(Door(lambda: Reply(institution="ward")), folder) as there:
-        with pytest.raises(ConfigError, match="another trainer service listens there"):
+        with pytest.raises(ConfigError, match="another process listens there"):
             serve(Door(), socket=folder / SOCKET, deadline=Deadline())
         assert there.stub.handle("query", QUESTION).refusal is None
 

@@ -1,0 +1,1 @@
+"""What both sides show of themselves over HTTP, on this machine alone."""
