@@ -7,8 +7,10 @@ from starlette.types import ASGIApp
 
 from confide.client.monitoring.judge import health, ready
 from confide.client.monitoring.metrics import metrics
+from confide.client.monitoring.page import board
 from confide.client.monitoring.snapshot import InstitutionWatch
 from confide.monitoring.app import Side, make_app
+from confide.monitoring.board_routes import board_routes
 from confide.monitoring.cached import Cached
 
 
@@ -21,7 +23,13 @@ def make(folder: Path, overrides: Sequence[str]) -> ASGIApp:
     """
     snapshot_fn = Cached(InstitutionWatch(folder, overrides))
     snapshot_fn()  # an audit log of years is read before anybody asks
-    side = Side(snapshot_fn=snapshot_fn, metrics_fn=metrics, health_fn=health, ready_fn=ready)
+    side = Side(
+        snapshot_fn=snapshot_fn,
+        metrics_fn=metrics,
+        health_fn=health,
+        ready_fn=ready,
+        routes=board_routes(lambda: board(snapshot_fn())),
+    )
     return make_app(side)
 
 

@@ -110,7 +110,7 @@ def _tell(folder: Path, found: Verified) -> int:
     files = "1 file" if found.files == 1 else f"{found.files} files"
     print(
         f"{folder}: whole. {whose}{last.number} events in {files}, the last of"
-        f" {when(last)}, head {last.hash}. {notes}".strip()
+        f" {when(last.time)}, head {last.hash}. {notes}".strip()
     )
     return 0
 
@@ -168,7 +168,7 @@ def _show(words: Sequence[str]) -> int:
     parser.add_argument("--last", type=int, default=50)
     given = parser.parse_args(words)
     for event in deque(_events(given.folder), maxlen=max(0, given.last)):
-        print(f"{event.number:>6} {when(event)} {event.kind:<9} {in_words(event)}")
+        print(f"{event.number:>6} {when(event.time)} {event.kind:<9} {in_words(event)}")
     return 0
 
 

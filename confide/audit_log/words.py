@@ -6,9 +6,9 @@ import json
 from confide.security.chain import Event
 
 
-def when(event: Event) -> str:
-    """Return the time of an event, UTC to the second."""
-    return f"{datetime.datetime.fromtimestamp(event.time, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
+def when(seconds: float) -> str:
+    """Return a time in seconds since 1970, UTC to the second."""
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def in_words(event: Event) -> str:

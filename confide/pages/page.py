@@ -1,13 +1,15 @@
 """Tables of a page, and the templates and the style that all pages share."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _PACKAGE = "confide.pages"
+_TICKED = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def templates_of(package: str) -> Environment:
     In HTML every value is escaped.
     """
     # StrictUndefined: a misspelt name is an error and not an empty place on the page
-    return Environment(
+    environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(_PACKAGE)]),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined,
@@ -78,6 +80,17 @@ def templates_of(package: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["coded"] = coded
+    return environment
+
+
+def coded(text: str) -> Markup:
+    """Escape a text for HTML, and set as code what stands between backticks in it.
+
+    >>> coded("<see> `confide doctor`")
+    Markup('&lt;see&gt; <code>confide doctor</code>')
+    """
+    return Markup(_TICKED.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def style() -> Markup:
@@ -85,4 +98,4 @@ def style() -> Markup:
     return Markup((files(_PACKAGE) / "templates" / "style.css").read_text())
 
 
-__all__ = ["Cell", "PageTable", "Row", "style", "templates_of"]
+__all__ = ["Cell", "PageTable", "Row", "coded", "style", "templates_of"]

@@ -1,0 +1,303 @@
+"""A coordinator's page: who is there, the round under way, what was refused, the runs before."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from confide.audit_log.words import when
+from confide.monitoring.fixes import fix_of, words_of
+from confide.monitoring.sections import (
+    audit_section,
+    certificates_section,
+    disks_section,
+    lasting,
+    processes_section,
+    to_do_section,
+)
+from confide.pages.board import Advice, Board, Drawing, Mark, Section
+from confide.pages.page import Cell, PageTable, Row
+from confide.protocol.refusals import NOT_YET
+from confide.server.deployment.watched import ANSWERED, WAITING, Asked, KnownRun, UnderWay
+from confide.server.monitoring.judge import ready
+from confide.server.monitoring.reports import report_address
+from confide.server.monitoring.snapshot import CoordinatorSnapshot, InstitutionSeen
+from confide.server.monitoring.tally import RunSeen
+from confide.server.run_folder import resume_command
+
+_RUNS = 20
+_ASKS = {
+    "query": "asks who takes part",
+    "train": "has institutions train",
+    "evaluate": "has institutions score the model",
+    "unmask": "has a masked sum opened",
+}
+_STATES: dict[str, tuple[str, Mark]] = {
+    "started": ("begins", "ok"),
+    "planned": ("waits for institutions", "wait"),
+    "begun": ("trains", "ok"),
+    "finished": ("has its result", "ok"),
+    "failed": ("failed", "bad"),
+    "ended": ("was interrupted", "wait"),
+}
+DrawFn = Callable[[Path], Drawing | None]
+"""Draws how the model of a run gets better; None where there is nothing to draw."""
+
+
+def board(snapshot: CoordinatorSnapshot, draw_fn: DrawFn) -> Board:
+    """Return the page of a coordinator.
+
+    Args:
+        snapshot: what is known of it.
+        draw_fn: draws a run's convergence.
+    """
+    kit = snapshot.kit
+    mark, state = _state(snapshot)
+    hosts = f"{', '.join(kit.hosts)} port {kit.port}" if kit else "not known"
+    return Board(
+        title=kit.name if kit else snapshot.folder.name,
+        subtitle=f"Coordinator of a federation; institutions reach it at {hosts}",
+        mark=mark,
+        state=state,
+        written=when(snapshot.taken),
+        sections=[
+            to_do_section([*_go_on(snapshot), *_strangers(snapshot)], ready(snapshot)),
+            _institutions(snapshot),
+            _convergence(snapshot, draw_fn),
+            _refusals(snapshot),
+            _runs(snapshot),
+            processes_section(snapshot.processes),
+            certificates_section(snapshot.certificates, snapshot.taken),
+            disks_section(snapshot.disks),
+            audit_section(
+                snapshot.audit.tail, snapshot.audit.problem, str(kit.audit_log) if kit else ""
+            ),
+        ],
+    )
+
+
+def _state(snapshot: CoordinatorSnapshot) -> tuple[Mark, str]:
+    run, now = snapshot.run, snapshot.under_way
+    if snapshot.kit is None:
+        return "bad", "The kit cannot be read."
+    if snapshot.is_running and now is not None and now.kind:
+        rounds = f" of {run.rounds}" if run is not None and run.rounds else ""
+        number = f", round {now.server_round}{rounds}" if now.server_round else ""
+        since = lasting(snapshot.taken - now.since)
+        return "ok", f"Job {now.job}{number}: {_ASKS.get(now.kind, now.kind)}, for {since}."
+    if snapshot.is_running:
+        job = f"Job {run.job}" if run is not None and run.is_open else "A run"
+        return "wait", f"{job} begins, or looks who is connected."
+    if run is None:
+        return "ok", "No run was begun yet. `confide server KIT` begins one."
+    words, mark = _STATES[run.state]
+    if _is_cut_off(snapshot, run):
+        return "bad", f"Job {run.job} is not done, and none of its processes runs."
+    return mark, f"No run is under way. The last one, {run.job}, {words}: {when(run.changed)}."
+
+
+def _is_cut_off(snapshot: CoordinatorSnapshot, run: RunSeen) -> bool:
+    """Say whether a run's processes are gone without a word in the log."""
+    return not snapshot.is_running and run.is_open and run.state != "ended"
+
+
+def _go_on(snapshot: CoordinatorSnapshot) -> Iterator[Advice]:
+    run = snapshot.run
+    if run is None or snapshot.is_running:
+        return
+    if run.state == "failed":
+        yield Advice(says=f"Job {run.job} failed: {run.failed.rstrip('.')}.")
+    known = next((one for one in snapshot.runs if one.job == run.job), None)
+    # That it was cut off stands among the checks
+    if known is not None and run.is_open:
+        done = f" after round {run.server_round}" if run.server_round else ""
+        says = f"Job {run.job} was interrupted{done}, and can go on."
+        yield Advice(says=says, command=resume_command(Path(known.folder)), mark="wait")
+
+
+def _strangers(snapshot: CoordinatorSnapshot) -> Iterator[Advice]:
+    for client, times in snapshot.knocks.most_common():
+        often = "once" if times == 1 else f"{times} times"
+        yield Advice(
+            says=f"Tried to connect in the last hour, {often}, and was refused: {client}.",
+            fix="If it should take part: `confide doctor` there, and compare keys by telephone.",
+            mark="wait",
+        )
+
+
+def _institutions(snapshot: CoordinatorSnapshot) -> Section:
+    now = snapshot.under_way
+    rows = [_institution_row(snapshot, it) for it in snapshot.institutions]
+    headers = ("institution", "connection", "last seen", "in the run under way", "updates so far")
+    return Section(
+        name="institutions",
+        title="Institutions" if now is None else "Institutions and the round under way",
+        paragraphs=[] if now is None else list(_answers(now)),
+        table=PageTable(headers, rows, (3,), "Institutions"),
+        empty="Not known: the kit cannot be read.",
+        notes=["A connection that broke is told up to a minute late."] if rows else (),
+    )
+
+
+def _answers(now: UnderWay) -> Iterator[str]:
+    """Say who has answered what is asked now, and who is waited for."""
+    current = {
+        name: asked
+        for name, asked in now.asked.items()
+        if (asked.kind, asked.server_round) == (now.kind, now.server_round)
+    }
+    answered = [name for name, asked in current.items() if asked.state == ANSWERED]
+    waited = [name for name, asked in current.items() if asked.state in (WAITING, *NOT_YET)]
+    if current:
+        yield f"Answered by {len(answered)} of {len(current)}."
+    if waited:
+        yield f"Waited for: {', '.join(waited)}."
+
+
+def _institution_row(snapshot: CoordinatorSnapshot, seen: InstitutionSeen) -> Row:
+    connection = Cell("unknown", mark="wait")
+    if not snapshot.is_running:
+        connection = Cell("no run", "nobody connects")
+    elif seen.is_online is not None:
+        connection = Cell("connected", mark="ok") if seen.is_online else Cell("absent", mark="bad")
+    last = seen.last_seen
+    return Row(
+        [
+            Cell(seen.name),
+            connection,
+            Cell("never" if last is None else _ago(snapshot.taken - last)),
+            _part(snapshot, seen.name),
+            Cell(str(seen.accepted)),
+        ]
+    )
+
+
+def _ago(seconds: float) -> str:
+    return "now" if seconds < 60 else f"{lasting(seconds)} ago"
+
+
+def _part(snapshot: CoordinatorSnapshot, name: str) -> Cell:
+    """Say what an institution does in the run under way."""
+    now, run = snapshot.under_way, snapshot.run
+    if now is None:
+        return Cell("none is under way")
+    asked = now.asked.get(name)
+    if run is not None and run.job == now.job and name in run.absent:
+        return Cell("takes no part", run.absent[name], mark="bad")
+    if asked is None:
+        there = name in now.connected
+        return Cell("not asked yet", "it is there" if there else "it was not there", mark="wait")
+    what = asked.kind + (f", round {asked.server_round}" if asked.server_round else "")
+    if asked.state == ANSWERED:
+        return Cell("answered", what, mark="ok")
+    if asked.state == WAITING:
+        return Cell(f"waited for, {lasting(snapshot.taken - asked.since)}", what, mark="wait")
+    return _refused_cell(name, asked, what)
+
+
+def _refused_cell(name: str, asked: Asked, what: str) -> Cell:
+    mark = "wait" if asked.state in NOT_YET else "bad"
+    return Cell(words_of(asked.state, name), f"{what}: {asked.state}", mark=mark)
+
+
+def _convergence(snapshot: CoordinatorSnapshot, draw_fn: DrawFn) -> Section:
+    now = snapshot.under_way
+    newest = snapshot.runs[0] if snapshot.runs else None
+    folder = now.folder if now is not None else newest.folder if newest is not None else ""
+    job = now.job if now is not None else newest.job if newest is not None else ""
+    drawn = draw_fn(Path(folder)) if folder else None
+    return Section(
+        name="convergence",
+        title="How the model gets better",
+        paragraphs=[f"Job {job}."] if drawn else (),
+        drawings=[drawn] if drawn else (),
+        empty="Nothing to draw: no institution has released scores of the newest run yet.",
+    )
+
+
+class _Refused(NamedTuple):
+    name: str
+    told: str
+    times: str
+    newest: float | None
+
+
+def _refusals(snapshot: CoordinatorSnapshot) -> Section:
+    refused = sorted(_refused(snapshot), key=lambda it: -(it.newest or 0.0))
+    rows = [
+        Row(
+            [
+                Cell(it.name),
+                Cell(words_of(it.told, it.name), it.told),
+                Cell(it.times),
+                Cell("" if it.newest is None else when(it.newest)),
+                Cell(fix_of(it.told.partition(":")[0]).coordinator),
+            ]
+        )
+        for it in refused
+    ]
+    headers = ("institution", "why", "missed", "newest", "what to do")
+    return Section(
+        name="refusals",
+        title="Refusals, and answers that did not come",
+        table=PageTable(headers, rows, (1, 4), "Refusals"),
+        empty="None: whoever was asked has answered.",
+    )
+
+
+def _refused(snapshot: CoordinatorSnapshot) -> Iterator[_Refused]:
+    """Yield who missed rounds by which code, and who is not in the newest run."""
+    for seen in snapshot.institutions:
+        for code, times in seen.refusals.items():
+            newest = seen.newest_refusal
+            yield _Refused(
+                seen.name,
+                code,
+                "1 round" if times == 1 else f"{times} rounds",
+                newest[1] if newest is not None and newest[0] == code else None,
+            )
+    if snapshot.run is not None:
+        for name, told in snapshot.run.absent.items():
+            yield _Refused(name, told, f"job {snapshot.run.job}", snapshot.run.begun)
+
+
+def _runs(snapshot: CoordinatorSnapshot) -> Section:
+    states = {run.job: run for run in snapshot.audit.runs}
+    rows = [_run_row(snapshot, one, states.get(one.job)) for one in snapshot.runs[:_RUNS]]
+    headers = ("job", "started", "state", "rounds", "report", "folder")
+    return Section(
+        name="runs",
+        title="Runs",
+        table=PageTable(headers, rows, (5,), "Runs"),
+        empty="None was started from this kit by this release.",
+        notes=[f"The newest {_RUNS} of {len(snapshot.runs)}."]
+        if len(snapshot.runs) > _RUNS
+        else (),
+    )
+
+
+def _run_row(snapshot: CoordinatorSnapshot, known: KnownRun, seen: RunSeen | None) -> Row:
+    address = report_address(known)
+    report = Cell("read it", link=address) if address else Cell("none yet")
+    if not Path(known.folder).is_dir():
+        report = Cell("its folder is gone", mark="wait")
+    rounds = ""
+    state = Cell("unknown", mark="wait")
+    if seen is not None:
+        words, mark = _STATES[seen.state]
+        if _is_cut_off(snapshot, seen):
+            words, mark = "was cut off", "bad"
+        state = Cell(words, mark=mark)
+        rounds = f"{seen.server_round} of {seen.rounds}" if seen.rounds else str(seen.server_round)
+    return Row(
+        [
+            Cell(known.job, "" if known.program == "server" else known.program),
+            Cell(when(known.started)),
+            state,
+            Cell(rounds),
+            report,
+            Cell(known.folder),
+        ]
+    )
+
+
+__all__ = ["DrawFn", "board"]
