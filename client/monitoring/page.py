@@ -16,6 +16,7 @@ from confide.client.monitoring.tally import JobSeen, RefusalSeen
 from confide.errors import ConfideError
 from confide.monitoring.fixes import fix_of, words_of
 from confide.monitoring.sections import (
+    ASKED_FOR,
     audit_section,
     certificates_section,
     disks_section,
@@ -26,6 +27,7 @@ from confide.monitoring.sections import (
 from confide.pages.board import Advice, Board, Budget, Mark, Section
 from confide.pages.page import Cell, PageTable, Row
 from confide.protocol.plan import TrainingPlan, plan_sha256
+from confide.protocol.refusals import Refusal
 
 _JOBS, _REFUSALS = 10, 10
 _STANDS: dict[str, tuple[str, Mark]] = {
@@ -89,6 +91,9 @@ def _state(snapshot: InstitutionSnapshot, name: str) -> tuple[Mark, str]:
             f"{name} trains: job {under_way.job}, round {under_way.server_round}, for"
             f" {lasting(snapshot.taken - under_way.since)}."
         )
+    newest = next(iter(snapshot.audit.jobs), None)
+    if newest is not None and newest.standing == "refused":
+        return "wait", f"{name} takes part; it refused job {newest.job} ({newest.code})."
     last = snapshot.audit.last_request
     asked_last = "" if last is None else f" Last asked {lasting(snapshot.taken - last)} ago."
     return "ok", f"{name} takes part, and waits to be asked.{asked_last}"
@@ -144,7 +149,9 @@ def _plans(snapshot: InstitutionSnapshot) -> Section:
 def _plan_row(snapshot: InstitutionSnapshot, job: JobSeen) -> Row:
     plan = _plan(snapshot, job)
     words, mark = _STANDS[job.standing]
-    aside = job.code or (f"round {job.server_round}" if job.server_round else "")
+    aside = f"round {job.server_round}" if job.server_round else ""
+    if job.standing == "refused":
+        aside = job.code
     return Row(
         [
             Cell(job.job),
@@ -198,11 +205,11 @@ def _refusals(snapshot: InstitutionSnapshot, name: str) -> Section:
 
 
 def _distinct(refusals: Sequence[RefusalSeen]) -> Iterator[RefusalSeen]:
-    """Yield the newest of those alike: who waits for approval is asked again and again."""
+    """Yield the newest of those alike; what waits for approval is no refusal."""
     told = set()
     for one in refusals:
         key = (one.job, one.request, one.code)
-        if key not in told:
+        if key not in told and one.code != Refusal.POLICY_APPROVAL:
             told.add(key)
             yield one
 
@@ -212,7 +219,10 @@ def _refusal_row(one: RefusalSeen, name: str) -> Row:
         [
             Cell(when(one.time)),
             Cell(one.job or "no plan"),
-            Cell(one.request, f"round {one.server_round}" if one.server_round else ""),
+            Cell(
+                ASKED_FOR.get(one.request, one.request),
+                f"round {one.server_round}" if one.server_round else "",
+            ),
             Cell(words_of(one.code, name), one.code),
             Cell(fix_of(one.code).institution),
         ]

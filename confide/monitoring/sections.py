@@ -17,6 +17,13 @@ _SHOWN = 15
 _LEFT_OUT = frozenset({"by", "config", "keys", "ledger", "plan", "told_head"})
 """What of an event is for auditors, and long."""
 _HASH = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30,}\b")
+ASKED_FOR = {
+    "query": "taking part",
+    "train": "training",
+    "evaluate": "scores",
+    "unmask": "shares of a masked sum",
+}
+"""Kinds of requests, as what is asked for."""
 _MARKS = {"ok": "ok", "warning": "wait", "error": "bad"}
 
 
@@ -140,12 +147,18 @@ def audit_section(tail: Sequence[Event], problem: str, folder: str) -> Section:
 
 
 def _event_row(event: Event) -> Row:
-    told = {name: it for name, it in event.content.items() if name not in _LEFT_OUT}
+    told = {
+        name: value
+        for name, value in event.content.items()
+        # What is nothing is left out too; 0 is a number, and stays
+        if name not in _LEFT_OUT and value is not False and value not in ("", {}, [], None)
+    }
     says = _HASH.sub(r"\1…", in_words(replace(event, content=told)))
     return Row([Cell(str(event.number)), Cell(when(event.time)), Cell(event.kind), Cell(says)])
 
 
 __all__ = [
+    "ASKED_FOR",
     "audit_section",
     "certificates_section",
     "disks_section",

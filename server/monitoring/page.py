@@ -7,6 +7,7 @@ from typing import NamedTuple
 from confide.audit_log.words import when
 from confide.monitoring.fixes import fix_of, words_of
 from confide.monitoring.sections import (
+    ASKED_FOR,
     audit_section,
     certificates_section,
     disks_section,
@@ -24,13 +25,7 @@ from confide.server.monitoring.snapshot import CoordinatorSnapshot, InstitutionS
 from confide.server.monitoring.tally import RunSeen
 from confide.server.run_folder import resume_command
 
-_RUNS = 20
-_ASKS = {
-    "query": "asks who takes part",
-    "train": "has institutions train",
-    "evaluate": "has institutions score the model",
-    "unmask": "has a masked sum opened",
-}
+_RUNS, _DRAWN = 20, 3
 _STATES: dict[str, tuple[str, Mark]] = {
     "started": ("begins", "ok"),
     "planned": ("waits for institutions", "wait"),
@@ -80,10 +75,7 @@ def _state(snapshot: CoordinatorSnapshot) -> tuple[Mark, str]:
     if snapshot.kit is None:
         return "bad", "The kit cannot be read."
     if snapshot.is_running and now is not None and now.kind:
-        rounds = f" of {run.rounds}" if run is not None and run.rounds else ""
-        number = f", round {now.server_round}{rounds}" if now.server_round else ""
-        since = lasting(snapshot.taken - now.since)
-        return "ok", f"Job {now.job}{number}: {_ASKS.get(now.kind, now.kind)}, for {since}."
+        return _asks(snapshot, now)
     if snapshot.is_running:
         job = f"Job {run.job}" if run is not None and run.is_open else "A run"
         return "wait", f"{job} begins, or looks who is connected."
@@ -93,6 +85,34 @@ def _state(snapshot: CoordinatorSnapshot) -> tuple[Mark, str]:
     if _is_cut_off(snapshot, run):
         return "bad", f"Job {run.job} is not done, and none of its processes runs."
     return mark, f"No run is under way. The last one, {run.job}, {words}: {when(run.changed)}."
+
+
+def _asks(snapshot: CoordinatorSnapshot, now: UnderWay) -> tuple[Mark, str]:
+    """Say what the run under way asks, and who is waited for."""
+    run = snapshot.run
+    rounds = f" of {run.rounds}" if run is not None and run.rounds else ""
+    number = f", round {now.server_round}{rounds}" if now.server_round else ""
+    waited = _waited_for(now)
+    who = f" Waited for: {', '.join(waited)}." if waited else ""
+    says = (
+        f"Job {now.job}{number}: asks for {ASKED_FOR.get(now.kind, now.kind)} since"
+        f" {lasting(snapshot.taken - now.since)}.{who}"
+    )
+    is_held_up = any(_current(now)[name].state in NOT_YET for name in waited)
+    return "wait" if is_held_up else "ok", says
+
+
+def _current(now: UnderWay) -> dict[str, Asked]:
+    """Return name -> question of those who were asked what is asked now."""
+    return {
+        name: asked
+        for name, asked in now.asked.items()
+        if (asked.kind, asked.server_round) == (now.kind, now.server_round)
+    }
+
+
+def _waited_for(now: UnderWay) -> list[str]:
+    return [name for name, asked in _current(now).items() if asked.state in (WAITING, *NOT_YET)]
 
 
 def _is_cut_off(snapshot: CoordinatorSnapshot, run: RunSeen) -> bool:
@@ -130,27 +150,22 @@ def _institutions(snapshot: CoordinatorSnapshot) -> Section:
     headers = ("institution", "connection", "last seen", "in the run under way", "updates so far")
     return Section(
         name="institutions",
-        title="Institutions" if now is None else "Institutions and the round under way",
-        paragraphs=[] if now is None else list(_answers(now)),
+        title="Institutions",
+        paragraphs=[_answers(now)] if now is not None and now.kind else (),
         table=PageTable(headers, rows, (3,), "Institutions"),
         empty="Not known: the kit cannot be read.",
         notes=["A connection that broke is told up to a minute late."] if rows else (),
     )
 
 
-def _answers(now: UnderWay) -> Iterator[str]:
-    """Say who has answered what is asked now, and who is waited for."""
-    current = {
-        name: asked
-        for name, asked in now.asked.items()
-        if (asked.kind, asked.server_round) == (now.kind, now.server_round)
-    }
+def _answers(now: UnderWay) -> str:
+    """Say who has answered what is asked now, who is waited for, and who declined."""
+    current, waited = _current(now), _waited_for(now)
     answered = [name for name, asked in current.items() if asked.state == ANSWERED]
-    waited = [name for name, asked in current.items() if asked.state in (WAITING, *NOT_YET)]
-    if current:
-        yield f"Answered by {len(answered)} of {len(current)}."
-    if waited:
-        yield f"Waited for: {', '.join(waited)}."
+    rest = [name for name in current if name not in (*answered, *waited)]
+    groups = (("Answered", answered), ("Waited for", waited), ("Did not give it", rest))
+    told = " ".join(f"{title}: {', '.join(names)}." for title, names in groups if names)
+    return f"Asked for: {ASKED_FOR.get(now.kind, now.kind)}. {told}"
 
 
 def _institution_row(snapshot: CoordinatorSnapshot, seen: InstitutionSeen) -> Row:
@@ -186,7 +201,8 @@ def _part(snapshot: CoordinatorSnapshot, name: str) -> Cell:
     if asked is None:
         there = name in now.connected
         return Cell("not asked yet", "it is there" if there else "it was not there", mark="wait")
-    what = asked.kind + (f", round {asked.server_round}" if asked.server_round else "")
+    what = ASKED_FOR.get(asked.kind, asked.kind)
+    what += f", round {asked.server_round}" if asked.server_round else ""
     if asked.state == ANSWERED:
         return Cell("answered", what, mark="ok")
     if asked.state == WAITING:
@@ -200,17 +216,19 @@ def _refused_cell(name: str, asked: Asked, what: str) -> Cell:
 
 
 def _convergence(snapshot: CoordinatorSnapshot, draw_fn: DrawFn) -> Section:
-    now = snapshot.under_way
-    newest = snapshot.runs[0] if snapshot.runs else None
-    folder = now.folder if now is not None else newest.folder if newest is not None else ""
-    job = now.job if now is not None else newest.job if newest is not None else ""
-    drawn = draw_fn(Path(folder)) if folder else None
+    # Until the newest run has something to draw, the one before says most
+    for run in snapshot.runs[:_DRAWN]:
+        drawn = draw_fn(Path(run.folder))
+        if drawn is not None:
+            break
+    else:
+        drawn = None
     return Section(
         name="convergence",
         title="How the model gets better",
-        paragraphs=[f"Job {job}."] if drawn else (),
-        drawings=[drawn] if drawn else (),
-        empty="Nothing to draw: no institution has released scores of the newest run yet.",
+        paragraphs=[f"Job {run.job}."] if drawn is not None else (),
+        drawings=[drawn] if drawn is not None else (),
+        empty="Nothing to draw: no scores of the newest runs were released yet.",
     )
 
 
@@ -238,14 +256,19 @@ def _refusals(snapshot: CoordinatorSnapshot) -> Section:
     headers = ("institution", "why", "missed", "newest", "what to do")
     return Section(
         name="refusals",
-        title="Refusals, and answers that did not come",
+        title="Refusals",
         table=PageTable(headers, rows, (1, 4), "Refusals"),
         empty="None: whoever was asked has answered.",
     )
 
 
 def _refused(snapshot: CoordinatorSnapshot) -> Iterator[_Refused]:
-    """Yield who missed rounds by which code, and who is not in the newest run."""
+    """Yield who declines now, who is not in the newest run, and who missed rounds before."""
+    now, run = snapshot.under_way, snapshot.run
+    absent = run.absent if run is not None else {}
+    for name, asked in _current(now).items() if now is not None else ():
+        if asked.state not in (WAITING, ANSWERED) and name not in absent:
+            yield _Refused(name, asked.state, "asked now", asked.since)
     for seen in snapshot.institutions:
         for code, times in seen.refusals.items():
             newest = seen.newest_refusal
@@ -255,9 +278,9 @@ def _refused(snapshot: CoordinatorSnapshot) -> Iterator[_Refused]:
                 "1 round" if times == 1 else f"{times} rounds",
                 newest[1] if newest is not None and newest[0] == code else None,
             )
-    if snapshot.run is not None:
-        for name, told in snapshot.run.absent.items():
-            yield _Refused(name, told, f"job {snapshot.run.job}", snapshot.run.begun)
+    if run is not None:
+        for name, told in absent.items():
+            yield _Refused(name, told, f"job {run.job}", run.begun)
 
 
 def _runs(snapshot: CoordinatorSnapshot) -> Section:
