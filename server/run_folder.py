@@ -74,6 +74,7 @@ _OF_A_RUN = (
 HOW_NOT_WHAT = frozenset(
     {
         "server.checkpoints",
+        "server.dashboard",
         "server.enrol_timeout_s",
         "server.kit",
         "server.min_clients",

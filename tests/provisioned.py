@@ -24,6 +24,8 @@ KIT = [
     "ca.crt",
     "client.yaml",
     "heads.pub",
+    "monitoring/alerts.yaml",
+    "monitoring/grafana.json",
     "node.key",
     "node.pub",
     "trainer.crt",
@@ -36,6 +38,8 @@ COORDINATOR = [
     "heads.key",
     "loopback.crt",
     "loopback.key",
+    "monitoring/alerts.yaml",
+    "monitoring/grafana.json",
     "server.crt",
     "server.key",
 ]

@@ -30,6 +30,7 @@ from confide.config.fields import STRICT, range_problems, setting
 from confide.config.privacy import PolicyConfig
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
+from confide.monitoring.address import check
 from confide.protocol.plan import Task
 from confide.security.redaction import redact
 from confide.storage.files import folder_name, make_private_folder, write_text
@@ -119,6 +120,11 @@ class KitConfig:
         "Folder of the audit log, which the trainer's user alone writes; keep it. null: audit in"
         " the trainer's folder of state.",
     )
+    dashboard: str | None = setting(
+        None,
+        "Address at which `confide client` shows this side's state, its metrics and its health:"
+        " 127.0.0.1:PORT, which every user of this machine can read, or unix:/PATH; null: none.",
+    )
     runtime_port: int | None = setting(
         None,
         "Port on loopback between SuperNode and executor; null: a free one. Set it if each runs as"
@@ -164,6 +170,11 @@ class KitConfig:
                 " of custom tasks, that are served."
             )
         yield from (f"data.{problem}" for problem in self.data.as_data().problems())
+        if self.dashboard is not None:
+            try:
+                check(self.dashboard)
+            except ConfigError as error:
+                yield from (f"dashboard: {problem}" for problem in error.problems)
 
 
 @dataclass(frozen=True)

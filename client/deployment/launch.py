@@ -27,6 +27,7 @@ from confide.flower.processes import (
     supernode_command,
 )
 from confide.flower.supernode import UNKNOWN, is_known
+from confide.monitoring.program import dashboard
 from confide.storage.files import locked, make_private_folder, share, write_secret
 
 ROLES = ("trainer", "executor", "supernode")
@@ -82,8 +83,11 @@ def supervised(kit: InstitutionKit, only: str | None = None) -> Iterator[Supervi
         ),
     ):
         port = kit.config.runtime_port or free_port()
-        programs = {role: _PROGRAMS[role](kit, port) for role in ROLES if only in (None, role)}
-        with Supervisor(list(programs.values()), folder) as supervisor:
+        programs = [_PROGRAMS[role](kit, port) for role in ROLES if only in (None, role)]
+        if kit.config.dashboard is not None and only is None:
+            # First: it shows the others while they start
+            programs.insert(0, dashboard(kit.folder, kit.config.dashboard, kit.overrides))
+        with Supervisor(programs, folder) as supervisor:
             yield supervisor
 
 

@@ -66,6 +66,11 @@ class ServerConfig:
         gt=0,
         le=2**20,
     )
+    dashboard: str | None = setting(
+        None,
+        "Address at which confide server shows the run, its metrics and its health: 127.0.0.1:PORT,"
+        " which every user of this machine can read, or unix:/PATH; null: none.",
+    )
     progress: str = setting(
         "auto",
         "Progress view on the terminal: live (a table), plain (a line for each round), quiet (only"

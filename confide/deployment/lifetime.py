@@ -28,7 +28,7 @@ def processes(folder: Path) -> dict[str, int]:
             str(name): int(pid)
             for name, pid in json.loads((folder / PROCESSES).read_text()).items()
         }
-    except (OSError, ValueError, AttributeError):
+    except (OSError, TypeError, ValueError, AttributeError):
         return {}
     supervisor = ids.get("supervisor", 0)
     # 0 and negative ids name groups of processes: this one's own would always be alive.

@@ -62,6 +62,16 @@ def _listening_at(path: Path) -> Iterator[socket.socket]:
             remove(path)
 
 
+def check(address: str) -> None:
+    """Check an address before anything is started.
+
+    Raises:
+        ConfigError: if it is neither loopback nor a Unix socket.
+    """
+    if not address.startswith(_UNIX):
+        loopback(address)
+
+
 def loopback(address: str) -> tuple[str, int]:
     """Split HOST:PORT, whose host has to be this machine's loopback.
 
@@ -99,4 +109,4 @@ def shown(listener: socket.socket) -> str:
     return f"http://{join_address(host, port)}/"
 
 
-__all__ = ["DEFAULT", "listening", "loopback", "shown"]
+__all__ = ["DEFAULT", "check", "listening", "loopback", "shown"]

@@ -17,6 +17,7 @@ from confide.flower.processes import (
     free_port,
     superlink_command,
 )
+from confide.monitoring.program import dashboard
 from confide.server.deployment.kit import CoordinatorKit
 from confide.storage.files import locked, make_private_folder, write_secret, write_text
 
@@ -27,12 +28,15 @@ _MOST_FAILURES = 8
 
 
 @contextlib.contextmanager
-def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
+def supervised(
+    kit: CoordinatorKit, run_dir: Path, *, listen: str | None = None
+) -> Iterator[Supervisor]:
     """Supervise a coordinator's processes inside this context.
 
     Args:
         kit: the coordinator's kit.
         run_dir: folder of the run.
+        listen: address at which this side's state is shown; None for none.
 
     Raises:
         ConfigError: if the kit or its port is in use, or flwr is another release.
@@ -54,6 +58,8 @@ def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
         inner = f"{LOOPBACK}:{free_port()}"
         # In this order: the front only once SuperLink has the keys, the rounds once both are ready.
         programs = [_superlink(kit, inner), _front(kit, inner), _rounds(kit, run_dir, inner)]
+        if listen is not None:
+            programs.insert(0, dashboard(kit.folder, listen))
         with Supervisor(programs, kit.logs) as supervisor:
             write_text(kit.address, f"{inner}\n", mode=0o600)
             yield supervisor

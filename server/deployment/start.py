@@ -21,6 +21,7 @@ from confide.config.composing.main_job import without_records
 from confide.config.run import Config
 from confide.deployment.lifetime import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError
+from confide.monitoring.address import check
 from confide.server.deployment.audited import open_audit_log, start_of
 from confide.server.deployment.kit import FILE, load_coordinator_kit
 from confide.server.deployment.launch import supervised
@@ -111,6 +112,8 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, progra
     """Run until the rounds are done; return their exit status, or 130 if interrupted."""
     assert config.server.kit is not None
     kit = load_coordinator_kit(Path(config.server.kit))
+    if config.server.dashboard is not None:
+        check(config.server.dashboard)
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
     command = Command(overrides=overrides, cwd=os.getcwd(), program=program)
     resume = resumed is not None
@@ -131,7 +134,7 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, progra
                 f" {', '.join(kit.hosts)} port {kit.port}; job {config.job}, all else in {run_dir}",
                 file=sys.stderr,
             )
-        with supervised(kit, run_dir) as supervisor:
+        with supervised(kit, run_dir, listen=config.server.dashboard) as supervisor:
             note_run(
                 kit,
                 KnownRun(

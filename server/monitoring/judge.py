@@ -15,7 +15,7 @@ def health(snapshot: CoordinatorSnapshot) -> Iterator[Finding]:
     """Say whether the processes of a run live."""
     if snapshot.is_running:
         yield from process_findings(snapshot.processes)
-    elif snapshot.run is not None and snapshot.run.state in ("started", "planned", "begun"):
+    elif snapshot.run is not None and snapshot.run.is_under_way:
         # It was not told to end: that would be in the log
         message = f"job {snapshot.run.job} is not done, and none of its processes runs"
         yield Finding("run", "error", message, "`confide server --resume RUN` goes on with it.")

@@ -6,6 +6,7 @@ from prometheus_client.metrics_core import Metric
 
 from confide.monitoring.parts import shared_samples
 from confide.monitoring.samples import SHARED, Metered, Sample, families
+from confide.protocol.refusals import NOT_AFFORDED
 from confide.server.deployment.watched import WAITING
 from confide.server.monitoring.snapshot import CoordinatorSnapshot
 from confide.server.monitoring.tally import PHASES
@@ -25,9 +26,13 @@ METRICS: dict[str, Metered] = {
         "counter", "updates that went into rounds", ("institution",)
     ),
     "confide_refusals_total": Metered(
-        "counter", "times that an institution was not in a round, by why", ("institution", "code")
+        "counter",
+        "times that an institution was not in a round or a run, by why",
+        ("institution", "code"),
     ),
-    "confide_run_under_way": Metered("gauge", "1 while a run is not done and its processes run"),
+    "confide_run_under_way": Metered(
+        "gauge", "1 while a run is not done and was not told to end, 0 otherwise"
+    ),
     "confide_last_progress_timestamp_seconds": Metered(
         "gauge", "time at which the newest run went on last, in seconds since 1970"
     ),
@@ -81,8 +86,7 @@ def _samples(snapshot: CoordinatorSnapshot) -> Iterator[Sample]:
 
 def _run(snapshot: CoordinatorSnapshot) -> Iterator[Sample]:
     run = snapshot.run
-    under_way = run is not None and run.is_open and snapshot.is_running
-    yield "confide_run_under_way", (), float(under_way)
+    yield "confide_run_under_way", (), float(run is not None and run.is_under_way)
     if run is not None:
         yield "confide_round", (), run.server_round
         yield "confide_rounds_planned", (), run.rounds
@@ -96,7 +100,9 @@ def _institutions(snapshot: CoordinatorSnapshot) -> Iterator[Sample]:
         yield "confide_institution_online", name, online
         yield "confide_institution_last_seen_timestamp_seconds", name, seen.last_seen
         yield "confide_updates_accepted_total", name, seen.accepted
-        for code, count in sorted(seen.refusals.items()):
+        # At 0 before the first one, so that an alert sees it come
+        counts = dict.fromkeys(NOT_AFFORDED, 0) | dict(seen.refusals)
+        for code, count in sorted(counts.items()):
             yield "confide_refusals_total", (seen.name, code), count
     asked = snapshot.under_way.asked.values() if snapshot.under_way else ()
     waited_for = sum(one.state == WAITING for one in asked)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from confide.audit_log.compare import ROUND
+from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
 from confide.server.deployment.audited import RUN
 
@@ -21,6 +22,7 @@ _STATES: dict[str, RunState] = {
     "failed": "failed",
 }
 _MOST_RUNS = 100
+_OTHER = "other"
 PHASES = ("enrol", "round", "score")
 """What a run's time goes into: until it is known who takes part, rounds, and scores at its end."""
 
@@ -52,9 +54,9 @@ class RunSeen:
     since: float
 
     @property
-    def is_open(self) -> bool:
-        """Whether it has neither a result nor failed; its processes may be down."""
-        return self.state not in ("finished", "failed")
+    def is_under_way(self) -> bool:
+        """Whether it is not done and was not told to end, even if its processes are down."""
+        return self.state in ("started", "planned", "begun")
 
 
 @dataclass(kw_only=True)
@@ -66,10 +68,11 @@ class CoordinatorTally:
         seconds: phase -> seconds.
         bytes: up or down -> bytes of updates, or of models.
         accepted: institution -> updates that went in.
-        refused: (institution, code) -> times that it was not in a round.
+        refused: (institution, code) -> times that it was not in a round, or in a run; a code that
+            is not known here counts as other.
         last_round: time at which the newest round ended; None before any.
         runs: job -> run, the one with the newest event last.
-        newest_refusals: institution -> code and time of the newest round that it was not in.
+        newest_refusals: institution -> code and time of its newest one.
         events: number of events.
     """
 
@@ -95,7 +98,7 @@ class CoordinatorTally:
             self._change(event, state="started")
         elif event.kind == "ended" and "job" in content:
             known = self.runs.get(str(content["job"]))
-            if known is not None and known.is_open:
+            if known is not None and known.is_under_way:
                 self._change(event, state="ended")
 
     def _take_round(self, event: Event) -> None:
@@ -106,11 +109,16 @@ class CoordinatorTally:
         for direction in ("up", "down"):
             self.bytes[direction] += int(content[f"bytes_{direction}"])
         self.accepted.update(str(name) for name in content["accepted"])
-        for name, code in content["refused"].items():
-            self.refused[str(name), str(code)] += 1
-            self.newest_refusals[str(name)] = (str(code), event.time)
+        self._take_refused(content["refused"], event.time)
         known = {"state": "begun", "server_round": int(content["round"])}
         self._change(event, since=event.time, **known)
+
+    def _take_refused(self, refused: Mapping[str, Any], now: float) -> None:
+        for name, told in refused.items():
+            # An institution may write anything there; figures may follow a code
+            code = Refusal.of(str(told)) or _OTHER
+            self.refused[str(name), str(code)] += 1
+            self.newest_refusals[str(name)] = (str(code), now)
 
     def _take_state(self, event: Event) -> None:
         content = event.content
@@ -121,6 +129,7 @@ class CoordinatorTally:
                 known |= {"rounds": int(content["rounds"]), "since": event.time}
             case "begun":
                 known |= {"absent": dict(content["absent"]), "since": event.time}
+                self._take_refused(content["absent"], event.time)
             case "resumed":
                 known |= {"since": event.time}
             case "failed":

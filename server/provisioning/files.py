@@ -100,7 +100,9 @@ def remove_leftovers(out: Path) -> None:
         out / "coordinator",
         out / "coordinator" / "nodes",
         out / "coordinator" / "trainers",
+        out / "coordinator" / "monitoring",
         *out.glob("institutions/*"),
+        *out.glob("institutions/*/monitoring"),
     )
     for path in (path for folder in folders for path in folder.glob(".*")):
         if _LEFTOVER.fullmatch(path.name):

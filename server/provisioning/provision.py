@@ -30,6 +30,7 @@ from confide.deployment.federation import (
 from confide.errors import ConfigError, UnreadableError
 from confide.security import certificates, ec_keys, signing_requests
 from confide.security.signing_requests import KeyRequest
+from confide.server.provisioning import monitoring
 from confide.server.provisioning.certificates import Authority, certify_coordinator, find_authority
 from confide.server.provisioning.files import (
     SECRET,
@@ -163,6 +164,7 @@ def provision(
             )
             notes += [certified.note] if certified.note else []
             kit = _make_kit(name, keys[name], federation, config, authority)
+            monitoring.write_institution(places.kit(name), name)
             # Its certificate is a part of it, which another step writes
             state = "made" if not was_there else kit.state
             if state == "unchanged" and certified.is_written:
@@ -171,6 +173,7 @@ def provision(
         removed, changes = _write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
+        monitoring.write_coordinator(places.coordinator, federation.name)
     notes += changes
     return Provisioned(
         places=places, fingerprint=fingerprint, kits=kits, removed=removed, notes=notes

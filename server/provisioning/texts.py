@@ -46,6 +46,7 @@ This folder lets {name} take part in the federation **{federation}**.
 | `node.key` | {key} | **yes** |
 | `trainer.crt` | the authority's word that your trainer is yours, for sums that nobody sees inside | no |
 | `trainer.key` | your trainer's private key, from where `node.key` is | **yes** |
+| `monitoring/` | a Grafana board (`grafana.json`) and alert rules (`alerts.yaml`) for `confide dashboard KIT` | no |
 
 Anyone who has `node.key` can act as your institution, and with `trainer.key` sign for it: keep both on the machine that takes
 part, each readable by one user (`chmod 600 node.key trainer.key`). {key_advice}
@@ -106,6 +107,7 @@ Bring this folder to the machine that institutions reach as {hosts}, port {port}
 | `server.crt`, `server.key` | the certificate for the hosts above, and its key | `server.key` |
 | `heads.key` | countersigns heads of institutions' ledgers: whoever has it can help to rewrite one | yes |
 | `loopback.crt`, `loopback.key` | the same for connections inside this machine | `loopback.key` |
+| `monitoring/` | a Grafana board and alert rules for `confide dashboard` of this folder | no |
 | `federation.json`, `nodes/`, `trainers/` | who may take part, by public key; who signs in masked sums | no |
 
 SHA-256 fingerprint of `ca.crt`, to be compared by telephone with each institution:
