@@ -77,7 +77,7 @@ def _state(snapshot: CoordinatorSnapshot) -> tuple[Mark, str]:
     if snapshot.is_running and now is not None and now.kind:
         return _asks(snapshot, now)
     if snapshot.is_running:
-        job = f"Job {run.job}" if run is not None and run.is_open else "A run"
+        job = f"Job {run.job}" if run is not None and run.is_under_way else "A run"
         return "wait", f"{job} begins, or looks who is connected."
     if run is None:
         return "ok", "No run was begun yet. `confide server KIT` begins one."
@@ -117,7 +117,7 @@ def _waited_for(now: UnderWay) -> list[str]:
 
 def _is_cut_off(snapshot: CoordinatorSnapshot, run: RunSeen) -> bool:
     """Say whether a run's processes are gone without a word in the log."""
-    return not snapshot.is_running and run.is_open and run.state != "ended"
+    return not snapshot.is_running and run.is_under_way
 
 
 def _go_on(snapshot: CoordinatorSnapshot) -> Iterator[Advice]:
@@ -128,7 +128,7 @@ def _go_on(snapshot: CoordinatorSnapshot) -> Iterator[Advice]:
         yield Advice(says=f"Job {run.job} failed: {run.failed.rstrip('.')}.")
     known = next((one for one in snapshot.runs if one.job == run.job), None)
     # That it was cut off stands among the checks
-    if known is not None and run.is_open:
+    if known is not None and (run.is_under_way or run.state == "ended"):
         done = f" after round {run.server_round}" if run.server_round else ""
         says = f"Job {run.job} was interrupted{done}, and can go on."
         yield Advice(says=says, command=resume_command(Path(known.folder)), mark="wait")
@@ -253,7 +253,7 @@ def _refusals(snapshot: CoordinatorSnapshot) -> Section:
         )
         for it in refused
     ]
-    headers = ("institution", "why", "missed", "newest", "what to do")
+    headers = ("institution", "why", "how often", "newest", "what to do")
     return Section(
         name="refusals",
         title="Refusals",
@@ -263,24 +263,23 @@ def _refusals(snapshot: CoordinatorSnapshot) -> Section:
 
 
 def _refused(snapshot: CoordinatorSnapshot) -> Iterator[_Refused]:
-    """Yield who declines now, who is not in the newest run, and who missed rounds before."""
+    """Yield who declines now, and who was not in a round or in a run before."""
     now, run = snapshot.under_way, snapshot.run
     absent = run.absent if run is not None else {}
     for name, asked in _current(now).items() if now is not None else ():
         if asked.state not in (WAITING, ANSWERED) and name not in absent:
             yield _Refused(name, asked.state, "asked now", asked.since)
     for seen in snapshot.institutions:
+        # With the figures of the newest run, which the counts by code do not have
+        figures = absent.get(seen.name, "")
         for code, times in seen.refusals.items():
             newest = seen.newest_refusal
             yield _Refused(
                 seen.name,
-                code,
-                "1 round" if times == 1 else f"{times} rounds",
+                figures if figures.partition(":")[0] == code else code,
+                "once" if times == 1 else f"{times} times",
                 newest[1] if newest is not None and newest[0] == code else None,
             )
-    if run is not None:
-        for name, told in absent.items():
-            yield _Refused(name, told, f"job {run.job}", run.begun)
 
 
 def _runs(snapshot: CoordinatorSnapshot) -> Section:
