@@ -182,6 +182,8 @@ class Supervisor:
         if running.process is None:
             if now >= running.start_at:
                 self._start(running)
+                # At once, even if it ends at once: those after it must not wait for it
+                running.was_ready = running.was_ready or running.program.is_ready is None
             return running.was_ready
         status = running.process.poll()
         if status is not None:
@@ -190,7 +192,7 @@ class Supervisor:
             return running.was_ready
         if not running.was_ready:
             ready = running.program.is_ready
-            running.was_ready = ready is None or ready()
+            running.was_ready = ready is not None and ready()
             # A busy machine would never start it, were it always given as little time
             patience_s = self.ready_timeout_s * 2.0 ** min(running.slow_starts, _LONGER_STARTS)
             too_late = now - running.started > patience_s

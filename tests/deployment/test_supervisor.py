@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from confide.deployment import supervisor
-from confide.deployment.lifetime import PROCESSES, processes
+from confide.deployment.lifetime import PROCESSES, STARTS, processes, starts
 from confide.deployment.logs import OneLine
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import StorageError
@@ -313,3 +313,29 @@ def test_log_of_a_running_program_stays_bounded_and_keeps_what_came_last(tmp_pat
 def _second(folder: Path) -> bytes:
     path = folder / "chatty.log.1"
     return path.read_bytes() if path.exists() else b""
+
+
+# --- how often programs were started
+
+
+def test_starts_are_counted_over_restarts_and_supervisors(tmp_path: Path) -> None:
+    assert starts(tmp_path) == {}
+    programs = [shell("a", "exit 3"), program("b")]
+    with stepping(programs, tmp_path) as until:
+        until(lambda: starts(tmp_path).get("a", 0) >= 3 and starts(tmp_path).get("b") == 1, 60)
+    before = starts(tmp_path)
+    with stepping(programs, tmp_path) as until:
+        until(lambda: starts(tmp_path).get("b") == 2, 60)
+    assert starts(tmp_path)["a"] > before["a"]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": null}', '{"a": "x"}'])
+def test_counts_that_cannot_be_read_begin_anew_and_stop_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / STARTS).write_text(text)
+    with stepping([program("a")], tmp_path) as until:
+        until(lambda: starts(tmp_path) == {"a": 1}, 60)
+
+
+def test_a_program_that_is_ready_at_once_keeps_nobody_waiting_by_ending(tmp_path: Path) -> None:
+    with stepping([shell("a", "exit 3"), program("b")], tmp_path) as until:
+        until(lambda: starts(tmp_path).get("b") == 1, 60)

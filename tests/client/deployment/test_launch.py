@@ -9,7 +9,7 @@ from small_kit import TASK
 
 from confide.client.commands import client as cli
 from confide.client.deployment.kit import InstitutionKit, load_kit
-from confide.client.deployment.launch import _PROGRAMS, ROLES
+from confide.client.deployment.launch import _PROGRAMS, ROLES, supervised
 from confide.errors import ConfigError
 
 
@@ -64,3 +64,34 @@ def test_flags_may_stand_between_kit_and_overrides(
         cli.main(["status", str(kit.folder), "--json", "policy.budget.epsilon=7"]) == 1
     )  # nothing runs
     assert '"institution": "ward"' in capsys.readouterr().out
+
+
+# --- the dashboard
+
+
+def test_a_kit_that_names_an_address_keeps_its_dashboard_running(kit: InstitutionKit) -> None:
+    named = load_kit(kit.folder, ["dashboard=127.0.0.1:9108", "trainer.device=cpu"])
+    with supervised(named) as supervisor:
+        first, *others = supervisor.programs
+    assert [one.name for one in others] == list(ROLES)
+    assert first.name == "dashboard"
+    words = ["dashboard", str(kit.folder), "dashboard=127.0.0.1:9108", "trainer.device=cpu"]
+    assert list(first.command)[3:-1] == [*words, "--listen", "127.0.0.1:9108"]
+    # Whatever becomes of it, the others go on
+    assert first.is_ready is None
+    assert first.most_failures is None
+    assert not first.is_final
+
+
+def test_neither_a_kit_without_an_address_nor_one_role_alone_has_a_dashboard(
+    kit: InstitutionKit,
+) -> None:
+    named = load_kit(kit.folder, ["dashboard=127.0.0.1:9108", "runtime_port=9"])
+    for one, only in ((kit, None), (named, "executor")):
+        with supervised(one, only) as supervisor:
+            assert "dashboard" not in [program.name for program in supervisor.programs]
+
+
+def test_an_address_that_others_reach_is_a_mistake_of_the_kit(kit: InstitutionKit) -> None:
+    with pytest.raises(ConfigError, match=r"dashboard: listen=0\.0\.0\.0:9108: .* password"):
+        load_kit(kit.folder, ["dashboard=0.0.0.0:9108"])
