@@ -21,7 +21,7 @@ from confide.client.deployment.kit_audit import log_start, open_audit_log
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.training.deadline import Deadline
 from confide.config.composing.compose import compose
-from confide.monitoring.address import listening
+from confide.monitoring.address import listening, shown
 from confide.protocol.messages import RequestKind
 from confide.protocol.plan import TrainingPlan
 from confide.security import certificates, ec_keys
@@ -135,15 +135,15 @@ def ask_now(kit: CoordinatorKit, now: UnderWay) -> None:
 
 
 @contextlib.contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serving(app: ASGIApp, at: str = "127.0.0.1:0") -> Iterator[str]:
     """Serve an application on a free port of loopback; yields its address."""
-    with listening("127.0.0.1:0") as listener:
+    with listening(at) as listener:
         config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield shown(listener).rstrip("/")
         finally:
             server.should_exit = True
             thread.join()

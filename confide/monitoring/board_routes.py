@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from confide.monitoring.peer import for_own_user
 from confide.pages.board import Board, board_style, render_board
 
 _STOPPED = "off"
@@ -27,7 +28,7 @@ def board_routes(board_fn: Callable[[], Board]) -> list[Route]:
     def style(request: Request) -> Response:
         return Response(css, media_type="text/css")
 
-    return [Route("/", page), Route("/style.css", style)]
+    return [Route("/", for_own_user(page)), Route("/style.css", style)]
 
 
 __all__ = ["board_routes"]

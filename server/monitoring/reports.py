@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from confide.monitoring.peer import for_own_user
 from confide.server.deployment.watched import KnownRun
 from confide.server.run_folder import REPORT, STATISTICS_PAGE
 
@@ -51,7 +52,7 @@ def report_routes(runs_fn: Callable[[], Sequence[KnownRun]]) -> list[Route]:
             return PlainTextResponse("There is no such report here.\n", status_code=404)
         return HTMLResponse(page, headers={"content-security-policy": _POLICY})
 
-    return [Route("/runs/{digest}", report)]
+    return [Route("/runs/{digest}", for_own_user(report))]
 
 
 def _file(run: KnownRun) -> Path | None:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asgi_asked import asked
-from boards_made import add_run, coordinator
+from boards_made import add_run, coordinator, serving
 from starlette.types import ASGIApp
 
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
@@ -24,6 +23,12 @@ def served(run_dir: Path) -> tuple[ASGIApp, str]:
     kit = coordinator_of(run_dir)
     (run,) = read_runs(kit)
     return make(kit.folder, []), report_address(run)
+
+
+def asked(app: ASGIApp, path: str) -> httpx.Response:
+    # Over a connection, since who asks is told by the kernel
+    with serving(app) as server:
+        return httpx.get(f"{server}{path}")
 
 
 def coordinator_of(run_dir: Path) -> CoordinatorKit:
@@ -76,7 +81,7 @@ def test_what_is_no_file_of_the_run_is_not_served(run_dir: Path, tmp_path: Path)
         lambda path: None,
     ):
         make_fn(run_dir / "report.html")
-        answer: httpx.Response = asked(app, address)
+        answer = asked(app, address)
         assert (answer.status_code, answer.text) == (404, "There is no such report here.\n")
         if (run_dir / "report.html").is_symlink():
             (run_dir / "report.html").unlink()
