@@ -91,6 +91,8 @@ def add_run(
     """Begin a run of a kit: RUN, the register of runs, and the audit log."""
     run_dir.mkdir(parents=True)
     (run_dir / "config.yaml").write_text(yaml.safe_dump({"task": {"primary_metric": "accuracy"}}))
+    started = {"overrides": [], "cwd": str(run_dir), "program": "server"}
+    (run_dir / "command.yaml").write_text(yaml.safe_dump(started))
     note_run(kit, KnownRun(job=job, folder=str(run_dir), program="server", started=1.7e9))
     log = log or audited.open_audit_log(kit)
     log.append("started", audited.start_of(kit) | {"job": job, "program": "server"})

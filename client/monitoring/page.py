@@ -101,7 +101,7 @@ def _state(snapshot: InstitutionSnapshot, name: str) -> tuple[Mark, str]:
 
 def _approval(snapshot: InstitutionSnapshot, job: JobSeen) -> Advice:
     plan = _plan(snapshot, job)
-    what = "." if plan is None else f": {_asks(plan)} {_costs(snapshot, plan)}"
+    what = "." if plan is None else f": {_asks(plan)} It costs {_costs(snapshot, plan)}."
     folder = shlex.quote(str(snapshot.folder))
     return Advice(
         says=f"Job {job.job} waits for your approval{what}",
@@ -129,8 +129,7 @@ def _asks(plan: TrainingPlan) -> str:
 
 def _costs(snapshot: InstitutionSnapshot, plan: TrainingPlan) -> str:
     assert snapshot.kit is not None
-    price = cost(plan, snapshot.kit.config.policy)
-    return f"Costs {price}." if price else "Costs nothing: it protects nothing."
+    return cost(plan, snapshot.kit.config.policy) or "nothing: it protects nothing"
 
 
 def _plans(snapshot: InstitutionSnapshot) -> Section:
@@ -172,7 +171,7 @@ def _budget(snapshot: InstitutionSnapshot) -> Section:
         empty = "This kit has no budget (policy.budget.epsilon=null): it protects nothing."
     budgets = [
         Budget(
-            name=f"Lifetime epsilon of {it.population} a {it.unit}, at delta {it.delta:g}",
+            name=f"Lifetime epsilon of {it.population}, for each {it.unit}, at delta {it.delta:g}",
             spent=it.spent,
             committed=it.committed,
             limit=it.budget,

@@ -55,7 +55,7 @@ def board(snapshot: CoordinatorSnapshot, draw_fn: DrawFn) -> Board:
         state=state,
         written=when(snapshot.taken),
         sections=[
-            to_do_section([*_go_on(snapshot), *_strangers(snapshot)], ready(snapshot)),
+            _to_do(snapshot),
             _institutions(snapshot),
             _convergence(snapshot, draw_fn),
             _refusals(snapshot),
@@ -120,6 +120,13 @@ def _is_cut_off(snapshot: CoordinatorSnapshot, run: RunSeen) -> bool:
     return not snapshot.is_running and run.is_under_way
 
 
+def _to_do(snapshot: CoordinatorSnapshot) -> Section:
+    of_the_run = list(_go_on(snapshot))
+    # What was cut off is told once, with the command that names its folder
+    findings = [it for it in ready(snapshot) if not (of_the_run and it.check == "run")]
+    return to_do_section([*of_the_run, *_strangers(snapshot)], findings)
+
+
 def _go_on(snapshot: CoordinatorSnapshot) -> Iterator[Advice]:
     run = snapshot.run
     if run is None or snapshot.is_running:
@@ -127,11 +134,11 @@ def _go_on(snapshot: CoordinatorSnapshot) -> Iterator[Advice]:
     if run.state == "failed":
         yield Advice(says=f"Job {run.job} failed: {run.failed.rstrip('.')}.")
     known = next((one for one in snapshot.runs if one.job == run.job), None)
-    # That it was cut off stands among the checks
     if known is not None and (run.is_under_way or run.state == "ended"):
         done = f" after round {run.server_round}" if run.server_round else ""
+        mark: Mark = "bad" if _is_cut_off(snapshot, run) else "wait"
         says = f"Job {run.job} was interrupted{done}, and can go on."
-        yield Advice(says=says, command=resume_command(Path(known.folder)), mark="wait")
+        yield Advice(says=says, command=resume_command(Path(known.folder)), mark=mark)
 
 
 def _strangers(snapshot: CoordinatorSnapshot) -> Iterator[Advice]:
@@ -225,7 +232,7 @@ def _convergence(snapshot: CoordinatorSnapshot, draw_fn: DrawFn) -> Section:
         drawn = None
     return Section(
         name="convergence",
-        title="How the model gets better",
+        title="Quality during training",
         paragraphs=[f"Job {run.job}."] if drawn is not None else (),
         drawings=[drawn] if drawn is not None else (),
         empty="Nothing to draw: no scores of the newest runs were released yet.",

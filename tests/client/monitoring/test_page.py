@@ -66,7 +66,7 @@ def test_what_waits_is_told_with_the_command_that_approves_it(busy: Path) -> Non
     (one,) = section(busy, "to-do", "policy.approval=manual").advice
     assert one.says == (
         f"Job {HOSTILE} waits for your approval: tabular, full tuning of logistic, 2 rounds. The"
-        " coordinator sees each update. Costs epsilon 4 at delta 1e-05 a record, of the lifetime"
+        " coordinator sees each update. It costs epsilon 4 at delta 1e-05 a record, of the lifetime"
         " budget."
     )
     program, command, *words = shlex.split(one.command)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from html import unescape
 from pathlib import Path
@@ -137,7 +138,10 @@ def test_a_run_that_was_killed_is_told_with_what_goes_on_with_it(
     assert found.mark == "bad"
     assert found.state == "Job trial is not done, and none of its processes runs."
     advice = section(kit, "to-do").advice
-    assert any("was interrupted after round 1" in one.says for one in advice)
+    assert [(one.says, one.mark) for one in advice] == [
+        ("Job trial was interrupted after round 1, and can go on.", "bad")
+    ]
+    assert advice[0].command == f"confide server --resume '{run_dir}'"
     assert cells(section(kit, "runs"))[0][2] == "was cut off"
     # Killed rounds leave their file behind, which says nothing any more
     kit.under_way.write_text(json.dumps({"job": "tri"}))
@@ -157,9 +161,7 @@ def test_runs_that_ended(kit: CoordinatorKit, tmp_path: Path) -> None:
     two, one = cells(section(kit, "runs"))
     assert two[:5] == ["two", "2023-11-14 22:13:20Z", "has its result", "0 of 20", "read it"]
     assert (one[0], one[2], one[4]) == ("one", "failed", "none yet")
-    (tmp_path / "two" / "report.html").unlink()
-    (tmp_path / "two" / "config.yaml").unlink()
-    (tmp_path / "two").rmdir()
+    shutil.rmtree(tmp_path / "two")
     assert cells(section(kit, "runs"))[0][4] == "its folder is gone"
 
 
