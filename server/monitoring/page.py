@@ -117,7 +117,9 @@ def _waited_for(now: UnderWay) -> list[str]:
 
 def _is_cut_off(snapshot: CoordinatorSnapshot, run: RunSeen) -> bool:
     """Say whether a run's processes are gone without a word in the log."""
-    return not snapshot.is_running and run.is_under_way
+    # A kit has one run at a time: of the others none goes on
+    is_there = snapshot.is_running and run is snapshot.run
+    return run.is_under_way and not is_there
 
 
 def _to_do(snapshot: CoordinatorSnapshot) -> Section:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -143,7 +144,16 @@ def test_a_run_that_was_killed_is_told_with_what_goes_on_with_it(
     ]
     assert advice[0].command == f"confide server --resume '{run_dir}'"
     assert cells(section(kit, "runs"))[0][2] == "was cut off"
-    # Killed rounds leave their file behind, which says nothing any more
+    begin(add_run(kit, tmp_path / "next", job="next", log=log), job="next")
+    ask_now(kit, replace(under_way(tmp_path / "next"), job="next"))
+    assert [row[2] for row in cells(section(kit, "runs"))] == ["trains", "was cut off"]
+
+
+def test_rounds_that_were_killed_leave_a_file_that_tells_nothing(
+    kit: CoordinatorKit, tmp_path: Path
+) -> None:
+    begin(add_run(kit, tmp_path / "run"))
+    found = shown(kit)
     kit.under_way.write_text(json.dumps({"job": "tri"}))
     assert shown(kit).state == found.state
 
