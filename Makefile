@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow reader check format proto wheel kit bench gpu peers utility reference docs docs-serve clean
+.PHONY: help setup run test test-slow reader check format proto wheel kit image bench gpu peers utility reference docs docs-serve clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,8 +61,12 @@ kit: wheel  ## Gather everything an institution without internet installs, into 
 	rm -rf dist/kit
 	mkdir -p dist/kit/wheels
 	$(BIN)/python -m pip wheel -q --disable-pip-version-check -c requirements/constraints.txt -w dist/kit/wheels dist/*.whl
-	cp requirements/constraints.txt docs/deployment.md dist/kit/
-	cd dist/kit && sha256sum wheels/* constraints.txt > SHA256SUMS
+	cp -r requirements/constraints.txt docs/deployment.md containers dist/kit/
+	cd dist/kit && sha256sum wheels/* constraints.txt $$(find containers -type f | sort) > SHA256SUMS
+
+image: setup  ## Build the container images without a daemon, and run a federation of them (as root; 15 minutes).
+	containers/build.sh
+	$(BIN)/python -m pytest -m slow tests/containers
 
 bench: setup  ## Measure start-up, the engines, virtual time, the price of a private step and the memory of large rounds.
 	$(BIN)/python benchmarks/startup.py

@@ -15,6 +15,7 @@ from confide.client.admission import Admission
 from confide.client.algorithm_state import kept_before
 from confide.client.ledger.ledger import Ledger, RoundsSpent
 from confide.client.ledger.runs import run_name
+from confide.client.questions import Questions
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount
 from confide.client.safeguards import Safeguards
@@ -112,12 +113,19 @@ class Institution:
             evaluations=safeguards.evaluations,
         )
         self._masking = Masking(safeguards)
-        self._rounds = TrainingRounds(
-            data=data,
-            trainer=trainer,
+        self._questions = Questions(
+            shapes=trainer.shapes,
             decoder=decoder,
             safeguards=safeguards,
             admission=self._admission,
+            account=self._account,
+            masking=self._masking,
+        )
+        self._rounds = TrainingRounds(
+            data=data,
+            trainer=trainer,
+            questions=self._questions,
+            safeguards=safeguards,
             account=self._account,
             scores=self._scores,
             masking=self._masking,
@@ -275,7 +283,7 @@ class Institution:
                 "A plan that asks for a release has no model to score.", code=Refusal.NOT_TRAINED
             )
         schedule = self._admission.schedule(plan, request.plan)
-        received = self._rounds.decode(request, self._trainer.shapes, PLAIN)
+        received = self._questions.decode(request, self._trainer.shapes, PLAIN)
         noisy = self._safeguards.policy.config.metrics_privacy == "noisy"
         # Noisy scores are charged by themselves.
         if not noisy and self.ledger.keeps_account and not self.spent(plan.job).count:

@@ -10,13 +10,11 @@ import datetime
 import functools
 from collections.abc import Callable, Iterator, Mapping
 
+from confide.client.plan_rules import plan_rules
 from confide.client.schedule import Workplan, epsilon_alone
-from confide.client.secure_sums.rules import has_sums_alone
 from confide.client.update_measures import UpdateMeasures, measure
-from confide.client.verdicts import Verdict, at_most, few, one_of, without_figures
-from confide.config.models.table import BACKBONES, without_weights
+from confide.client.verdicts import Verdict, at_most, without_figures
 from confide.config.privacy import PolicyConfig
-from confide.config.tasks.table import TASKS
 from confide.metrics.metric import is_noisy, noise_name
 from confide.protocol.codecs.travel import update_bytes
 from confide.protocol.masked_sums import MaskedSums
@@ -26,10 +24,6 @@ from confide.protocol.tensors import Shapes, Tensors
 from confide.releases.table import RELEASES
 
 _MIB = 2**20
-# From the weakest promise to the strongest: a plan may protect more than the policy asks for.
-_UNITS = ("none", "record", "group")
-_YES_NO = {True: "yes", False: "no"}
-_SEEN = {True: "sums alone", False: "each institution's"}
 
 
 class Policy:
@@ -95,74 +89,7 @@ class Policy:
 
     def plan_verdicts(self, plan: TrainingPlan) -> Iterator[Verdict]:
         """Check a plan against the rules that need no knowledge of the records."""
-        config, privacy = self.config, plan.privacy
-        yield one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks, known=TASKS)
-        drafted = plan.task.drafted
-        yield Verdict(
-            rule="allow_drafted",
-            asked=f"unconfirmed: {few(drafted)}" if drafted else "confirmed",
-            allowed="unconfirmed" if config.allow_drafted else "confirmed",
-            holds=config.allow_drafted or not drafted,
-        )
-        if plan.task.self_training is not None:
-            surest = max(plan.task.self_training, config.min_confidence)
-            yield Verdict(  # nothing to deny: the institution trains by its own figure
-                rule="min_confidence",
-                asked=plan.task.self_training,
-                allowed=f"above {surest:g}" if surest < 1 else "never",
-                holds=True,
-            )
-        pretrained = BACKBONES[plan.backbone.kind].has_weights
-        yield one_of(
-            "backbones",
-            str(plan.backbone_sha256) if pretrained else plan.backbone.kind,
-            _backbones(config, pretrained),
-            known=without_weights(),
-        )
-        weights = plan.backbone.pretrained
-        downloads = weights is not None and weights.allow_download
-        yield Verdict(
-            rule="allow_download",
-            asked=_YES_NO[downloads],
-            allowed=_YES_NO[config.allow_download],
-            holds=config.allow_download or not downloads,
-        )
-        yield Verdict(
-            rule="required_unit",
-            asked=privacy.unit,
-            allowed=config.required_unit,
-            holds=_UNITS.index(privacy.unit) >= _UNITS.index(config.required_unit),
-        )
-        if plan.releases:
-            # Counts of cells and sums of products are statistics of columns, whoever asks for them
-            yield Verdict(
-                rule="release_statistics",
-                asked=plan.releases,
-                allowed=config.release_statistics,
-                holds=config.release_statistics != "none",
-            )
-        masked, required = has_sums_alone(plan), config.secure.required
-        yield Verdict(
-            rule="secure.required",
-            asked=_SEEN[masked],
-            allowed=_SEEN[required],
-            holds=masked or not required,
-        )
-        if plan.private:
-            # A run may spend either: a unit is read by training or by scores.
-            asked = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)
-            trusts, bound = privacy.trust == "peers", config.max_epsilon_with_peers
-            if not trusts:  # or else it follows from the number of records
-                yield at_most("max_epsilon", asked, config.max_epsilon)
-            # Where others' noise counts, and is not calibrated for, it follows from each cohort
-            is_known = trusts or plan.peers_problem is not None
-            yield Verdict(
-                rule="max_epsilon_with_peers",
-                asked=asked if is_known else "less than epsilon, by each cohort",
-                allowed="any" if bound is None else bound,
-                holds=bound is None or not is_known or asked <= bound,
-            )
-            yield at_most("max_delta", privacy.delta, config.max_delta)
+        return plan_rules(self.config, plan)
 
     def check_before_loading(self, plan: TrainingPlan) -> None:
         """Check a plan, as far as possible before its backbone or the records are read.
@@ -302,12 +229,6 @@ class Policy:
         """Tell whether metrics are protected as the policy demands."""
         mode = self.config.metrics_privacy
         return mode == "exact" or (mode == "noisy" and is_noisy(evaluation))
-
-
-def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
-    """Return the allowed backbones of one sort: hashes of pretrained ones, or kinds of others."""
-    kinds = without_weights()
-    return [name for name in config.backbones if name == "any" or (name in kinds) != pretrained]
 
 
 __all__ = ["Policy"]

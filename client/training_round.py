@@ -8,9 +8,9 @@ institution or for many at once, has to come through both.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from confide.client.admission import Admission
-from confide.client.algorithm_state import Kept, keeps_state, kept_before
-from confide.client.ledger.ledger import already_answered, rounds_spent
+from confide.client.algorithm_state import Kept, keeps_state
+from confide.client.ledger.ledger import already_answered
+from confide.client.questions import AskedRound, Questions
 from confide.client.records.encoded import InstitutionData
 from confide.client.release import Releases
 from confide.client.reservation import ReservedRound, RoundAccount, RoundKey
@@ -24,21 +24,18 @@ from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.client.update_measures import UpdateMeasures, measure
-from confide.errors import DeniedError, PrivacyError, ProtocolError
+from confide.errors import DeniedError, PrivacyError
 from confide.models.compute import threads
-from confide.protocol.codecs.travel import Sent, Travel, travel_of
+from confide.protocol.codecs.travel import Sent, travel_of
 from confide.protocol.messages import STEPS, Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import (
     LARGEST_FLOAT32,
-    DecodedTensors,
-    Decoder,
     Shapes,
     Tensors,
     encode,
 )
-from confide.strategies.algorithm import Algorithm, ClientResult, Memory, join_extra, split_received
+from confide.strategies.algorithm import ClientResult, Memory, join_extra, split_received
 from confide.strategies.parts import build_algorithm
 
 RowsFn = Callable[[Tensors, LocalSchedule], None]
@@ -85,9 +82,8 @@ class TrainingRounds:
     Args:
         data: encoded records.
         trainer: computes.
-        decoder: decodes what the coordinator sends.
+        questions: reads what the coordinator asks for.
         safeguards: what the institution decides and remembers by itself.
-        admission: holds plans against the policy.
         account: counts rounds in the ledger.
         scores: scores the tensors that a round starts from.
         masking: masks what leaves, where a plan asks for that.
@@ -98,23 +94,21 @@ class TrainingRounds:
         *,
         data: InstitutionData,
         trainer: Trainer,
-        decoder: Decoder,
+        questions: Questions,
         safeguards: Safeguards,
-        admission: Admission,
         account: RoundAccount,
         scores: Scores,
         masking: Masking,
     ) -> None:
         self._name, self._data, self._trainer = account.name, data, trainer
-        self._decoder, self._safeguards = decoder, safeguards
-        self._admission, self._account, self._scores = admission, account, scores
+        self._questions, self._safeguards = questions, safeguards
+        self._account, self._scores = account, scores
         self._masking = masking
         self._noises = PeerNoises(safeguards, account)
         self._releases = Releases(
             account.name, data=data, policy=safeguards.policy, account=account
         )
         self._memory: Memory = {}
-        self._sent: tuple[Algorithm, Shapes] | None = None
 
     def begin(
         self, plan: TrainingPlan, request: Request, *, rows_fn: RowsFn | None = None
@@ -135,95 +129,74 @@ class TrainingRounds:
         Raises:
             ConfideError: what keeps the institution from training.
         """
-        schedule = self._admission.schedule(plan, request.plan)
-        algorithm = build_algorithm(plan.objective)
-        # A release is asked for with the tensors as they are, and answered so
-        start = self.decode(request, self._sent_shapes(algorithm), travel_of(plan.download))
-        params, extra = split_received(start)
-        self._admission.check_same_plan(plan.job, request.plan)
-        if request.server_round not in range(1, schedule.max_rounds + 1):
-            raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
-        kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
-        place = self._place(plan, request, schedule, start, kept) if plan.sums else None
-        context = place.context.digest.hex() if place else ""
-        key = self._account.identify(plan, request, start, kept.joined, context=context)
-        answered = self._account.answered(key)
+        asked = self._questions.round(plan, request)
+        answered = self._account.answered(asked.key)
         if answered is not None:
-            shapes = algorithm.reply_shapes(self._trainer.shapes)
-            return self._still_allowed(plan, answered, shapes)
+            return self._still_allowed(plan, answered, asked.shapes)
         self._safeguards.policy.check_hours()
         if plan.releases:
-            return self._releases.answer(plan, schedule, key)
+            return self._releases.answer(plan, asked.schedule, asked.key)
+        server_round, place = request.server_round, asked.place
         # Before scores are released, and anything else is spent
         with_peers = self._noises.of_round(
-            plan, schedule, request.server_round, place.context if place else None
+            plan, asked.schedule, server_round, place.context if place else None
         )
         if plan.private:
-            trainer = trainer_of_round(self._trainer, request.server_round)
-            for begun in algorithm.starts_of(params, kept.algorithm):
-                if begun is not params:  # of that the bound was checked as it came
-                    self._check_kept(begun)
-                trainer.check_margin(schedule)
-                (rows_fn or trainer.check_rows)(begun, schedule)
-        validation: Mapping[str, Evaluation] = {}
-        if len(self._data.validation):
-            # Round r scores the tensors it starts from, so that a round is one exchange.
-            scored = Scored.of(request, plan, schedule, received=start, kept=kept.algorithm)
-            validation = self._scores.of_round(scored, request.server_round)
+            self._check_starts(asked, rows_fn)
+        # Round r scores the tensors it starts from, so that a round is one exchange.
+        validation = self._validated(asked.scored, server_round)
         reserved = self._account.reserve(
-            key, plan, schedule, request.server_round, with_peers=with_peers
+            asked.key, plan, asked.schedule, server_round, with_peers=with_peers
         )
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
-            raise already_answered(key.run)
+            raise already_answered(asked.key.run)
         # Counted whole: with fewer steps less is spent than was charged
-        taken, within_s = self._allowed(plan, schedule, request.server_round)
-        inputs = RoundInputs(
-            params=params,
-            extra=extra,
-            kept=kept.algorithm,
-            server_round=request.server_round,
-            memory=self._memory,
-            institution=self._name,
-        )
+        taken, within_s = self._allowed(plan, asked.schedule, server_round)
         return RoundWork(
             request=request,
-            plan=plan_of_round(plan, request.server_round),
+            plan=plan_of_round(plan, server_round),
             schedule=taken,
-            inputs=inputs,
+            inputs=self._inputs(asked, server_round),
             data=self._data,
-            key=key,
+            key=asked.key,
             reserved=reserved,
             validation=validation,
-            codec_state=kept.codec,
+            codec_state=asked.kept.codec,
             within_s=within_s,
             place=place,
             share_secret=share_secret(
-                self._safeguards.randomness, plan, request.server_round, start, place
+                self._safeguards.randomness, plan, server_round, asked.start, place
             ),
         )
 
-    def _place(
-        self,
-        plan: TrainingPlan,
-        request: Request,
-        schedule: LocalSchedule,
-        start: DecodedTensors,
-        kept: Kept,
-    ) -> SumPlace | None:
-        """Return the masked sum that the update goes into; None where it leaves as it is."""
-        if not self._masking.is_asked(plan):
-            return None
-        algorithm = build_algorithm(plan.objective)
-        scored = Scored.of(request, plan, schedule, received=start, kept=kept.algorithm)
-        return self._masking.place(
-            plan,
-            request,
-            schedule,
-            digest=start.digest,
-            scored=scored.of_splits(("validation",)),
-            shapes=algorithm.reply_shapes(self._trainer.shapes),
+    def _check_starts(self, asked: AskedRound, rows_fn: RowsFn | None) -> None:
+        """Check what a round of private training starts from, as far as that follows from it."""
+        params, _ = split_received(asked.start)
+        trainer = trainer_of_round(self._trainer, asked.scored.server_round)
+        check_fn = rows_fn or trainer.check_rows
+        for begun in asked.algorithm.starts_of(params, asked.kept.algorithm):
+            if begun is not params:  # of that the bound was checked as it came
+                self._check_kept(begun)
+            trainer.check_margin(asked.schedule)
+            check_fn(begun, asked.schedule)
+
+    def _inputs(self, asked: AskedRound, server_round: int) -> RoundInputs:
+        params, extra = split_received(asked.start)
+        return RoundInputs(
+            params=params,
+            extra=extra,
+            kept=asked.kept.algorithm,
+            server_round=server_round,
+            memory=self._memory,
+            institution=self._name,
         )
+
+    def _validated(self, scored: Scored, server_round: int) -> Mapping[str, Evaluation]:
+        """Return scores of the tensors that a round starts from, as they may leave."""
+        if not len(self._data.validation):
+            return {}
+        return self._scores.of_round(scored, server_round)
 
     def _allowed(
         self, plan: TrainingPlan, schedule: LocalSchedule, server_round: int
@@ -330,24 +303,6 @@ class TrainingRounds:
             raise
         return sent
 
-    def decode(self, request: Request, shapes: Shapes, travel: Travel) -> DecodedTensors:
-        """Decode the tensors of a request.
-
-        Args:
-            request: from the coordinator, not trusted.
-            shapes: of the tensors that it must tell of.
-            travel: how they travel.
-
-        Raises:
-            ProtocolError: if there are none, or others than expected.
-            DeniedError: if the policy allows no such values.
-        """
-        if request.arrays is None:
-            raise ProtocolError("Expected tensors with the request.", code=Refusal.TENSOR_NAMES)
-        received = self._decoder.decode(request.arrays, shapes, travel.decode)
-        self._safeguards.policy.check_values(received.largest)
-        return received
-
     def _check_kept(self, tensors: Tensors) -> None:
         """Check tensors that a training starts from, of which some were kept here.
 
@@ -362,12 +317,6 @@ class TrainingRounds:
                 f"What the algorithm keeps here has grown beyond policy.max_value={bound:g}; start"
                 " a new run with a lower learning rate."
             )
-
-    def _sent_shapes(self, algorithm: Algorithm) -> Shapes:
-        """Return the shapes of what a request holds, which are the same in every round."""
-        if self._sent is None or self._sent[0] is not algorithm:
-            self._sent = algorithm, algorithm.request_shapes(self._trainer.shapes)
-        return self._sent[1]
 
     def _still_allowed(self, plan: TrainingPlan, reply: Reply, shapes: Shapes) -> Reply:
         """Hold a durable reply against the policy of today."""

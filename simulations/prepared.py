@@ -270,10 +270,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     )
     check_states(run, plan, states)
     setup = _setup(config, plan, records.data)
-    # With a seed a round that is run again gives the same noise on the same input, which costs
-    # nothing more; a ledger that outlives the process knows by itself.
-    counted = plan.private and not setup.reproducible and ledgers is None
-    released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
+    released = _released(run, plan, setup, ledgers)
     spent = spent_before(
         run.checkpoint,
         None if source else list(taking_part),
@@ -281,28 +278,20 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         answers=timing_of(config.strategy).answers_a_step,
         own_models=ALGORITHMS[plan.objective.kind].personal == "beside",
     )
-    faults = make_faults(
-        config.simulation.faults,
-        records.data,
-        secret=derive_key(run.secret, "faults"),
-        job=plan.job,
-    )
+    secret = derive_key(run.secret, "faults")
+    faults = make_faults(config.simulation.faults, records.data, secret=secret, job=plan.job)
     attack = _attack(run, plan, taking_part)
     check_named(plan.tuning, records.data)
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     sums = masked_sums(run, plan, setup, taking_part)
+    delays = delays_of(config, run.secret) if timeline else None
     parts = EngineParts(
         data=taking_part if attack is None else attack.poisoned(taking_part),
         trainer=trainer,
         make_trainer=functools.partial(build_trainer, plan, config.trainer),
         initial=initial,
         setup=replace(
-            setup,
-            ledgers=ledgers,
-            faults=faults,
-            states=states,
-            delays=delays_of(config, run.secret) if timeline else None,
-            sums=sums,
+            setup, ledgers=ledgers, faults=faults, states=states, delays=delays, sums=sums
         ),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
@@ -333,6 +322,19 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         timeline=timeline,
         draw=sums.draw if sums else 0,
     )
+
+
+def _released(
+    run: Run, plan: TrainingPlan, setup: Setup, ledgers: LedgerFolder | None
+) -> ReleasedRounds | None:
+    """Return the count of released rounds; None where nothing has to be counted.
+
+    With a seed a round that is run again gives the same noise on the same input, which costs
+    nothing more; a ledger that outlives the process knows by itself.
+    """
+    if not plan.private or setup.reproducible or ledgers is not None:
+        return None
+    return ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json")
 
 
 def _attack(

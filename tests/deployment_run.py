@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -67,11 +67,19 @@ def wait_until(holds: Callable[[], bool], *, timeout_s: float, what: str) -> Non
 
 
 def confide(
-    *words: str, timeout_s: float = 120.0, check: bool = True
+    *words: str,
+    timeout_s: float = 120.0,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end, with some variables besides this process's."""
     return subprocess.run(
-        [*CONFIDE, *words], check=check, capture_output=True, text=True, timeout=timeout_s
+        [*CONFIDE, *words],
+        check=check,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=os.environ | (environment or {}),
     )
 
 
@@ -82,7 +90,7 @@ class Deployment:
     On leaving, all of it is ended.
 
     ``run_overrides`` go to the server, ``client_overrides`` to every institution, ``environment``
-    to every process.
+    to every process, ``environments`` to what has a name. ``hosts`` are the coordinator's.
     """
 
     run_overrides: Sequence[str] = HEART
@@ -94,18 +102,21 @@ class Deployment:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fed-")))
     started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    environments: dict[str, dict[str, str]] = field(default_factory=dict)
+    hosts: Sequence[str] = ("127.0.0.1",)
 
     def __enter__(self) -> Self:
         federation = {
             "name": "tests",
-            "hosts": ["127.0.0.1"],
+            "hosts": list(self.hosts),
             "port": self.port,
             "institutions": list(self.institutions),
             "config": list(self.run_overrides),
         }
         (self.folder / "federation.yaml").write_text(yaml.safe_dump(federation))
-        confide("provision", str(self.folder / "federation.yaml"))
-        confide("partition", str(self.folder / "records"), *self.run_overrides)
+        told = self.environment
+        confide("provision", str(self.folder / "federation.yaml"), environment=told)
+        confide("partition", str(self.folder / "records"), *self.run_overrides, environment=told)
         return self
 
     def __exit__(
@@ -225,7 +236,7 @@ class Deployment:
     def resume_server(self, *words: str) -> subprocess.Popen[bytes]:
         return self._start("server", ["server", "--resume", str(self.run_dir), *words])
 
-    def simulate(self, *overrides: str) -> dict[str, Any]:
+    def simulate(self, *overrides: str, timeout_s: float = 300.0) -> dict[str, Any]:
         """Run the same config as a simulation of the same institutions, and return its summary."""
         run_dir = self.folder / "simulation"
         shutil.rmtree(run_dir, ignore_errors=True)
@@ -240,7 +251,7 @@ class Deployment:
             *overrides,
             f"hydra.run.dir={run_dir}",
         ]
-        confide("simulate", *words, timeout_s=300)
+        confide("simulate", *words, timeout_s=timeout_s, environment=self.environment)
         loaded: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
         return loaded
 
@@ -266,12 +277,17 @@ class Deployment:
         for name in list(self.started):
             self.stop(name)
 
+    def within(self, name: str) -> list[str]:
+        """Return what the command begins with that is started by a name."""
+        return []
+
     def _start(self, name: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
         cache = {"CONFIDE_CACHE": str(self.folder.parent / "fed-cache")}
-        environment = os.environ | cache | self.environment
+        own = self.environments.get(name, {})
+        environment = os.environ | cache | self.environment | own
         with (self.folder / f"{folder_name(name)}.out").open("ab") as out:
             process = subprocess.Popen(
-                [*CONFIDE, *words],
+                [*self.within(name), *CONFIDE, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

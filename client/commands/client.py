@@ -10,7 +10,7 @@ from typing import NoReturn
 from confide.client.deployment.kit import FILE, InstitutionKit, load_kit, plan_path, stop_mark
 from confide.client.deployment.launch import ROLES, supervised
 from confide.config.composing.folders import as_search_path
-from confide.deployment.lifetime import stop_signals
+from confide.deployment.lifetime import processes, stop_signals
 from confide.deployment.logs import log_to_stderr
 from confide.errors import ConfigError
 from confide.security.proxies import settled
@@ -25,6 +25,8 @@ usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]
            run SuperNode, executor and trainer until Ctrl-C
        confide client status [KIT] [--json]
            show running processes, privacy spent, and jobs that wait for approval
+       confide client status [KIT] --only ROLE
+           say whether this process runs; status 1 if not, as health checks want it
        confide client approve JOB [KIT] [--yes]
            show a job's plan and cost, and let it begin
        confide client stop JOB [KIT]
@@ -79,7 +81,7 @@ def _parse(
     parser.add_argument("words", nargs="*", metavar="KIT")
     for flag in flags:
         parser.add_argument(flag, action="store_true")
-    if command == "run":
+    if command in ("run", "status"):
         parser.add_argument("--only", choices=ROLES)
     return parser.parse_intermixed_args(list(words))
 
@@ -124,7 +126,8 @@ def _run(words: Sequence[str]) -> int:
             kit.config.coordinator.address,
             promised,
         )
-        if budget.epsilon is not None:
+        # Of the three users the trainer's alone may look at the ledger
+        if budget.epsilon is not None and arguments.only in (None, "trainer"):
             is_new = not kit.ledger.exists()
             new = " It is new: nothing was ever spent in it." if is_new else ""
             log.info("Its budget is kept in %s.%s", kit.ledger, new)
@@ -140,10 +143,16 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _status(words: Sequence[str]) -> int:
+    arguments = _parse("status", words, flags=("--json",))
+    kit, role = _kit(arguments), arguments.only
+    if role is not None:
+        # Health checks ask this again and again: without torch, which the whole status loads
+        pid = processes(kit.state / role).get(role)
+        print(f"{role}: {'not running' if pid is None else f'runs as process {pid}'}")
+        return 1 if pid is None else 0
     from confide.client.commands.status import show_status
 
-    arguments = _parse("status", words, flags=("--json",))
-    return show_status(_kit(arguments), as_json=arguments.json)
+    return show_status(kit, as_json=arguments.json)
 
 
 def _approve(words: Sequence[str]) -> int:

@@ -172,9 +172,9 @@ class KitConfig:
         yield from (f"data.{problem}" for problem in self.data.as_data().problems())
         if self.dashboard is not None:
             try:
-                check(self.dashboard)
+                check(self.dashboard, "dashboard")
             except ConfigError as error:
-                yield from (f"dashboard: {problem}" for problem in error.problems)
+                yield from error.problems
 
 
 @dataclass(frozen=True)

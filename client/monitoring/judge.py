@@ -16,8 +16,11 @@ def health(snapshot: InstitutionSnapshot) -> Iterator[Finding]:
 def ready(snapshot: InstitutionSnapshot) -> Iterator[Finding]:
     """Say whether the institution can take part: what ``confide doctor`` checks in no time."""
     yield from health(snapshot)
-    for problem in snapshot.kit_problems:
-        yield Finding(FILE, "error", problem, f"correct {FILE}.")
+    if snapshot.kit_problems:
+        # Their sentences name columns and paths, which other users of this machine must not read
+        count = len(snapshot.kit_problems)
+        message = f"has {count} mistake{'s' if count > 1 else ''}; `confide doctor KIT` names them"
+        yield Finding(FILE, "error", message)
     if snapshot.link.is_connected is False:
         # It listens while it runs something: between two runs nobody answers there
         yield Finding("coordinator", "warning", snapshot.link.problem)

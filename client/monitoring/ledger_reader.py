@@ -23,8 +23,9 @@ from confide.client.ledger.state import LedgerState, PopulationAccount
 from confide.errors import ConfideError
 from confide.security.chain import Event
 
-_TRIES = 5
+_TRIES = 25
 _PAUSE_S = 0.02
+"""Half a second together: on a busy disk a transaction takes about as long."""
 _HUNDREDTHS = 100
 
 LedgerCondition = Literal["sound", "none", "damaged", "unknown"]

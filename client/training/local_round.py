@@ -97,10 +97,29 @@ def local_round(  # noqa: PLR0913 - what a round consists of
         )
         return padded(update, masks)
 
-    # Under privacy records reach a client part only by the clipped, noisy sum of its training.
+    given = _given(trainer, inputs, data, plan=plan, schedule=schedule, pace=pace)
+    # What it sums itself adds up in the order that the trainer's sums do
+    with threads(trainer.num_threads):
+        result = build_algorithm(plan.objective).client(given, train)
+    return replace(result, steps=pace.taken)
+
+
+def _given(
+    trainer: Trainer,
+    inputs: RoundInputs,
+    data: InstitutionData,
+    *,
+    plan: TrainingPlan,
+    schedule: LocalSchedule,
+    pace: Pace,
+) -> ClientRound:
+    """Return what a round's client part is given.
+
+    Under privacy records reach it only by the clipped, noisy sum of its training.
+    """
     reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
     noise = noise_square(plan, schedule, values=num_values(trainer.shapes))
-    given = ClientRound(
+    return ClientRound(
         params=inputs.params,
         extra=inputs.extra,
         kept=inputs.kept,
@@ -115,10 +134,6 @@ def local_round(  # noqa: PLR0913 - what a round consists of
         memory=inputs.memory if reads_records else {},
         taken_fn=lambda: pace.taken,
     )
-    # What it sums itself adds up in the order that the trainer's sums do
-    with threads(trainer.num_threads):
-        result = build_algorithm(plan.objective).client(given, train)
-    return replace(result, steps=pace.taken)
 
 
 def _times(count: int) -> str:

@@ -70,8 +70,10 @@ def link_seen(path: Path, keys: Mapping[str, Path], *, now: float) -> LinkSeen |
     try:
         names = {key_bytes(file): name for name, file in keys.items()}
         size = path.stat().st_size
-        # `mode=ro`: nothing is made where there is nothing, and nothing is written
-        opened = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT_S)
+        # Nothing is written, nor made: without a write-ahead log nobody else has it open, and a
+        # reader would make one that is this user's
+        how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+        opened = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_TIMEOUT_S)
         with contextlib.closing(opened) as connection:
             rows = [row for row in connection.execute(_NODES) if row[0] in names]
             (waiting,) = connection.execute(_WAITING).fetchone()

@@ -1,8 +1,8 @@
 """The grid of a deployment: the messages of one run, sent and received through a SuperLink.
 
 Flower's own HTTP grid carries the bytes. Added here are errors instead of the end of this process,
-a limited wait while a SuperLink restarts, and replies that are fetched one by one, so that memory
-does not grow with the number of institutions.
+a limited wait while a SuperLink restarts, replies that are fetched one by one, so that memory does
+not grow with the number of institutions, and that a SuperLink's disk does not with that of rounds.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from confide.errors import FlowerError
+from confide.flower.copies import Copies
 from confide.flower.messages import Run
 from confide.flower.packing import packed, unpacked
 from confide.flower.polling import PollingGrid
@@ -71,6 +72,7 @@ class DeployedGrid(PollingGrid):
         self._heartbeat = Heartbeat(self._heartbeat_client)
         # Replies that are announced and have not arrived, by the id of the message they answer.
         self._announced: dict[str, tuple[MessageProto, ObjectTree]] = {}
+        self._copies = Copies()
 
     def __enter__(self) -> Self:
         with runtime_errors("begin the run"):
@@ -132,6 +134,7 @@ class DeployedGrid(PollingGrid):
             # gets an invented id: when asked for it, SuperLink replies with an error, as for a
             # message that it lost.
             ids.append(accepted[0] if accepted and accepted[0] else uuid.uuid4().hex)
+            self._copies.sent(ids[-1], message)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -143,7 +146,8 @@ class DeployedGrid(PollingGrid):
         # Flower's own method would wait for up to two hours for a reply whose upload broke off,
         # and fetch no other reply meanwhile. Here announcing and fetching are two steps.
         wanted = list(message_ids)
-        unannounced = [message_id for message_id in wanted if message_id not in self._announced]
+        left_over = self._copies.left_over(wanted)
+        unannounced = [name for name in (*wanted, *left_over) if name not in self._announced]
         with self._call("receive a reply"):
             if unannounced:
                 answer = self._http._runtime_client.PullMessages(
@@ -152,6 +156,8 @@ class DeployedGrid(PollingGrid):
                 pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
                 for reply_head, tree in pairs:
                     self._announced[reply_head.metadata.reply_to_message_id] = reply_head, tree
+            for message_id in left_over:
+                self._drop(message_id)
             for message_id in wanted:
                 reply = self._fetch(message_id)
                 if reply is not None:
@@ -163,30 +169,67 @@ class DeployedGrid(PollingGrid):
         announced, tree = self._announced.get(message_id, (None, None))
         if announced is None or tree is None:
             return None
-        client, run_id = self._http._runtime_client, self._http.run.run_id
-        pull = make_pull_object_fn_protobuf(client.PullObject, self._http.node, run_id)
         reply_id = announced.metadata.message_id
         # In reverse order: the message itself is uploaded last, so while it is missing, no other
         # part is fetched in vain.
         parts = reversed(list(iterate_object_tree(tree)))
         try:
-            contents = {part.object_id: pull(part.object_id) for part in parts}
+            contents = {part.object_id: self._pull(part.object_id) for part in parts}
         except ObjectUnavailableError:
             return None
         except ObjectPullError:
-            del self._announced[message_id]
             lost = Error(code=ErrorCode.MESSAGE_UNAVAILABLE, reason=None)
-            return make_message(metadata=metadata_from_proto(announced.metadata), error=lost)
-        client.ConfirmMessageReceived(
+            reply = make_message(metadata=metadata_from_proto(announced.metadata), error=lost)
+        else:
+            self._release(reply_id)
+            reply = cast(Message, inflate_object_from_contents(reply_id, contents))
+            # A deflated message does not contain its id.
+            reply.metadata.__dict__["_message_id"] = reply_id
+            reply = unpacked(reply)
+        if reply.has_error():
+            self._release(message_id)  # which its node may never have fetched
+        del self._announced[message_id]
+        self._copies.answered(message_id)
+        return reply
+
+    def _drop(self, message_id: str) -> None:
+        """Have SuperLink delete the reply to a question once it has arrived, unseen."""
+        announced, _ = self._announced.get(message_id, (None, None))
+        is_expired = self._copies.is_expired(message_id)
+        if announced is None and not is_expired:
+            return
+        if announced is not None:
+            reply_id = announced.metadata.message_id
+            try:
+                # Earlier, its node would upload parts that are unknown
+                self._pull(reply_id)
+            except ObjectUnavailableError:
+                if not is_expired:
+                    return
+            except ObjectPullError:
+                pass
+            self._release(reply_id)
+            del self._announced[message_id]
+        self._release(message_id)
+        self._copies.forget(message_id)
+
+    def _pull(self, object_id: str) -> bytes:
+        """Fetch a part of a message.
+
+        Raises:
+            ObjectUnavailableError: if it has not arrived yet.
+            ObjectPullError: if SuperLink knows no such part.
+        """
+        client, run_id = self._http._runtime_client, self._http.run.run_id
+        return make_pull_object_fn_protobuf(client.PullObject, self._http.node, run_id)(object_id)
+
+    def _release(self, message_id: str) -> None:
+        """Have SuperLink delete the contents of a message, if it has them."""
+        self._http._runtime_client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(
-                node=self._http.node, run_id=run_id, message_object_id=reply_id
+                node=self._http.node, run_id=self._http.run.run_id, message_object_id=message_id
             )
         )
-        del self._announced[message_id]
-        reply = cast(Message, inflate_object_from_contents(reply_id, contents))
-        # A deflated message does not contain its id.
-        reply.metadata.__dict__["_message_id"] = reply_id
-        return unpacked(reply)
 
     @contextlib.contextmanager
     def _call(self, action: str) -> Iterator[None]:

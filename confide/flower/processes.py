@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
+    ListRunsRequest,
     RegisterNodeRequest,
     StartRunRequest,
     StopRunRequest,
@@ -272,9 +273,11 @@ class SuperLinkControl:
         )
 
     def start_run(self, job: str) -> int:
-        """Submit a run, and return its number."""
+        """Submit a run, and return its number; what SuperLink keeps of earlier ones is deleted."""
         # Every node sees the run config, so it holds nothing but the job's name.
         with self._client() as client:
+            # Whoever lists runs has the messages of those that have ended deleted
+            client.ListRuns(ListRunsRequest())
             fab = Fab(content=bundle())
             run = int(
                 client.StartRun(

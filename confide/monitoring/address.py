@@ -62,18 +62,26 @@ def _listening_at(path: Path) -> Iterator[socket.socket]:
             remove(path)
 
 
-def check(address: str) -> None:
+def check(address: str, setting: str) -> None:
     """Check an address before anything is started.
+
+    Args:
+        address: the address.
+        setting: name of the setting that it comes from, for the error.
 
     Raises:
         ConfigError: if it is neither loopback nor a Unix socket.
     """
     if not address.startswith(_UNIX):
-        loopback(address)
+        loopback(address, setting)
 
 
-def loopback(address: str) -> tuple[str, int]:
+def loopback(address: str, setting: str = "listen") -> tuple[str, int]:
     """Split HOST:PORT, whose host has to be this machine's loopback.
+
+    Args:
+        address: the address.
+        setting: name of the setting that it comes from, for the error.
 
     >>> loopback("localhost:9108")
     ('127.0.0.1', 9108)
@@ -85,7 +93,7 @@ def loopback(address: str) -> tuple[str, int]:
     name = host.removeprefix("[").removesuffix("]")
     if not name or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(
-            f"Expected listen={address!r} as 127.0.0.1:PORT, [::1]:PORT or unix:/PATH, such as"
+            f"Expected {setting}={address!r} as 127.0.0.1:PORT, [::1]:PORT or unix:/PATH, such as"
             f" {DEFAULT}."
         )
     try:
@@ -94,9 +102,9 @@ def loopback(address: str) -> tuple[str, int]:
         is_loopback = False
     if not is_loopback:
         raise ConfigError(
-            f"listen={address}: this page has neither password nor TLS, so that whoever reaches its"
-            " address may read it. Listen on 127.0.0.1 or on unix:/PATH, and let a monitoring agent"
-            " of this machine, or a proxy that asks for a password, pass it on."
+            f"{setting}={address}: this page has neither password nor TLS, so that whoever reaches"
+            " its address may read it. Listen on 127.0.0.1 or on unix:/PATH, and let a monitoring"
+            " agent of this machine, or a proxy that asks for a password, pass it on."
         )
     return ("127.0.0.1" if name == "localhost" else name), int(port)
 

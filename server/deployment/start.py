@@ -113,7 +113,7 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None, progra
     assert config.server.kit is not None
     kit = load_coordinator_kit(Path(config.server.kit))
     if config.server.dashboard is not None:
-        check(config.server.dashboard)
+        check(config.server.dashboard, "server.dashboard")
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
     command = Command(overrides=overrides, cwd=os.getcwd(), program=program)
     resume = resumed is not None

@@ -46,7 +46,7 @@ This folder lets {name} take part in the federation **{federation}**.
 | `node.key` | {key} | **yes** |
 | `trainer.crt` | the authority's word that your trainer is yours, for sums that nobody sees inside | no |
 | `trainer.key` | your trainer's private key, from where `node.key` is | **yes** |
-| `monitoring/` | a Grafana board (`grafana.json`) and alert rules (`alerts.yaml`) for `confide dashboard KIT` | no |
+| `monitoring/grafana.json`, `monitoring/alerts.yaml` | a board and alert rules for those who watch `confide dashboard KIT` | no |
 
 Anyone who has `node.key` can act as your institution, and with `trainer.key` sign for it: keep both on the machine that takes
 part, each readable by one user (`chmod 600 node.key trainer.key`). {key_advice}

@@ -65,10 +65,8 @@ def enrol(
             present[node] = answer
             continue
         # Told apart by their nodes: two that decline may call themselves alike.
-        called = (
-            f"node {node}, {answer.institution}" if isinstance(answer, Reply) else f"node {node}"
-        )
-        absent[known or called] = str(code)
+        says = f", {answer.institution}" if isinstance(answer, Reply) else ""
+        absent[known or f"node {node}{says}"] = str(code)
     absent |= {name: "not_connected" for node, name in registered.items() if node not in answered}
     for who, code in absent.items():
         log.warning("%s does not take part: %s.", who, code)

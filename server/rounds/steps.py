@@ -134,23 +134,11 @@ def finish_round(
     Raises:
         RunFailedError: if too few were accepted, naming the others.
     """
-    settings, plan = enrolled.job.settings, enrolled.job.plan
+    plan = enrolled.job.plan
     if varies(enrolled.job) and not tally.accepted:
         # Whether one client was drawn must not show by a run that fails
         return without_clients(enrolled, state, sent.started, tally.refused)
-    # Before the aggregation: with too few the round is not done, and a resumed run repeats it.
-    least = settings.min_clients
-    if varies(enrolled.job):  # chance drew fewer, whose loss it is not
-        least = min(least, len(sent.asked))
-    # Of institutions: a buffer may hold several answers of one
-    answered = len({*tally.accepted})
-    if answered < least:
-        too_few(
-            f"round {tally.server_round}",
-            got=answered,
-            least=least,
-            missing=tally.refused,
-        )
+    _check_enough(enrolled, tally, sent)
     # Of all who enrolled, not of the cohort: FedDyn's state is a mean over all clients.
     participation = Participation(
         asked=sent.asked,
@@ -172,14 +160,7 @@ def finish_round(
     )
     if isinstance(under_way, Judging):
         record = replace(record, set_aside=under_way.set_aside)
-    if settings.patience is not None and not tally.validation and plan.privacy.metrics_every == 1:
-        log.warning(
-            "Round %d: no validation score was told, so server.patience cannot act. Institutions"
-            " let none leave (policy.metrics_privacy, metrics, min_support), or it used up those"
-            " that it may have.",
-            tally.server_round,
-        )
-    tell_lack(settings, tally, plan.task.primary_metric)
+    _tell_scores(enrolled, tally)
     # The round's validation scored the tensors that it started from.
     metric = plan.task.primary_metric
     scored = update_best(state, state.server_round, tally.validation, metric=metric)
@@ -191,6 +172,35 @@ def finish_round(
         strategy_state=strategy_state,
         history=history,
     )
+
+
+def _check_enough(enrolled: Enrolled, tally: Tally, sent: Sent) -> None:
+    """Check how many updates came, before the aggregation: a resumed run repeats the round.
+
+    Raises:
+        RunFailedError: if too few were accepted, naming the others.
+    """
+    least = enrolled.job.settings.min_clients
+    if varies(enrolled.job):  # chance drew fewer, whose loss it is not
+        least = min(least, len(sent.asked))
+    # Of institutions: a buffer may hold several answers of one
+    answered = len({*tally.accepted})
+    if answered < least:
+        where = f"round {tally.server_round}"
+        too_few(where, got=answered, least=least, missing=tally.refused)
+
+
+def _tell_scores(enrolled: Enrolled, tally: Tally) -> None:
+    """Say what cannot act for want of scores."""
+    settings, plan = enrolled.job.settings, enrolled.job.plan
+    if settings.patience is not None and not tally.validation and plan.privacy.metrics_every == 1:
+        log.warning(
+            "Round %d: no validation score was told, so server.patience cannot act. Institutions"
+            " let none leave (policy.metrics_privacy, metrics, min_support), or it used up those"
+            " that it may have.",
+            tally.server_round,
+        )
+    tell_lack(settings, tally, plan.task.primary_metric)
 
 
 __all__ = [

@@ -168,10 +168,17 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
     }
+    return summary | {name: part for name, part in _further(result, summary).items() if part}
+
+
+def _further(result: RunResult, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the parts of a summary that are left out where they are empty."""
+    plan, outcome, findings = result.plan, result.outcome, result.findings
+    state = outcome.state
     evaluation = describe(plan.task.outcome.kind, _measured(result))
     if outcome.is_sampled and findings.measured is not None:
         evaluation = _by_institutions(evaluation, outcome)
-    there: dict[str, Any] = {
+    return {
         "set_aside": _set_aside(state.history),
         "sample": over_sample(outcome) if outcome.is_sampled else {},
         "references": {name: _scores(one, "test") for name, one in findings.references.items()},
@@ -194,7 +201,6 @@ def summarise(result: RunResult) -> dict[str, Any]:
             together=_own(plan, outcome).get(EVERYBODY, {}),
         ),
     }
-    return summary | {name: part for name, part in there.items() if part}
 
 
 def _best(plan: TrainingPlan, state: RunState) -> dict[str, Any]:

@@ -54,14 +54,7 @@ def ifca(*, clusters: int, start_spread: float, start_seed: int) -> Algorithm:
 
     def first_state(params: Tensors) -> Tensors:
         generator = torch.Generator().manual_seed(start_seed)
-        state: Tensors = {}
-        for slot in _slots(clusters):
-            drawn = {
-                name: value + start_spread * torch.randn(value.shape, generator=generator)
-                for name, value in params.items()
-            }
-            state |= prefixed(slot, drawn)
-        return state
+        return _drawn(params, clusters, spread=start_spread, generator=generator)
 
     def client(given: ClientRound, train: TrainFn) -> ClientResult:
         if given.records is None:
@@ -123,6 +116,18 @@ def choice_of(models: Sequence[Tensors], records: Records) -> int:
         loss = mean_loss(records)
         losses.append(math.inf if math.isnan(loss) else loss)
     return losses.index(min(losses))
+
+
+def _drawn(params: Tensors, clusters: int, *, spread: float, generator: torch.Generator) -> Tensors:
+    """Return all models but the first: the first with noise added."""
+    state: Tensors = {}
+    for slot in _slots(clusters):
+        drawn = {
+            name: value + spread * torch.randn(value.shape, generator=generator)
+            for name, value in params.items()
+        }
+        state |= prefixed(slot, drawn)
+    return state
 
 
 def _slots(clusters: int) -> Iterator[str]:

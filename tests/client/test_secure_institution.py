@@ -286,6 +286,13 @@ def test_a_sum_whose_survivors_are_not_all_is_opened_for_these(company: Company)
     assert ask(company.ward(), "unmask", company.to_open(asked, reply)).refusal == "sum_survivors"
 
 
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_a_sum_over_nobody_is_refused(company: Company, kind: str) -> None:
+    nobody = replace(company.question, cohort=())
+    assert ask(company.ward(), kind, nobody).refusal == "sum_cohort"
+    assert not {"reserve", "mask", "score"} & {*company.kinds()}
+
+
 def test_another_cohort_of_a_round_is_another_round(company: Company) -> None:
     """A sum of the same update with others in it would tell it by the difference."""
     asked = company.question

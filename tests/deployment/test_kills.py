@@ -18,13 +18,7 @@ from typing import Any
 
 import pytest
 from deployment_run import HEART, HOSPITALS, Deployment, hospitals_alone, wait_until
-
-from confide.client.commands.ledger import main as ledger_command
-from confide.client.deployment.kit import InstitutionKit, load_kit
-from confide.client.deployment.kit_ledger import open_ledger
-from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.runs import run_name
-from confide.privacy.accounting import epsilon
+from kept_ledgers import check_ledger
 
 ROUNDS = 5
 ROUND_TIMEOUT_S = 180.0
@@ -146,7 +140,7 @@ class Trial:
         assert slowest < TURN_S
         self.deployment.stop_all()
         for name in self.deployment.institutions:
-            check_ledger(self.deployment, name)
+            check_ledger(self.deployment, name, rounds=ROUNDS)
 
 
 def seconds(deployment: Deployment) -> dict[int, float]:
@@ -155,24 +149,6 @@ def seconds(deployment: Deployment) -> dict[int, float]:
         json.loads(line) for line in (deployment.run_dir / "metrics.jsonl").read_text().splitlines()
     ]
     return {line["round"]: line["value"] for line in lines if line["name"] == "seconds"}
-
-
-def kit_of(deployment: Deployment, name: str) -> InstitutionKit:
-    return load_kit(deployment.kit(name), [*deployment.client_overrides, "data.path=unused"])
-
-
-def check_ledger(deployment: Deployment, name: str) -> None:
-    """A ledger is whole, holds one reservation a question, and says no less than what was drawn."""
-    kit = kit_of(deployment, name)
-    assert ledger_command(["verify", str(kit.ledger)]) == 0
-    ledger = open_ledger(kit)
-    assert isinstance(ledger, PersistentLedger)
-    run = ledger.population.runs[run_name(name, deployment.job)]
-    assert sorted(r.server_round for r in run.rounds.values()) == list(range(1, ROUNDS + 1))
-    assert all(r.is_settled for r in run.rounds.values())
-    drawn = epsilon(run.terms.schedule(ROUNDS), delta=kit.config.policy.budget.delta)
-    assert ledger.population.spent >= drawn
-    assert ledger.population.committed >= ledger.population.spent
 
 
 @contextmanager

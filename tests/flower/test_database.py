@@ -52,6 +52,26 @@ def test_a_superlink_writes_while_it_is_read(superlink: SuperLink, tmp_path: Pat
         writer.rollback()
 
 
+def test_a_superlink_that_ended_is_read_and_nothing_is_made(
+    superlink: SuperLink, tmp_path: Path
+) -> None:
+    keys = {"shop": make_node_key(tmp_path, "shop")}
+    superlink.control.register(keys)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    with (
+        contextlib.closing(sqlite3.connect(superlink.folder / "superlink.db")) as source,
+        contextlib.closing(sqlite3.connect(folder / "superlink.db")) as target,
+    ):
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = WAL")
+    assert [path.name for path in folder.iterdir()] == ["superlink.db"]
+    seen = link_seen(folder / "superlink.db", keys, now=time.time())
+    assert seen is not None
+    assert [node.name for node in seen.nodes] == ["shop"]
+    assert [path.name for path in folder.iterdir()] == ["superlink.db"]
+
+
 def test_no_database_or_a_damaged_one_is_unknown_and_nothing_is_made(tmp_path: Path) -> None:
     path = tmp_path / "superlink.db"
     assert link_seen(path, {}, now=0.0) is None

@@ -133,3 +133,52 @@ def test_reply_whose_upload_was_given_up_is_an_error_of_its_node(
     assert lost.metadata.reply_to_message_id == "q"
     assert lost.metadata.src_node_id == reply.metadata.src_node_id
     assert list(grid.pull_messages(["q"])) == []
+
+
+# --- copies that nobody waits for
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ask(grid: DeployedGrid, *names: str) -> None:
+    """Have the grid know of a question that was sent under these names."""
+    for name in names:
+        grid._copies.sent(name, Message(RecordDict(), NODE, "train", group_id="1", ttl=60))
+
+
+def test_the_second_answer_is_deleted_unseen_once_it_is_there(
+    grid: DeployedGrid, superlink: SuperLink
+) -> None:
+    ask(grid, "q", "again")
+    first, second = superlink.announce("q"), superlink.announce("again")
+    superlink.upload(first)
+    assert len(list(grid.pull_messages(["q", "again"]))) == 1
+    assert list(grid.pull_messages([])) == []
+    assert superlink.confirmed == [first.object_id]  # its node still uploads the other
+    superlink.upload(second)
+    assert list(grid.pull_messages([])) == []
+    assert superlink.confirmed == [first.object_id, second.object_id, "again"]
+    grid.pull_messages([])
+    assert len(superlink.confirmed) == 3
+
+
+def test_what_is_left_of_a_question_whose_time_is_over_is_deleted(
+    grid: DeployedGrid, superlink: SuperLink
+) -> None:
+    clock = Clock()
+    grid._copies.clock = clock
+    ask(grid, "late", "silent")
+    unfinished = superlink.announce("late")
+    grid.pull_messages(["late", "silent"])
+    grid.pull_messages([])
+    assert superlink.confirmed == []
+    clock.now += 61
+    grid.pull_messages([])
+    assert set(superlink.confirmed) == {unfinished.object_id, "late", "silent"}
+    grid.pull_messages([])
+    assert len(superlink.confirmed) == 3

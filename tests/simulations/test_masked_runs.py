@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from stopped_run import Simulate, killed_at
 
+from confide.errors import RunFailedError
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
 EMULATED = ("aggregation=secure",)
@@ -65,6 +66,17 @@ def test_masks_change_no_bit_of_the_model(run: Simulate, kind: str) -> None:
     plain = model(run, *words, name="plain")
     assert model(run, *words, *EMULATED, name="emulated") == plain
     assert model(run, *words, *REAL, name="masked") == plain
+
+
+def test_a_sum_of_too_few_ends_a_run_that_goes_on_without_who_is_gone(run: Simulate) -> None:
+    gone = "simulation.faults=[{kind: raises, client: Hungary, rounds: [2]}]"
+    words = (*HEART, *PRIVATE, *REAL, gone, "simulation.seed=null")
+    for resume in (False, True):
+        with pytest.raises(RunFailedError, match=r"round 2: 3 .* 4 are needed .*Missing: Hungary"):
+            run(*words, "server.min_clients=4", name="masked", resume=resume)
+    summary = run(*words, "server.min_clients=3", name="masked", resume=True, without=["Hungary"])
+    assert summary["rounds"] == 3
+    assert summary["withdrawn"]["Hungary"]["after_round"] == 1
 
 
 @pytest.mark.slow

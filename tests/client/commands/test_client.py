@@ -184,6 +184,24 @@ def test_status_finds_processes_of_one_supervisor_or_of_three(tmp_path: Path) ->
     assert status(kit)["processes"] == {"trainer": None, "executor": 1, "supernode": 1}
 
 
+def test_status_of_one_process_is_an_exit_status_for_health_checks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = make_kit(tmp_path)
+    words = ["status", str(tmp_path), "--only", "executor"]
+    assert main(words) == 1
+    (kit.state / "executor").mkdir(parents=True)
+    file = kit.state / "executor" / PROCESSES
+    file.write_text(json.dumps({"supervisor": os.getpid(), "executor": 7}))
+    assert main(words) == 0
+    # While the supervisor waits to start it again
+    file.write_text(json.dumps({"supervisor": os.getpid()}))
+    assert main(words) == 1
+    running = "executor: runs as process 7"
+    not_running = "executor: not running"
+    assert capsys.readouterr().out.splitlines() == [not_running, running, not_running]
+
+
 def test_status_tells_what_was_spent_and_who_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,5 +93,5 @@ def test_neither_a_kit_without_an_address_nor_one_role_alone_has_a_dashboard(
 
 
 def test_an_address_that_others_reach_is_a_mistake_of_the_kit(kit: InstitutionKit) -> None:
-    with pytest.raises(ConfigError, match=r"dashboard: listen=0\.0\.0\.0:9108: .* password"):
+    with pytest.raises(ConfigError, match=r"dashboard=0\.0\.0\.0:9108: .* password"):
         load_kit(kit.folder, ["dashboard=0.0.0.0:9108"])

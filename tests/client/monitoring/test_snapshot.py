@@ -86,6 +86,8 @@ def test_a_run_is_seen_from_its_requests_to_its_budget(tmp_path: Path) -> None:
     found = values(seen)
     assert value(found, "confide_requests_total", request="train", outcome="answered") == 2
     assert value(found, "confide_rounds_total") == 2
+    for direction in ("in", "out"):
+        assert (value(found, "confide_bytes_total", direction=direction) or 0) > 0
     seconds = value(found, "confide_request_seconds_total", request="train")
     assert seconds is not None
     assert 0 < seconds < 600
@@ -268,7 +270,8 @@ def test_a_kit_as_it_was_made_can_take_part_once_its_processes_run(tmp_path: Pat
     app = make(folder, [])
     answer = asked(app, "/ready")
     assert answer.status_code == 503
-    assert any("data.path is not set" in reason for reason in answer.json()["reasons"])
+    assert any("client.yaml: has 2 mistakes" in it for it in answer.json()["reasons"])
+    assert "data.path" not in answer.text
     path.write_text(text.replace('path: "???"', "path: x.csv").replace('"???"', "8"))
     watch = InstitutionWatch(folder)
     kit = watch().kit

@@ -26,6 +26,7 @@ def test_a_kit_made_from_a_request_holds_no_private_key(config: Config, tmp_path
         "ca.crt",
         "client.yaml",
         "heads.pub",
+        "monitoring",
         "node.pub",
         "trainer.crt",
     ]
