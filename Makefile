@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow reader check format proto wheel kit image bench gpu peers utility reference docs docs-serve clean
+.PHONY: help setup run test test-slow reader check format proto wheel kit hashes image bench gpu peers utility reference docs docs-serve clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -53,16 +53,20 @@ proto:  ## Generate the code of the trainer service's messages from its .proto.
 	build/proto/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO).proto
 	cd client/service && sha256sum trainer.proto > trainer.proto.sha256
 
-wheel: setup  ## Build the wheel and the source distribution into dist/.
-	rm -rf dist build
-	$(BIN)/python -m build
+# The day of the last commit, in the wheel's files and in the bill of materials: the same bytes whenever they are built.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
 
-kit: wheel  ## Gather everything an institution without internet installs, into dist/kit.
-	rm -rf dist/kit
-	mkdir -p dist/kit/wheels
-	$(BIN)/python -m pip wheel -q --disable-pip-version-check -c requirements/constraints.txt -w dist/kit/wheels dist/*.whl
-	cp -r requirements/constraints.txt docs/deployment.md containers dist/kit/
-	cd dist/kit && sha256sum wheels/* constraints.txt $$(find containers -type f | sort) > SHA256SUMS
+wheel: setup  ## Build the wheel (the same bytes each time) and the source distribution into dist/.
+	rm -rf dist build
+	umask 022; $(BIN)/python -m build --no-isolation
+	$(BIN)/python requirements/wheelhouse.py plain dist/*.whl
+
+kit: wheel  ## Gather what an institution without internet installs, into dist/wheelhouse (CUDA=1, SIGN=release.key).
+	$(BIN)/python requirements/wheelhouse.py gather dist/wheelhouse dist/*.whl $(if $(CUDA),--cuda) $(if $(SIGN),--sign $(SIGN))
+
+hashes: setup  ## Write requirements/kit.txt, the hashes of what the kit is made of, from constraints.txt.
+	$(BIN)/uv pip compile -q pyproject.toml -c requirements/constraints.txt --generate-hashes --universal --python-version 3.11 \
+		--no-annotate --no-header -o requirements/kit.txt
 
 image: setup  ## Build the container images without a daemon, and run a federation of them (as root; 15 minutes).
 	containers/build.sh

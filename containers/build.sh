@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build both images from nothing but Debian's mirror and dist/kit, without a daemon, a registry or anything installed here
+# Build both images from nothing but Debian's mirror and dist/wheelhouse, without a daemon, a registry or anything installed here
 # (except debootstrap): buildah runs in a chroot of its own. For machines that have Docker or Podman the command is in Dockerfile.
 #
 # All is kept in CACHE, so that the next build takes the chroots as they are: base (BASE of the Dockerfile), tools (the same
@@ -15,7 +15,7 @@ if [ "$(id -u)" != 0 ]; then
   echo "containers/build.sh: needs root, for chroot and mounts; or build containers/Dockerfile with Docker." >&2
   exit 2
 fi
-test -s dist/kit/SHA256SUMS || make kit
+test -s dist/wheelhouse/SHA256SUMS || make kit
 if ! command -v debootstrap >/dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap
@@ -47,7 +47,7 @@ mount --bind "$tools" "$tools"  # buildah asks for a root that is a mount
 mount -t proc proc "$tools/proc"
 mount --rbind /dev "$tools/dev"
 mount --bind "$1" "$tools/cache"
-mount --bind dist/kit "$tools/context"
+mount --bind dist/wheelhouse "$tools/context"
 mount --bind containers "$tools/containers"
 exec chroot "$tools" env -i PATH="$PATH" HOME=/root VERSION="$2" bash -euo pipefail -c '
   export STORAGE_DRIVER=overlay BUILDAH_ISOLATION=chroot

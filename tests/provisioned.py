@@ -19,15 +19,22 @@ FEDERATION = FederationConfig(
     name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"]
 )
 LONGER = replace(FEDERATION, institutions=["Cleveland", "VA Long Beach", "Hungary"])
+ROLES = ("trainer", "executor", "supernode", "dashboard")
+SERVICE = ("install.conf", "logrotate.conf", "settings.yaml", "sysusers.conf", "tmpfiles.conf")
 KIT = [
     "README.md",
     "ca.crt",
     "client.yaml",
     "heads.pub",
+    "install.sh",
     "monitoring/alerts.yaml",
     "monitoring/grafana.json",
     "node.key",
     "node.pub",
+    *(
+        f"service/{name}"
+        for name in (*SERVICE, *(f"confide-heart-{role}.service" for role in ROLES))
+    ),
     "trainer.crt",
     "trainer.key",
 ]
@@ -36,12 +43,16 @@ COORDINATOR = [
     "ca.crt",
     "federation.json",
     "heads.key",
+    "install.sh",
     "loopback.crt",
     "loopback.key",
+    "run.conf",
     "monitoring/alerts.yaml",
     "monitoring/grafana.json",
     "server.crt",
     "server.key",
+    *(f"service/{name}" for name in SERVICE),
+    *(f"service/confide-heart-coordinator-{role}.service" for role in ("run", "dashboard")),
 ]
 NOW = datetime.datetime.now(datetime.UTC)
 

@@ -46,7 +46,9 @@ def log_tail(path: Path, *, since: int = 0, most: int = _TAIL_BYTES) -> str:
     """
     try:
         with path.open("rb") as file:
-            file.seek(max(since, path.stat().st_size - most))
+            size = path.stat().st_size
+            # logrotate, too, empties a log
+            file.seek(max(since if since <= size else 0, size - most))
             return file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -17,7 +17,7 @@ from confide.storage.files import folder_name, write_text
 
 SECRET = 0o600
 """Permissions of a private key."""
-_LEFTOVER = re.compile(r"\.(.+\.(key|crt|pub|csr|json|yaml|md))-[a-z0-9_]{8}")
+_LEFTOVER = re.compile(r"\.(.+\.(key|crt|pub|csr|json|yaml|md|sh|conf|service))-[a-z0-9_]{8}")
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,12 @@ def remove_leftovers(out: Path) -> None:
         out / "coordinator",
         out / "coordinator" / "nodes",
         out / "coordinator" / "trainers",
+        out / "coordinator" / "service",
         out / "coordinator" / "monitoring",
+        out / "coordinator" / "service",
         *out.glob("institutions/*"),
         *out.glob("institutions/*/monitoring"),
+        *out.glob("institutions/*/service"),
     )
     for path in (path for folder in folders for path in folder.glob(".*")):
         if _LEFTOVER.fullmatch(path.name):

@@ -41,6 +41,7 @@ from confide.server.provisioning.files import (
     write_missing,
 )
 from confide.server.provisioning.node_keys import NodeKey, choose_keys, read_requests
+from confide.server.provisioning.services import coordinator, institution, write_services
 from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
 from confide.server.provisioning.trainer_keys import KEY as TRAINER_KEY
 from confide.server.provisioning.trainer_keys import certify_trainer, choose_trainer_keys
@@ -173,6 +174,7 @@ def provision(
         removed, changes = _write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
+        write_services(places.coordinator, coordinator(federation), federation.config)
         monitoring.write_coordinator(places.coordinator, federation.name)
     notes += changes
     return Provisioned(
@@ -305,6 +307,7 @@ def _make_kit(
         ),
         write_changed(folder / "heads.pub", heads),
         write_missing(folder / "client.yaml", lambda: client_yaml(name, federation, config)),
+        write_services(folder, institution(name, federation)),
         # Last: an institution is registered once its kit is complete.
         write_changed(registered, line),
     ]

@@ -46,11 +46,12 @@ This folder lets {name} take part in the federation **{federation}**.
 | `node.key` | {key} | **yes** |
 | `trainer.crt` | the authority's word that your trainer is yours, for sums that nobody sees inside | no |
 | `trainer.key` | your trainer's private key, from where `node.key` is | **yes** |
+| `install.sh`, `service/` | installs this kit as services under three users (`sh install.sh --dry-run` shows how), and removes them | no |
 | `monitoring/grafana.json`, `monitoring/alerts.yaml` | a board and alert rules for those who watch `confide dashboard KIT` | no |
 
 Anyone who has `node.key` can act as your institution, and with `trainer.key` sign for it: keep both on the machine that takes
 part, each readable by one user (`chmod 600 node.key trainer.key`). {key_advice}
-Where SuperNode and trainer run under users of their own (docs/deployment.md, "Three users"), `node.key` belongs to the SuperNode's
+Where SuperNode and trainer run under users of their own, as `install.sh` has it, `node.key` belongs to the SuperNode's
 and `trainer.key` to the trainer's: whoever takes over the process with the network must not sign for the trainer.
 
 ## Before you start
@@ -66,6 +67,7 @@ Your firewall must let this machine connect out to `{address}` (TCP port {port},
 
 `KIT` is this folder.
 
+0. As a service (docs/operations.md): `sh install.sh`; `KIT` is then the folder that it names, and step 2 is done by systemd.
 1. `confide doctor KIT` reports what is missing or wrong, and how to fix it.
 2. `confide client KIT` takes part, until you stop it.
 3. `confide client status KIT` shows what is running, and what was spent.
@@ -109,6 +111,7 @@ Bring this folder to the machine that institutions reach as {hosts}, port {port}
 | `loopback.crt`, `loopback.key` | the same for connections inside this machine | `loopback.key` |
 | `monitoring/` | a Grafana board and alert rules for `confide dashboard` of this folder | no |
 | `federation.json`, `nodes/`, `trainers/` | who may take part, by public key; who signs in masked sums | no |
+| `install.sh`, `service/`, `run.conf` | installs this kit as a service, and what a run of it is started with | no |
 
 SHA-256 fingerprint of `ca.crt`, to be compared by telephone with each institution:
 

@@ -114,6 +114,19 @@ def test_who_stops_it_is_told_that_it_stopped(
     assert f"`confide client {tmp_path}` takes part again" in caplog.messages[-1]
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_only_the_trainer_looks_at_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, role: str
+) -> None:
+    """Of three users the others cannot."""
+    fake = contextlib.nullcontext(Stopped(signal.SIGTERM))
+    monkeypatch.setattr("confide.client.commands.client.supervised", lambda *_: fake)
+    monkeypatch.setattr("confide.client.commands.client.log_to_stderr", lambda: None)
+    caplog.set_level("INFO")
+    main([str(write_kit(tmp_path)), "--only", role])
+    assert any("Its budget is kept in" in text for text in caplog.messages) == (role == "trainer")
+
+
 def test_one_role_alone_needs_a_port_to_meet_at(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"set runtime_port in client\.yaml"):
         main([str(write_kit(tmp_path)), "--only", "executor", "trainer.device=cpu"])
@@ -310,6 +323,20 @@ def test_a_stopped_job_goes_on_once_it_is_approved(
     assert door.handle("query", ask()).refusal == "stopped"
     main(["approve", JOB, str(tmp_path), "--yes"])
     assert door.handle("query", ask()).refusal is None
+
+
+@pytest.mark.parametrize("command", ["approve", "stop"])
+def test_decisions_are_made_as_the_user_of_the_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """What root writes beside its files, the trainer of three users could not read."""
+    kit = make_kit(tmp_path)
+    kit.own.mkdir(parents=True)
+    owner = kit.own.owner()
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(ConfigError, match=f"belongs to {owner}.*`runuser -u {owner} -- confide"):
+        main([command, JOB, str(tmp_path)])
+    assert list(kit.own.iterdir()) == []
 
 
 def test_a_job_can_be_stopped_before_it_asks(tmp_path: Path) -> None:
