@@ -193,6 +193,17 @@ def test_labels_are_from_fixed_lists(tmp_path: Path) -> None:
         assert not any("evil" in text or "no plan" in text for _, text in labels)
 
 
+def test_nothing_is_written(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path)
+    open_door(kit).handle("train", ask(PRIVATE))
+    run_all(kit)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    app = make(tmp_path, [])
+    for path in ("/metrics", "/health", "/ready"):
+        asked(app, path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 # --- what runs
 
 
