@@ -82,7 +82,10 @@ def _state(snapshot: InstitutionSnapshot, name: str) -> tuple[Mark, str]:
         jobs = ", ".join(job.job for job in snapshot.waiting)
         return "wait", f"{name} takes part; a plan waits for your approval: {jobs}."
     if snapshot.link.is_connected is False:
-        return "wait", f"{name} is not connected to its coordinator."
+        return "wait", (
+            f"{name} runs, and is not connected to its coordinator; between two runs that is to be"
+            " expected."
+        )
     if any(it.state == "unknown" for it in snapshot.processes):
         return "wait", f"What runs at {name} is not known to this user."
     under_way = snapshot.ledger.under_way

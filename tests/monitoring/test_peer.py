@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from confide.client.monitoring.site import make as make_institution
+from confide.errors import ConfigError
 from confide.monitoring import peer
 from confide.monitoring.address import listening
 from confide.server.monitoring.site import make as make_coordinator
@@ -38,12 +39,12 @@ def test_the_kernel_tells_who_asks() -> None:
         assert httpx.get(address).text == str(os.geteuid())
 
 
-def test_the_kernel_tells_who_asks_by_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_tells_who_asks_by_ipv6() -> None:
     try:
         with listening("[::1]:0"):
             pass
-    except Exception:  # a machine without IPv6 has no such page either
-        pytest.skip("no IPv6 here")
+    except ConfigError:
+        pytest.skip("this machine has no IPv6")
     with serving(Starlette(routes=[Route("/", told)]), "[::1]:0") as address:
         assert httpx.get(address).text == str(os.geteuid())
 
@@ -58,6 +59,17 @@ def test_where_the_kernel_tells_nothing_the_page_is_kept(
         assert answer.status_code == 403
         assert "is for the user" in answer.text
         assert httpx.get(f"{address}/metrics").status_code == 200
+
+
+def test_a_socket_that_its_user_alone_may_use_shows_the_page(tmp_path: Path) -> None:
+    kit = institution(tmp_path / "kit")
+    folder = tmp_path / "own"
+    folder.mkdir(mode=0o700)
+    with (
+        serving(make_institution(kit.folder, []), f"unix:{folder}/page.sock"),
+        httpx.Client(transport=httpx.HTTPTransport(uds=f"{folder}/page.sock")) as client,
+    ):
+        assert client.get("http://localhost/").status_code == 200
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed: only root can be one")
