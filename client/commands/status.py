@@ -9,11 +9,11 @@ from confide.client.commands.policy import verdict_table
 from confide.client.deployment.kit import InstitutionKit, is_stopped
 from confide.client.deployment.kit_ledger import ledger_file
 from confide.client.deployment.launch import ROLES
+from confide.client.deployment.plan_words import asked, cost, seen
 from confide.client.policy import Policy
 from confide.deployment.lifetime import processes
 from confide.errors import ConfideError
 from confide.protocol.plan import TrainingPlan, plan_sha256
-from confide.releases.table import RELEASES
 from confide.tables import Table
 from confide.terminal import make_console
 
@@ -55,32 +55,12 @@ def show_status(kit: InstitutionKit, *, as_json: bool) -> int:
 
 def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
     """Print what a plan asks for, and what the policy allows."""
-    privacy, policy, console = plan.privacy, kit.config.policy, make_console()
-    asked = (
-        f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
-        " rounds"
-    )
-    if plan.releases:
-        asked = RELEASES[plan.releases].asks_fn(plan)
-    console.print(f"Job {plan.job}: {asked}.", highlight=False)
-    if not plan.releases:
-        seen = "sums of updates and of scores alone" if plan.sums else "each update"
-        console.print(f"The coordinator sees {seen}.", highlight=False)
-    if plan.private:
-        # A unit is read by training or by scores, so that a run costs it the larger of the two
-        scores = privacy.metrics_epsilon if policy.metrics_privacy == "noisy" else None
-        epsilon = max(privacy.epsilon, scores or 0.0)
-        cost = (
-            f"epsilon {epsilon:g} at delta {privacy.delta:g} a {privacy.unit}, of the"
-            " lifetime budget"
-        )
-        if privacy.condition:
-            cost = (
-                f"epsilon {epsilon:g} at delta {privacy.delta:g} a {privacy.unit}"
-                f"{privacy.condition}; against anybody else, and of the lifetime budget, more:"
-                f" at most policy.max_epsilon={policy.max_epsilon:g}"
-            )
-        console.print(f"Cost: {cost}.", highlight=False)
+    policy, console = kit.config.policy, make_console()
+    console.print(f"Job {plan.job}: {asked(plan)}.", highlight=False)
+    if told := seen(plan):
+        console.print(f"The coordinator sees {told}.", highlight=False)
+    if price := cost(plan, policy):
+        console.print(f"Cost: {price}.", highlight=False)
     verdict_table(Policy(policy).plan_verdicts(plan)).show(console)
 
 

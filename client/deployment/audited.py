@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from flwr.app import ArrayRecord
+
 from confide.audit_log.compare import ANSWERED, REFUSED, ledger_reference
 from confide.audit_log.log import AuditLog
 from confide.client.app import RequestHandler
@@ -111,6 +113,8 @@ class AuditedHandler:
             "round": request.server_round,
             "plan": plan_sha256(request.plan),
             "seconds": seconds,
+            "bytes_in": _size(request.arrays),
+            "bytes_out": _size(reply.arrays),
         }
         if reply.refusal is not None:
             content["code"] = str(reply.refusal)
@@ -138,6 +142,10 @@ class AuditedHandler:
         )
         content = {"digest": context.digest.hex(), "survivors": list(asked.survivors)}
         self._log.append("opened", {"job": plan.job, "round": request.server_round, **content})
+
+
+def _size(arrays: ArrayRecord | None) -> int:
+    return 0 if arrays is None else arrays.count_bytes()
 
 
 def _plan(text: str) -> TrainingPlan | None:

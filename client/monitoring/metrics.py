@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.metrics_core import Metric
 
 from confide.client.monitoring.snapshot import InstitutionSnapshot
+from confide.client.monitoring.tally import DIRECTIONS
 from confide.monitoring.parts import shared_samples
 from confide.monitoring.samples import SHARED, Metered, Sample, families
 
@@ -15,6 +16,9 @@ METRICS: dict[str, Metered] = {
     ),
     "confide_request_seconds_total": Metered(
         "counter", "seconds that the trainer worked on requests", ("request",)
+    ),
+    "confide_bytes_total": Metered(
+        "counter", "bytes of models that came (in) and of updates that left (out)", ("direction",)
     ),
     "confide_refusals_total": Metered("counter", "refusals, by their code", ("code",)),
     "confide_rounds_total": Metered("counter", "rounds in which an update was sent"),
@@ -65,6 +69,8 @@ def _samples(snapshot: InstitutionSnapshot) -> Iterator[Sample]:
         yield "confide_requests_total", (request, outcome), count
     for request, seconds in sorted(audit.seconds.items()):
         yield "confide_request_seconds_total", (request,), round(seconds, 3)
+    for direction in DIRECTIONS:
+        yield "confide_bytes_total", (direction,), audit.bytes[direction]
     for code, count in sorted(audit.refusals.items()):
         yield "confide_refusals_total", (code,), count
     yield "confide_rounds_total", (), audit.trained

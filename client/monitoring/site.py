@@ -7,8 +7,10 @@ from starlette.types import ASGIApp
 
 from confide.client.monitoring.judge import health, ready
 from confide.client.monitoring.metrics import metrics
+from confide.client.monitoring.page import board
 from confide.client.monitoring.snapshot import InstitutionWatch
 from confide.monitoring.app import Side, make_app
+from confide.monitoring.board_routes import board_routes
 from confide.monitoring.cached import Cached
 from confide.privacy.accounting import Schedule
 from confide.privacy.budget import Budget, Charge
@@ -31,7 +33,13 @@ def make(folder: Path, overrides: Sequence[str]) -> ASGIApp:
     _load_accountant()
     snapshot_fn = Cached(InstitutionWatch(folder, overrides))
     snapshot_fn()
-    side = Side(snapshot_fn=snapshot_fn, metrics_fn=metrics, health_fn=health, ready_fn=ready)
+    side = Side(
+        snapshot_fn=snapshot_fn,
+        metrics_fn=metrics,
+        health_fn=health,
+        ready_fn=ready,
+        routes=board_routes(lambda: board(snapshot_fn())),
+    )
     return make_app(side)
 
 

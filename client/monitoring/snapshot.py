@@ -54,6 +54,7 @@ class Audit:
         events: number of its events.
         requests: (kind of request, answered or refused) -> number.
         seconds: kind of request -> seconds that were worked on it.
+        bytes: in or out -> bytes of tensors.
         refusals: code -> number.
         trained: number of updates that were sent.
         last_request: time of the newest request, in seconds since 1970; None before any.
@@ -66,6 +67,7 @@ class Audit:
     events: int = 0
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    bytes: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     trained: int = 0
     last_request: float | None = None
@@ -189,6 +191,7 @@ class InstitutionWatch:
             events=made.events,
             requests=made.requests.copy(),
             seconds=dict(made.seconds),
+            bytes=made.bytes.copy(),
             refusals=made.refusals.copy(),
             trained=made.trained,
             last_request=made.last_request,

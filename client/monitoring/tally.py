@@ -9,6 +9,7 @@ from confide.client.deployment.kit_audit import APPROVED, STOPPED
 from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
 
+DIRECTIONS = ("in", "out")
 _MOST_JOBS, _MOST_REFUSALS = 100, 20
 
 Standing = Literal["seen", "answered", "refused", "waits", "approved", "stopped"]
@@ -81,6 +82,7 @@ class InstitutionTally:
     Attributes:
         requests: (kind of request, answered or refused) -> number.
         seconds: kind of request -> seconds that were worked on it.
+        bytes: in or out -> bytes of tensors; logs of earlier releases tell of none.
         refusals: code -> number.
         trained: number of requests to train that were answered.
         last_request: time of the newest request; None before any.
@@ -91,6 +93,7 @@ class InstitutionTally:
 
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    bytes: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     trained: int = 0
     last_request: float | None = None
@@ -120,6 +123,8 @@ class InstitutionTally:
         kind, code = str(content["request"]), str(content.get("code", ""))
         self.requests[kind, event.kind] += 1
         self.seconds[kind] += content["seconds"]
+        for direction in DIRECTIONS:
+            self.bytes[direction] += int(content.get(f"bytes_{direction}", 0))
         self.last_request = event.time
         job, server_round = str(content["job"]), int(content["round"])
         if event.kind == REFUSED:
@@ -151,4 +156,4 @@ class InstitutionTally:
             del self.jobs[next(iter(self.jobs))]
 
 
-__all__ = ["InstitutionTally", "JobSeen", "RefusalSeen", "Standing"]
+__all__ = ["DIRECTIONS", "InstitutionTally", "JobSeen", "RefusalSeen", "Standing"]

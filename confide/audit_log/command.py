@@ -1,7 +1,6 @@
 """``confide audit-log``: verifies, shows and exports the audit log of either side."""
 
 import argparse
-import datetime
 import importlib
 import json
 import sys
@@ -14,6 +13,7 @@ from confide.audit_log.compare import Told, ledger_problems, side_problems
 from confide.audit_log.files import files_of, line_of, lines_of
 from confide.audit_log.ocsf import Exporter, to_ocsf_line
 from confide.audit_log.verify import Verified, verify
+from confide.audit_log.words import in_words, when
 from confide.errors import ConfigError, UnreadableError
 from confide.security import certificates, ec_keys
 from confide.security.chain import Event
@@ -110,7 +110,7 @@ def _tell(folder: Path, found: Verified) -> int:
     files = "1 file" if found.files == 1 else f"{found.files} files"
     print(
         f"{folder}: whole. {whose}{last.number} events in {files}, the last of"
-        f" {_when(last)}, head {last.hash}. {notes}".strip()
+        f" {when(last.time)}, head {last.hash}. {notes}".strip()
     )
     return 0
 
@@ -168,7 +168,7 @@ def _show(words: Sequence[str]) -> int:
     parser.add_argument("--last", type=int, default=50)
     given = parser.parse_args(words)
     for event in deque(_events(given.folder), maxlen=max(0, given.last)):
-        print(f"{event.number:>6} {_when(event)} {event.kind:<9} {_in_words(event)}")
+        print(f"{event.number:>6} {when(event.time)} {event.kind:<9} {in_words(event)}")
     return 0
 
 
@@ -198,19 +198,6 @@ def _events(folder: Path) -> Iterable[Event]:
                     f" verify {folder}` says more."
                 )
             yield line.event
-
-
-def _when(event: Event) -> str:
-    return f"{datetime.datetime.fromtimestamp(event.time, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
-
-
-def _in_words(event: Event) -> str:
-    """Return an event's content in one line; texts of others are quoted, as JSON."""
-    return ", ".join(
-        f"{name} {value if isinstance(value, int | float) else json.dumps(value)}"
-        for name, value in event.content.items()
-        if name != "now" or not isinstance(value, dict)
-    )
 
 
 __all__ = ["main"]

@@ -106,7 +106,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
 )
 _FAILED = re.compile(r"Connection attempt failed")
-_CONNECTED = re.compile(r"SuperNode ID: |Connection successful")
+# After a break nothing is logged before the next message
+_CONNECTED = re.compile(r"SuperNode ID: |Connection successful|(?:Received|Sent) successfully")
 
 
 def explain(log_tail: str, status: int | None) -> str | None:

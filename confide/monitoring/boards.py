@@ -73,6 +73,11 @@ INSTITUTION: tuple[Panel, ...] = (
     ),
     Panel("Rounds an hour", {"increase(confide_rounds_total[1h])": "rounds"}),
     Panel(
+        "Bytes a second",
+        {"sum by (direction) (rate(confide_bytes_total[1h]))": "{{direction}}"},
+        unit="Bps",
+    ),
+    Panel(
         "Since the last request",
         {"time() - confide_last_request_timestamp_seconds": "seconds"},
         unit="s",

@@ -26,8 +26,8 @@ current folder if left out. ADDRESS is 127.0.0.1:PORT, [::1]:PORT or unix:/PATH,
 user alone may use; {DEFAULT} if left out. OVERRIDES change client.yaml, as with `confide client`.
 
 Only files are read, nothing can be changed, and nothing else has to run. Run it as the user who
-runs the kit; with three users, as the trainer's. Every user of this machine can read what is shown
-on loopback. --config-dir DIR is as with `confide client`."""
+runs the kit; with three users, as the trainer's. Over loopback the page is for that user alone;
+every user of this machine can read the rest. --config-dir DIR is as with `confide client`."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from confide.server.personal.compared import GLOBAL, LOCAL, PERSONAL, kind_of
 from confide.server.report.figures import ALONE, FEDERATED, INK, Picture, legend, new_axes, picture
 from confide.server.report.marks import NAMED, name_rows, short, titled
 from confide.server.report.read import RunFiles
-from confide.server.report.render import ReportTable, number
+from confide.server.report.render import PageTable, number
 from confide.server.run.many import LOCAL_OWN, PERSONAL_OWN
 
 _LOOKS = {
@@ -35,7 +35,7 @@ class PersonalPart:
 
     sentences: list[str]
     pictures: list[Picture]
-    table: ReportTable
+    table: PageTable
     note: str
 
 
@@ -132,10 +132,10 @@ def _drawn(run: RunFiles, scores: Mapping[str, Mapping[str, float]]) -> Picture 
     )
 
 
-def _table(run: RunFiles, scores: Mapping[str, Mapping[str, float]]) -> ReportTable:
+def _table(run: RunFiles, scores: Mapping[str, Mapping[str, float]]) -> PageTable:
     rows: list[tuple[str, ...]] = []
     if run.summed:  # a table of nothing but names
-        return ReportTable([], [])
+        return PageTable([], [])
     for name, line in run.clients.items():
         noise = line.get("personal", {}).get(noise_name(run.metric))
         cells = [number(values[name]) if name in values else "-" for values in scores.values()]
@@ -143,7 +143,7 @@ def _table(run: RunFiles, scores: Mapping[str, Mapping[str, float]]) -> ReportTa
             cells[-1] += f" ± {NOISE_QUANTILE * noise:.2f}"
         rows.append((name, f"{line.get('test_examples', 0):,}", *cells))
     headers = ["institution", "test records", *(f"{run.metric}, {_LOOKS[s][0]}" for s in scores)]
-    return ReportTable.of_texts(headers, rows)
+    return PageTable.of_texts(headers, rows)
 
 
 __all__ = ["PersonalPart", "personal_part", "scores_of"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from confide.server.report.figures import Picture
-from confide.server.report.render import ReportTable
+from confide.server.report.render import PageTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Block:
     title: str = ""
     paragraphs: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
-    tables: Sequence[ReportTable] = ()
+    tables: Sequence[PageTable] = ()
     notes: Sequence[str] = ()
 
 

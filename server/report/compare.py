@@ -18,7 +18,7 @@ from confide.server.report.marks import by_round
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
     Cell,
-    ReportTable,
+    PageTable,
     Row,
     drawn,
     duration,
@@ -77,7 +77,7 @@ def comparison_page(
         title=title,
         metric=runs[0].metric,
         table=_results(runs, names, columns, chosen=chosen, page=page),
-        settings=ReportTable.of_texts(["setting", *names], values) if is_wide else None,
+        settings=PageTable.of_texts(["setting", *names], values) if is_wide else None,
         chosen=None if chosen is None else (labels if is_wide else names)[chosen],
         pictures=drawn(
             parallel(runs, {} if is_wide else columns, chosen),
@@ -86,7 +86,7 @@ def comparison_page(
             in_virtual_time(runs, labels, chosen),
             against_privacy(runs),
         ),
-        failed=ReportTable.of_texts(["job", "reason"], failed, text=(0, 1)) if failed else None,
+        failed=PageTable.of_texts(["job", "reason"], failed, text=(0, 1)) if failed else None,
         comparable=comparable,
     )
 
@@ -174,7 +174,7 @@ def _results(
     *,
     chosen: int | None,
     page: Path,
-) -> ReportTable:
+) -> PageTable:
     metric = runs[0].metric
     reports = [run.folder / REPORT for run in runs]
     # Relative, so that a folder of runs can be moved with its pages
@@ -210,7 +210,7 @@ def _results(
         cells = [Cell("–" if it is None else duration(it)) for it in took]
         columns.append((f"virtual time to {metric} {number(reached)}", cells))
     rows = zip(*(cells for _, cells in columns), strict=True)
-    return ReportTable(
+    return PageTable(
         [header for header, _ in columns],
         [Row(list(cells), best=place == chosen) for place, cells in enumerate(rows)],
     )

@@ -38,7 +38,7 @@ _BY_DAY = {
     "pooled": "#0a7a54",
     "paper": "#ffffff",
 }
-"""The page's colours by day, as in ``templates/style.css``: for a picture outside a page."""
+"""The page's colours by day, as in ``confide/pages``'s style: for a picture outside a page."""
 _WIDTH = 5.4  # inches: 389 units, which a telephone shows at its own size
 _STYLE: Mapping[str, Any] = {
     "axes.edgecolor": MUTED,

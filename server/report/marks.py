@@ -76,6 +76,13 @@ def noise_by_round(rows: pandas.DataFrame) -> pandas.Series:
     return noise
 
 
+def band(axes: Axes, rounds: pandas.DataFrame) -> None:
+    """Shade what lies between ``low`` and ``high`` of each round."""
+    axes.fill_between(
+        rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0
+    )
+
+
 def rounds_axis(axes: Axes, rounds: Sequence[int]) -> None:
     """Let the horizontal axis count rounds."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -149,6 +156,7 @@ def heat_map(rows: pandas.DataFrame, *, named: bool) -> Figure:
 __all__ = [
     "NAMED",
     "Score",
+    "band",
     "by_round",
     "forest",
     "heat_map",

@@ -17,7 +17,7 @@ from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
     Cell,
-    ReportTable,
+    PageTable,
     Row,
     drawn,
     duration,
@@ -166,7 +166,7 @@ def _columns(run: RunFiles) -> list[tuple[str, Mapping[str, float]]]:
     return [(header, values) for header, values in columns if values]
 
 
-def _institutions(run: RunFiles) -> ReportTable:
+def _institutions(run: RunFiles) -> PageTable:
     """Return a table with a row for each institution that the summary names."""
     columns, pooled_n = _columns(run), run.summary.get("federated", {}).get("test_examples")
     # In a masked sum the number of test records is one of all together, as scores are
@@ -192,10 +192,10 @@ def _institutions(run: RunFiles) -> ReportTable:
             Cell(str(line["rounds"])),
         ]
         rows.append(Row(cells))
-    return ReportTable(headers, rows)
+    return PageTable(headers, rows)
 
 
-def _quantiles(run: RunFiles) -> ReportTable:
+def _quantiles(run: RunFiles) -> PageTable:
     """Return a table of quantiles over many institutions."""
     if run.many:
         return _all_quantiles(run)
@@ -214,10 +214,10 @@ def _quantiles(run: RunFiles) -> ReportTable:
         ]
         rows.append(Row([Cell(header), Cell(f"{len(values):,}"), *map(Cell, written)]))
     headers = ["figure", "institutions", "lowest", "25 %", "median", "75 %", "highest"]
-    return ReportTable(headers, rows)
+    return PageTable(headers, rows)
 
 
-def _all_quantiles(run: RunFiles) -> ReportTable:
+def _all_quantiles(run: RunFiles) -> PageTable:
     """Return a table of quantiles of every figure that the summary tells of."""
     metrics = [name for name in run.config["task"]["metrics"] if name != run.metric]
     figures = {
@@ -236,20 +236,20 @@ def _all_quantiles(run: RunFiles) -> ReportTable:
             counted = name in ("num_examples", "test_examples", "rounds")
             written = [f"{one[it]:,.0f}" if counted else number(one[it]) for it in QUANTILES]
             rows.append(Row([Cell(header), Cell(f"{one['institutions']:,}"), *map(Cell, written)]))
-    return ReportTable(["figure", "institutions", *QUANTILES], rows)
+    return PageTable(["figure", "institutions", *QUANTILES], rows)
 
 
-def _failures(run: RunFiles) -> ReportTable | None:
+def _failures(run: RunFiles) -> PageTable | None:
     rows = [(it.code, f"{it.times:,}", it.meaning, it.who) for it in sentences.failures(run)]
     if not rows:
         return None
-    return ReportTable.of_texts(["code", "times", "meaning", "where"], rows, text=(2, 3))
+    return PageTable.of_texts(["code", "times", "meaning", "where"], rows, text=(2, 3))
 
 
-def _versions(run: RunFiles) -> ReportTable:
+def _versions(run: RunFiles) -> PageTable:
     parts: dict[str, Any] = {**run.summary.get("versions", {}), **run.summary.get("engine", {})}
     rows = [(str(name), str(value)) for name, value in parts.items()]
-    return ReportTable.of_texts(["name", "value"], rows, text=(1,))
+    return PageTable.of_texts(["name", "value"], rows, text=(1,))
 
 
 __all__ = ["report_page", "title"]

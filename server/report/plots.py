@@ -13,7 +13,7 @@ import pandas
 from matplotlib.axes import Axes
 
 from confide.config.spelling import counted
-from confide.metrics.metric import NOISE_QUANTILE, noise_name
+from confide.metrics.metric import noise_name
 from confide.server.report.figures import (
     ALONE,
     FEDERATED,
@@ -28,32 +28,22 @@ from confide.server.report.figures import (
 from confide.server.report.marks import (
     NAMED,
     Score,
+    band,
     by_round,
     forest,
     heat_map,
     interval_bar,
     name_rows,
-    noise_by_round,
     rounds_axis,
     short,
     titled,
 )
 from confide.server.report.read import RunFiles
+from confide.server.report.round_by_round import round_by_round
 from confide.server.run.many import LABELS, LOCAL, LOCAL_OWN
 
 _HEAT_ROWS = 40
 _TAILS = 0.05
-_CONVERGENCE_OF_MANY = (
-    "Line: mean over institutions, weighted by their validation records; band: nine of ten"
-    " institutions lie in it."
-)
-_CONVERGENCE = (
-    "Line: mean over institutions, weighted by their validation records; band: from the lowest to"
-    " the highest institution."
-)
-_CONVERGENCE_OF_ALL = (
-    "Line: all institutions together, weighted by their validation records, from masked sums."
-)
 
 
 def on_all_records(run: RunFiles) -> Picture | None:
@@ -165,42 +155,21 @@ def _draw_many(
 
 def convergence(run: RunFiles) -> list[Picture]:
     """Draw the primary metric and the loss on validation records, round by round."""
-    kept = int(run.summary.get("kept_round", -1))
-    pictures = []
-    # Once, where the loss is the primary metric
-    for name in dict.fromkeys([run.metric, "log_loss"]):
-        # Of many the lowest and the highest are chance
-        rounds = by_round(run.rounds_of(name, "validation"), tails=_TAILS if run.many else 0.0)
-        if rounds.empty:
-            continue
-        figure, axes = new_axes(2.7)
-        if not run.summed:
-            _band(axes, rounds)
-        # A line through a single point would not be seen
-        marker = "o" if len(rounds) == 1 else ""
-        axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker=marker)
-        caption = _CONVERGENCE_OF_MANY if run.many else _CONVERGENCE
-        caption = _CONVERGENCE_OF_ALL if run.summed else caption
-        noise = noise_by_round(run.rounds_of(noise_name(name), "validation"))
-        if not noise.empty:
-            mean, half = rounds["mean"].loc[noise.index], NOISE_QUANTILE * noise
-            axes.vlines(noise.index, mean - half, mean + half, color=FEDERATED, alpha=0.4)
-            caption += " Bars: 95 % intervals of the noise that scores were released with."
-        if kept in rounds.index:
-            axes.plot([kept], [float(rounds["mean"][kept])], "o", color=FEDERATED, markersize=7)
-            caption += f" Dot: the model that was kept (round {kept})."
-        axes.set(xlabel="rounds done", ylabel=name)
-        rounds_axis(axes, rounds.index)
-        title = f"Validation {name.replace('_', ' ')}, round by round"
-        pictures.append(picture(f"convergence-{name}", figure, title=title, caption=caption))
-    return pictures
-
-
-def _band(axes: Axes, rounds: pandas.DataFrame) -> None:
-    """Shade what lies between the lowest and the highest institution."""
-    axes.fill_between(
-        rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0
-    )
+    return [
+        drawn
+        # Once, where the loss is the primary metric
+        for name in dict.fromkeys([run.metric, "log_loss"])
+        if (
+            drawn := round_by_round(
+                run.metrics,
+                name,
+                kept=int(run.summary.get("kept_round", -1)),
+                # Of many the lowest and the highest are chance
+                tails=_TAILS if run.many else 0.0,
+                summed=run.summed,
+            )
+        )
+    ]
 
 
 def privacy(run: RunFiles) -> Picture | None:
@@ -242,7 +211,7 @@ def privacy_by_round(run: RunFiles) -> Picture | None:
     # An epsilon has no support; the mean is not drawn, so any weights will do
     rounds = by_round(rows.assign(num_examples=1))
     figure, axes = new_axes(2.4)
-    _band(axes, rounds)
+    band(axes, rounds)
     axes.plot(rounds.index, rounds["high"], color=FEDERATED)
     axes.axhline(float(run.config["privacy"]["epsilon"]), color=INK, linestyle="--", linewidth=1.2)
     rounds_axis(axes, rounds.index)

@@ -13,11 +13,10 @@ import yaml
 from confide.config.tasks.table import known_metrics
 from confide.errors import ConfigError, UnreadableError
 from confide.metrics.metric import noise_name
+from confide.server.report.metrics_file import COLUMNS, read_metrics
 from confide.server.run.many import LOCAL, LOCAL_OWN, NAME, PERSONAL_OWN
 from confide.server.run.sums import known_together
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY, can_resume, resume_command
-
-COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,25 +198,4 @@ def read_command(path: Path) -> Mapping[str, Any]:
     return command if isinstance(command, Mapping) else {}
 
 
-def read_metrics(folder: Path) -> pandas.DataFrame:
-    """Read ``metrics.jsonl``, without a last line that a killed process left half-written.
-
-    Raises:
-        UnreadableError: if another line is damaged.
-    """
-    path = folder / "metrics.jsonl"
-    try:
-        lines = path.read_text().split("\n")
-    except FileNotFoundError:
-        lines = []
-    except OSError as error:
-        raise UnreadableError(f"{path} cannot be read: {error}.") from None
-    try:
-        # What follows the last line break is empty, or a line that was never finished
-        rows = [json.loads(line) for line in lines[:-1]]
-    except json.JSONDecodeError as error:
-        raise UnreadableError(f"{path} is damaged: {error}.") from None
-    return pandas.DataFrame(rows, columns=list(COLUMNS))
-
-
-__all__ = ["COLUMNS", "RunFiles", "read_metrics", "read_run"]
+__all__ = ["RunFiles", "read_run"]

@@ -1,14 +1,9 @@
 """Templates, tables, and numbers as text."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from confide.pages.page import Cell, PageTable, Row, style, templates_of
 from confide.server.report.figures import Picture
 from confide.server.report.intervals import interval
 from confide.version import __version__
@@ -17,70 +12,11 @@ _PACKAGE = "confide.server.report"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: text of the cell.
-        aside: text in small print after it.
-        link: address that the text links to; '' for none.
-    """
-
-    text: str
-    aside: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table.
-
-    Attributes:
-        cells: cells, from left to right.
-        best: whether the row is highlighted.
-    """
-
-    cells: Sequence[Cell]
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """A table of a page.
-
-    Attributes:
-        headers: headers of the columns, from left to right.
-        rows: rows, from top to bottom.
-        text: positions of the columns that hold prose.
-    """
-
-    headers: Sequence[str]
-    rows: Sequence[Row]
-    text: Sequence[int] = ()
-
-    @classmethod
-    def of_texts(
-        cls, headers: Sequence[str], rows: Iterable[Sequence[str]], *, text: Sequence[int] = ()
-    ) -> "ReportTable":
-        """Make a table whose cells hold nothing but their texts."""
-        return cls(headers, [Row([Cell(it) for it in row]) for row in rows], text)
-
-
 def render(template: str, **values: Any) -> str:
     """Fill in one of the package's templates; in HTML every value is escaped."""
-    # StrictUndefined: a misspelt name is an error and not an empty place on the page
-    environment = Environment(
-        loader=PackageLoader(_PACKAGE),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates_of(_PACKAGE)
     environment.filters["plain"] = plain
-    style = Markup((files(_PACKAGE) / "templates" / "style.css").read_text())
-    return environment.get_template(template).render(**values, style=style, version=__version__)
+    return environment.get_template(template).render(**values, style=style(), version=__version__)
 
 
 def plain(text: str) -> str:
@@ -144,7 +80,7 @@ def duration(seconds: float) -> str:
 
 __all__ = [
     "Cell",
-    "ReportTable",
+    "PageTable",
     "Row",
     "drawn",
     "duration",

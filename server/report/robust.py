@@ -6,7 +6,7 @@ from typing import Any
 
 from confide.config.strategies.aggregators import MIXINGS, ROBUST, RobustKind
 from confide.server.report.read import RunFiles
-from confide.server.report.render import ReportTable
+from confide.server.report.render import PageTable
 
 _MOST_SHOWN = 50
 
@@ -22,7 +22,7 @@ class RobustPart:
     """
 
     sentences: Sequence[str]
-    table: ReportTable
+    table: PageTable
     note: str
 
 
@@ -45,7 +45,7 @@ def robust_part(run: RunFiles) -> RobustPart | None:
     more = f" The {_MOST_SHOWN} of {len(aside):,} with the most are shown."
     return RobustPart(
         sentences=[*_of_rule(run.config["strategy"], rule), *_of_attack(attack)],
-        table=ReportTable.of_texts(
+        table=PageTable.of_texts(
             ["institution", "updates", "set aside, on average", "rounds mostly set aside"], rows
         ),
         note="An institution with unlike records is set aside more often than others without"

@@ -73,6 +73,9 @@ def test_a_node_that_runs_waits_until_it_is_connected() -> None:
     assert said is not None
     assert "does not answer" in said
     assert explain(f"{waits}INFO :      SuperNode ID: 623\n", None) is None
+    # After a coordinator's restart it says nothing of its connection any more
+    assert explain(f"{waits}INFO :      Received successfully\n", None) is None
+    assert explain(f"INFO :      Sent successfully\n{waits}", None) is not None
     assert explain(START, None) is None
 
 

@@ -18,7 +18,7 @@ from confide.server.report.figures import (
     new_axes,
     picture,
 )
-from confide.server.report.render import Cell, ReportTable, Row, drawn
+from confide.server.report.render import Cell, PageTable, Row, drawn
 from confide.server.run_folder import AUDIT
 
 SCOPE = (
@@ -46,7 +46,7 @@ class AuditSection:
 
     summary: str
     scope: str
-    table: ReportTable
+    table: PageTable
     attacks: Sequence[str]
     notes: Sequence[str]
     pictures: Sequence[Picture]
@@ -106,7 +106,7 @@ def verdict(audit: Mapping[str, Any]) -> str:
     )
 
 
-def _table(audit: Mapping[str, Any]) -> ReportTable:
+def _table(audit: Mapping[str, Any]) -> PageTable:
     rows = []
     for one in findings(audit):
         ends = one["interval"]
@@ -123,7 +123,7 @@ def _table(audit: Mapping[str, Any]) -> ReportTable:
                 best=bool(one["fault"]),
             )
         )
-    return ReportTable(list(_HEADERS), rows, text=(5,))
+    return PageTable(list(_HEADERS), rows, text=(5,))
 
 
 def attacks(audit: Mapping[str, Any]) -> list[str]:

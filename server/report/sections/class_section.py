@@ -6,7 +6,7 @@ from typing import Any
 from confide.server.report.blocks import Block
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, ReportTable, Row, drawn, number, plain
+from confide.server.report.render import Cell, PageTable, Row, drawn, number, plain
 from confide.server.report.sections import class_plots, class_sentences
 from confide.server.report.sections.tables import with_interval
 
@@ -43,7 +43,7 @@ def class_section(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequence[Bloc
     return blocks
 
 
-def _metrics(evaluation: Mapping[str, Any]) -> ReportTable:
+def _metrics(evaluation: Mapping[str, Any]) -> PageTable:
     """Return every metric with its interval, those that follow from counts alone too."""
     rows = [Row([Cell(name), with_interval(one, 3)]) for name, one in evaluation["metrics"].items()]
     classes = evaluation.get("classes", {})
@@ -52,7 +52,7 @@ def _metrics(evaluation: Mapping[str, Any]) -> ReportTable:
         for name in ("average_precision", "brier", "calibration_error"):
             if name not in evaluation["metrics"]:
                 rows.append(Row([Cell(f"{name}{of}"), with_interval(one[name], 3)]))
-    return ReportTable(["metric", "value and 95 % interval"], rows)
+    return PageTable(["metric", "value and 95 % interval"], rows)
 
 
 def _of_intervals(evaluation: Mapping[str, Any]) -> list[str]:
@@ -103,7 +103,7 @@ def _thresholds(evaluation: Mapping[str, Any]) -> Block:
             class_sentences.bank(positive, chosen),
             class_sentences.clinic(positive, chosen, thresholds),
         ],
-        tables=[ReportTable(list(_ROW_HEADERS), rows)],
+        tables=[PageTable(list(_ROW_HEADERS), rows)],
         notes=[
             "Small figures: 95 % intervals. Thresholds are edges of the bins in which records were"
             " counted. Net benefit: those found, less those taken wrongly at the odds of the"
@@ -130,7 +130,7 @@ def _confusion(confusion: Mapping[str, Any]) -> Block:
             )
             for one in confusion["by_class"]
         ]
-        tables.append(ReportTable(["class", "recall", "precision"], rows))
+        tables.append(PageTable(["class", "recall", "precision"], rows))
     counts = confusion.get("counts")
     return Block(
         title="Confusion at the likeliest class",
@@ -157,7 +157,7 @@ def _institutions(evaluation: Mapping[str, Any]) -> Block | None:
     if at:
         chosen = evaluation["thresholds"]["chosen"]
         headers += [f"{it} at {chosen:.3f}" for it in ("sensitivity", "specificity", "PPV")]
-    table = ReportTable(headers, rows)
+    table = PageTable(headers, rows)
     return Block(
         title="At each institution, on its own test records",
         tables=[table] if len(rows) <= NAMED else [],

@@ -5,7 +5,7 @@ from typing import Any
 
 from confide.server.report.blocks import Block
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, ReportTable, Row, drawn, number, plain
+from confide.server.report.render import Cell, PageTable, Row, drawn, number, plain
 from confide.server.report.sections import class_plots
 from confide.server.report.sections.class_sentences import percent_within
 from confide.server.report.sections.tables import (
@@ -36,7 +36,7 @@ def multi_label_section(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequenc
     return [*blocks, *([institutions] if institutions else [])]
 
 
-def labels_table(labels: Sequence[Mapping[str, Any]]) -> ReportTable:
+def labels_table(labels: Sequence[Mapping[str, Any]]) -> PageTable:
     """Return the table of labels."""
     rows = [
         Row(
@@ -49,7 +49,7 @@ def labels_table(labels: Sequence[Mapping[str, Any]]) -> ReportTable:
         for one in labels
     ]
     headers = ["label", "records", "share", "precision", "recall", "F1", "average precision", "AUC"]
-    return ReportTable(headers, rows)
+    return PageTable(headers, rows)
 
 
 def _of_labels(labels: Sequence[Mapping[str, Any]]) -> str:
@@ -86,7 +86,7 @@ def ordinal_section(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequence[Bl
                 Row([Cell(one["label"]), *(with_interval(one[it], 2) for it in _OF_LABEL)])
                 for one in evaluation["by_label"]
             ]
-            tables.append(ReportTable(["label", *_OF_LABEL], rows))
+            tables.append(PageTable(["label", *_OF_LABEL], rows))
         blocks.append(
             Block(
                 title="Confusion at the median label",
@@ -103,7 +103,7 @@ def ordinal_section(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequence[Bl
             Row([Cell(str(one["steps"])), Cell(percent_within(one["share"]))])
             for one in evaluation["steps"]
         ]
-        table = ReportTable(["steps off", "share of the records (95 % interval)"], rows)
+        table = PageTable(["steps off", "share of the records (95 % interval)"], rows)
         blocks.append(Block(title="How many steps off predictions are", tables=[table]))
     institutions = institutions_block(evaluation)
     return [*blocks, *([institutions] if institutions else [])]

@@ -7,7 +7,7 @@ from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import Metric
 from confide.server.report.blocks import Block
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, ReportTable, Row, number
+from confide.server.report.render import Cell, PageTable, Row, number
 
 _ALONE = (
     "Simple predictors, such as what is popular or the last value again, are worked out of all"
@@ -33,7 +33,7 @@ def reference_section(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequence[
     return [
         Block(
             paragraphs=["On test records.", *([verdict(run)] if references else [])],
-            tables=[ReportTable(headers, rows)],
+            tables=[PageTable(headers, rows)],
             notes=[_EXACT if references else _ALONE],
         )
     ]

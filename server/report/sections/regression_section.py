@@ -7,7 +7,7 @@ from typing import Any
 from confide.server.report.blocks import Block
 from confide.server.report.figures import FEDERATED, MUTED, Picture, new_axes, picture
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, ReportTable, Row, drawn, number, plain
+from confide.server.report.render import Cell, PageTable, Row, drawn, number, plain
 from confide.server.report.sections.class_sentences import percent, percent_within
 from confide.server.report.sections.tables import (
     counted,
@@ -70,7 +70,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _groups(evaluation: Mapping[str, Any]) -> ReportTable:
+def _groups(evaluation: Mapping[str, Any]) -> PageTable:
     rows = [
         Row(
             [
@@ -82,15 +82,15 @@ def _groups(evaluation: Mapping[str, Any]) -> ReportTable:
         )
         for group in evaluation["groups"]
     ]
-    return ReportTable(["predicted", "records", "predicted, mean", "actual, mean"], rows)
+    return PageTable(["predicted", "records", "predicted, mean", "actual, mean"], rows)
 
 
-def _within(evaluation: Mapping[str, Any]) -> ReportTable:
+def _within(evaluation: Mapping[str, Any]) -> PageTable:
     rows = [
         Row([Cell(_short(one["distance"])), Cell(percent_within(one["share"]))])
         for one in evaluation["residuals"]["within"]
     ]
-    return ReportTable(["off by no more than", "share of the predictions (95 % interval)"], rows)
+    return PageTable(["off by no more than", "share of the predictions (95 % interval)"], rows)
 
 
 def predicted_and_actual(evaluation: Mapping[str, Any]) -> Picture | None:

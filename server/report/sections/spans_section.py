@@ -5,7 +5,7 @@ from typing import Any
 
 from confide.server.report.blocks import Block
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, ReportTable, Row, number
+from confide.server.report.render import Cell, PageTable, Row, number
 
 _HIT = (
     "A predicted span is right where its type, its first and its last word are those of a span that"
@@ -56,7 +56,7 @@ def spans_card(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequence[str]:
     return told
 
 
-def _by_type(rows: Mapping[str, Mapping[str, Any]]) -> ReportTable:
+def _by_type(rows: Mapping[str, Mapping[str, Any]]) -> PageTable:
     headers = ["type", "F1", "precision", "recall", "right", "predicted", "there"]
     made = []
     for name, one in rows.items():
@@ -65,14 +65,14 @@ def _by_type(rows: Mapping[str, Mapping[str, Any]]) -> ReportTable:
         shown = [Cell(name), Cell(number(one["f1"])), Cell(number(one["precision"])), recall]
         counts = (f"{one[key]:,.0f}" for key in ("hits", "predicted", "gold"))
         made.append(Row([*shown, *map(Cell, counts)]))
-    return ReportTable(headers, made)
+    return PageTable(headers, made)
 
 
-def _metrics(evaluation: Mapping[str, Any]) -> ReportTable:
+def _metrics(evaluation: Mapping[str, Any]) -> PageTable:
     rows = [
         Row([Cell(name), Cell(number(one["value"]))]) for name, one in evaluation["metrics"].items()
     ]
-    return ReportTable(["metric", "value"], rows)
+    return PageTable(["metric", "value"], rows)
 
 
 __all__ = ["spans_card", "spans_section"]

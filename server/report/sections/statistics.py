@@ -7,7 +7,7 @@ from typing import Any
 
 from confide.errors import ConfigError
 from confide.server.report.figures import Picture
-from confide.server.report.render import Cell, ReportTable, Row, drawn, render
+from confide.server.report.render import Cell, PageTable, Row, drawn, render
 from confide.server.report.sections import statistics_plots as plots
 from confide.server.report.sections.statistics_outcome import cell, outcome_block, outcome_rows
 from confide.server.run_folder import command_of
@@ -129,7 +129,7 @@ def _intervals(privacy: Mapping[str, Any]) -> str:
     )
 
 
-def _numeric(columns: Mapping[str, Mapping[str, Any]]) -> ReportTable:
+def _numeric(columns: Mapping[str, Mapping[str, Any]]) -> PageTable:
     shares = ("0.05", "0.5", "0.95")
     headers = ["column", "missing, %", "mean", "standard deviation", "5 %", "median", "95 %"]
     rows = [
@@ -145,7 +145,7 @@ def _numeric(columns: Mapping[str, Mapping[str, Any]]) -> ReportTable:
         for name, column in columns.items()
         if column["kind"] == "numeric"
     ]
-    return ReportTable(headers, rows)
+    return PageTable(headers, rows)
 
 
 def _pictures(federation: Mapping[str, Any]) -> list[Picture]:
@@ -176,7 +176,7 @@ def _by_institution(found: Mapping[str, Any]) -> str:
     return words + (f" Not shown: {', '.join(withheld)}." if withheld else "")
 
 
-def _shown(found: Mapping[str, Any]) -> ReportTable:
+def _shown(found: Mapping[str, Any]) -> PageTable:
     """Return a table of means, one column an institution."""
     shown = dict(list(found["institutions"].items())[:_MOST_SHOWN])
     headers = ["mean of", *shown]
@@ -188,7 +188,7 @@ def _shown(found: Mapping[str, Any]) -> ReportTable:
             own = (it["columns"][name].get("mean") for it in shown.values())
             rows.append(Row([Cell(name), *map(cell, own)]))
     rows += outcome_rows(found["federation"], list(shown.values()))
-    return ReportTable(headers, rows if shown else [])
+    return PageTable(headers, rows if shown else [])
 
 
 def _meaning(privacy: Mapping[str, Any]) -> str:
@@ -205,12 +205,12 @@ def _meaning(privacy: Mapping[str, Any]) -> str:
     return words
 
 
-def _releases(privacy: Mapping[str, Any]) -> ReportTable:
+def _releases(privacy: Mapping[str, Any]) -> PageTable:
     rows = [
         (one["kind"], one["job"], f"{one['epsilon']:g}", f"{one['noise_multiplier']:.2f}")
         for one in privacy["releases"]
     ]
-    return ReportTable.of_texts(["release", "job in ledgers", "epsilon", "noise (sigma)"], rows)
+    return PageTable.of_texts(["release", "job in ledgers", "epsilon", "noise (sigma)"], rows)
 
 
 def _command(folder: Path) -> str:

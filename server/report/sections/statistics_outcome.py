@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confide.server.report.blocks import Block
-from confide.server.report.render import Cell, ReportTable, Row
+from confide.server.report.render import Cell, PageTable, Row
 from confide.server.report.sections import statistics_plots as plots
 
 _MOST_ROWS = 40
@@ -52,7 +52,7 @@ def _labels(federation: Mapping[str, Any]) -> Block:
     return Block(
         title="several labels" if several else outcome["column"],
         paragraphs=["A record may have several of these labels, or none."] if several else [],
-        tables=[ReportTable(["label", "records", "share, %"], rows)],
+        tables=[PageTable(["label", "records", "share, %"], rows)],
         pictures=[
             plots.categories(0, "Records for which it holds" if several else "Labels", labels)
         ],
@@ -68,7 +68,7 @@ def _number(name: str, number: Mapping[str, Any]) -> Block:
     return Block(
         title=name,
         paragraphs=[f"A number from {edges[0]:g} to {edges[-1]:g}."],
-        tables=[ReportTable(headers, [row])],
+        tables=[PageTable(headers, [row])],
         pictures=[plots.histogram(0, name, number)],
     )
 
@@ -80,7 +80,7 @@ def _survival(outcome: Mapping[str, Any]) -> Block:
     ]
     return Block(
         title=outcome["column"],
-        tables=[ReportTable(["", "records"], rows)],
+        tables=[PageTable(["", "records"], rows)],
         pictures=[
             plots.categories(0, "Time of the event", _by_interval(outcome["event_times"])),
             plots.categories(

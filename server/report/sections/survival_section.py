@@ -18,7 +18,7 @@ from confide.server.report.figures import (
     picture,
 )
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, ReportTable, Row, number
+from confide.server.report.render import Cell, PageTable, Row, number
 from confide.server.report.sections.tables import with_interval
 
 _COLOURS = {"low": POOLED, "middle": FEDERATED, "high": ALONE}
@@ -81,10 +81,10 @@ def compared(evaluation: Mapping[str, Any]) -> str:
     return _WITHIN if evaluation["within"] else _ACROSS
 
 
-def _metrics(evaluation: Mapping[str, Any]) -> ReportTable:
+def _metrics(evaluation: Mapping[str, Any]) -> PageTable:
     """Return every metric, with its interval where one is known."""
     rows = [Row([Cell(name), with_interval(one)]) for name, one in evaluation["metrics"].items()]
-    return ReportTable(["metric", "value and 95 % interval"], rows)
+    return PageTable(["metric", "value and 95 % interval"], rows)
 
 
 def risk_curves(evaluation: Mapping[str, Any]) -> Picture:
@@ -123,7 +123,7 @@ def _caption(evaluation: Mapping[str, Any]) -> str:
     return caption + " Band: 95 % interval (Greenwood)."
 
 
-def _groups(evaluation: Mapping[str, Any]) -> ReportTable:
+def _groups(evaluation: Mapping[str, Any]) -> PageTable:
     """Return a table with a row for each group: records, events, and who is free at the end."""
     end = f"free at {evaluation['ends'][-1]:.12g}"
     headers = ["predicted risk", "test records", "events", end, "predicted"]
@@ -137,17 +137,17 @@ def _groups(evaluation: Mapping[str, Any]) -> ReportTable:
             number(one["predicted"][-1] if "predicted" in one else None),
         ]
         rows.append(Row([Cell(text) for text in texts]))
-    return ReportTable(headers, rows)
+    return PageTable(headers, rows)
 
 
-def _at_risk(evaluation: Mapping[str, Any]) -> ReportTable:
+def _at_risk(evaluation: Mapping[str, Any]) -> PageTable:
     """Return a table of how many of each group were at risk in each interval."""
     headers = ["at risk until", *(f"{end:.12g}" for end in evaluation["ends"])]
     rows = [
         Row([Cell(f"{one['name']} risk"), *(Cell(f"{count:,.0f}") for count in one["at_risk"])])
         for one in evaluation["groups"]
     ]
-    return ReportTable(headers, rows)
+    return PageTable(headers, rows)
 
 
 __all__ = ["compared", "risk_curves", "survival_card", "survival_section"]

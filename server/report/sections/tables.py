@@ -5,7 +5,7 @@ from typing import Any
 
 from confide.server.report.blocks import Block
 from confide.server.report.marks import NAMED
-from confide.server.report.render import Cell, ReportTable, Row, number
+from confide.server.report.render import Cell, PageTable, Row, number
 from confide.server.report.sections.class_sentences import listed_names
 
 
@@ -40,7 +40,7 @@ def metrics_block(evaluation: Mapping[str, Any]) -> Block:
         )
     return Block(
         paragraphs=["Federated model, on test records."],
-        tables=[ReportTable(["metric", "value and 95 % interval"], rows)],
+        tables=[PageTable(["metric", "value and 95 % interval"], rows)],
         notes=notes,
     )
 
@@ -72,7 +72,7 @@ def institutions_block(evaluation: Mapping[str, Any]) -> Block | None:
     ]
     return Block(
         title="At each institution, on its own test records",
-        tables=[ReportTable(["institution", *metrics], rows)] if few else [],
+        tables=[PageTable(["institution", *metrics], rows)] if few else [],
         notes=[
             "Small figures: 95 % intervals."
             if few

@@ -5,7 +5,7 @@ from typing import Any
 
 from confide.server.report.blocks import Block
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, ReportTable, Row, number
+from confide.server.report.render import Cell, PageTable, Row, number
 
 _RATES = (
     "An error rate is the fewest words, or characters, to insert, leave out or replace that make"
@@ -35,7 +35,7 @@ def transcript_section(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequence
     return [
         Block(
             paragraphs=["Federated model, on the test records of all institutions."],
-            tables=[ReportTable(["", "value", "said in all"], rows)],
+            tables=[PageTable(["", "value", "said in all"], rows)],
             notes=[f"{_RATES} {_READ}"],
         )
     ]

@@ -48,6 +48,9 @@ def test_an_answer_is_told_by_hashes_and_names_the_ledger(tmp_path: Path) -> Non
     content = dict(told.content)
     ledger = content.pop("ledger")
     assert content.pop("seconds") > 0
+    # A model came, and an update of its shapes left
+    assert content["bytes_in"] == content.pop("bytes_out") > 0
+    assert content.pop("bytes_in") == ask(PRIVATE).arrays.count_bytes()  # type: ignore[union-attr]
     assert content == {
         "by": "coordinator 127.0.0.1:8443",
         "request": "train",

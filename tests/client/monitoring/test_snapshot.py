@@ -86,6 +86,8 @@ def test_a_run_is_seen_from_its_requests_to_its_budget(tmp_path: Path) -> None:
     found = values(seen)
     assert value(found, "confide_requests_total", request="train", outcome="answered") == 2
     assert value(found, "confide_rounds_total") == 2
+    for direction in ("in", "out"):
+        assert (value(found, "confide_bytes_total", direction=direction) or 0) > 0
     seconds = value(found, "confide_request_seconds_total", request="train")
     assert seconds is not None
     assert 0 < seconds < 600
@@ -189,6 +191,17 @@ def test_labels_are_from_fixed_lists(tmp_path: Path) -> None:
     for name, labels in found:
         assert tuple(sorted(METRICS[name].labels)) == tuple(key for key, _ in labels), name
         assert not any("evil" in text or "no plan" in text for _, text in labels)
+
+
+def test_nothing_is_written(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path)
+    open_door(kit).handle("train", ask(PRIVATE))
+    run_all(kit)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    app = make(tmp_path, [])
+    for path in ("/metrics", "/health", "/ready"):
+        asked(app, path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 # --- what runs

@@ -1,7 +1,9 @@
 """A coordinator seen from its files: its run, who is in it, what it runs on, what is unknown."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -224,6 +226,20 @@ def test_jobs_plans_and_scores_are_not_told(kit: CoordinatorKit) -> None:
         for secret in ("4711", "0.8125", "auroc", PLAN.task.label_column):
             assert secret not in text, (path, secret)
     assert PLAN.job not in asked(app, "/metrics").text
+
+
+def test_nothing_is_written(kit: CoordinatorKit) -> None:
+    begin(kit)
+    audit(kit).planned(PLAN)
+    run_as(kit, superlink=11, front=12, rounds=13)
+    with contextlib.closing(sqlite3.connect(kit.database)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE node (public_key BLOB)")
+    before = {path: path.stat().st_mtime_ns for path in kit.folder.rglob("*")}
+    app = make(kit.folder, [])
+    for path in ("/metrics", "/health", "/ready"):
+        asked(app, path)
+    assert {path: path.stat().st_mtime_ns for path in kit.folder.rglob("*")} == before
 
 
 # --- what it runs on

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy
 import pandas
 import pytest
+from browsing import STICKING_OUT
 from PIL import Image
 from playwright.sync_api import Browser
 from report_run import run
@@ -24,11 +25,6 @@ from confide.simulations.statistics import ask_statistics
 WIDTHS = (1280, 400)
 DOCS = Path(__file__).parents[3] / "docs"
 MOST_BYTES = 2 * 2**20
-# Elements that stick out of the window, but for what scrolls by itself.
-STICKING_OUT = """() => [...document.querySelectorAll('main *')]
-    .filter(it => !it.closest('.scroll') && !it.closest('svg'))
-    .filter(it => it.getBoundingClientRect().right > innerWidth + 1)
-    .map(it => it.outerHTML.slice(0, 99))"""
 TEXT_COLOURS = (
     """() => [...document.querySelectorAll('svg text')].map(it => getComputedStyle(it).fill)"""
 )

@@ -45,7 +45,7 @@ def test_a_page_says_quantiles_and_names_the_few(many_run: Path) -> None:
     page = (many_run / "report.html").read_text()
     many = json.loads((many_run / "summary.json").read_text())["institutions"]
     assert many["count"] == COUNT
-    assert all(f"<th>{name}</th>" in page for name in ("5 %", "median", "95 %"))
+    assert all(f'<th scope="col">{name}</th>' in page for name in ("5 %", "median", "95 %"))
     for name in ("accuracy", "local.accuracy", "local_own.accuracy", "num_examples"):
         assert many["figures"][name]["institutions"] > 100, name
     named = set(re.findall(r"institution-\d{3}", page))

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from confide.errors import ConfigError, UnreadableError
-from confide.server.report.read import read_metrics, read_run
+from confide.server.report.metrics_file import read_metrics
+from confide.server.report.read import read_run
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
