@@ -251,6 +251,11 @@ class SuperLinkControl:
                 names[int(node.node_id)] = name
         return names
 
+    def unregister(self, node: int) -> None:
+        """Refuse a node from now on; one that is not registered is left as it is."""
+        with contextlib.suppress(FlowerError), self._client() as client:
+            client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+
     def online(self) -> set[int]:
         """Return the ids of connected nodes."""
         with self._client() as client:

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
+from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, UnreadableError
 from confide.server.deployment.fleet_proxy import Upstream, create_app
 from confide.server.deployment.listener import FewLines, Limits, ListenerConfig, Server, listen
+from confide.server.deployment.revoked import RevokedKeys
 
 _MIB = 1024 * 1024
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = _configure(arguments)
         listener = listen(arguments.listen)
-    except ConfigError as error:
+    except (ConfigError, UnreadableError) as error:
         print(f"confide.server.deployment.front: {error}", file=sys.stderr)
         return EXIT_USAGE
     # Asked of the socket, since port 0 takes any that is free.
@@ -72,8 +73,12 @@ def _configure(arguments: argparse.Namespace) -> ListenerConfig:
         ca=arguments.upstream_ca,
         timeout_s=arguments.upstream_timeout_s,
     )
+    revoked = None if arguments.revoked is None else RevokedKeys(arguments.revoked)
     config = ListenerConfig(
-        create_app(upstream, limits), limits, certificate=arguments.certificate, key=arguments.key
+        create_app(upstream, limits, revoked),
+        limits,
+        certificate=arguments.certificate,
+        key=arguments.key,
     )
     # Before uvicorn does it, so that a wrong file is a mistake in the command.
     try:
@@ -112,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     ]
     for name, settings in required:
         parser.add_argument(f"--{name}", required=True, **settings)
+    parser.add_argument("--revoked", type=Path, help="list of revoked keys, heeded as it changes")
     limits: list[tuple[str, int | float, str]] = [
         ("upstream-timeout-s", Upstream.timeout_s, "longest silence of the SuperLink"),
         ("max-body-mb", Limits.max_body // _MIB, "largest body in MiB"),

@@ -17,7 +17,7 @@ from confide.flower.processes import (
     free_port,
     superlink_command,
 )
-from confide.server.deployment.kit import CoordinatorKit
+from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.storage.files import locked, make_private_folder, write_secret, write_text
 
 _SECRET_BYTES = 32
@@ -65,9 +65,10 @@ def _superlink(kit: CoordinatorKit, address: str) -> Program:
     control = SuperLinkControl(address, kit.inner.ca)
 
     def is_ready() -> bool:
-        # A SuperNode whose key is unknown would end, so keys are registered before the front opens.
+        # As the kit is now: somebody may have been revoked since SuperLink ran last. A SuperNode
+        # whose key is unknown would end, so keys are registered before the front opens.
         try:
-            control.register(kit.institutions)
+            control.register(load_coordinator_kit(kit.folder).institutions)
         except FlowerError:
             return False
         return True
@@ -86,6 +87,7 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
     command = [sys.executable, "-m", "confide.server.deployment.front", "--listen", listen]
     command += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
     command += ["--upstream", upstream, "--upstream-ca", str(kit.inner.ca)]
+    command += ["--revoked", str(kit.revoked)]
     return Program(
         name="front",
         command=command,

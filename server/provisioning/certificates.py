@@ -118,6 +118,17 @@ def why_renew(certificate: x509.Certificate, *, now: datetime.datetime) -> str |
     return None
 
 
+def known_authority(places: Places) -> Authority | None:
+    """Find a federation's authority by any copy of its certificate; None if there is none.
+
+    Raises:
+        ConfigError: if there are several authorities.
+        UnreadableError: if a copy is damaged.
+    """
+    certificate = _known_certificate(places)
+    return None if certificate is None else Authority(places, certificate)
+
+
 def find_authority(
     places: Places, federation: FederationConfig, now: datetime.datetime
 ) -> Authority:
@@ -206,5 +217,6 @@ __all__ = [
     "Authority",
     "certify_coordinator",
     "find_authority",
+    "known_authority",
     "why_renew",
 ]

@@ -10,12 +10,9 @@ request of their own; such a key is as secret as the channel that the kit is sen
 import contextlib
 import dataclasses
 import datetime
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from confide.config.composing.compose import compose
 from confide.config.composing.main_job import without_records
@@ -24,10 +21,9 @@ from confide.config.run import Config
 from confide.deployment.federation import (
     FederationConfig,
     common_name_problems,
-    join_address,
     parse_federation,
 )
-from confide.errors import ConfigError, UnreadableError
+from confide.errors import ConfigError
 from confide.security import certificates, ec_keys, signing_requests
 from confide.security.signing_requests import KeyRequest
 from confide.server.provisioning.certificates import Authority, certify_coordinator, find_authority
@@ -40,10 +36,12 @@ from confide.server.provisioning.files import (
     write_missing,
 )
 from confide.server.provisioning.node_keys import NodeKey, choose_keys, read_requests
+from confide.server.provisioning.revoke import admitted, publish
+from confide.server.provisioning.roster import write_roster
 from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
 from confide.server.provisioning.trainer_keys import KEY as TRAINER_KEY
 from confide.server.provisioning.trainer_keys import certify_trainer, choose_trainer_keys
-from confide.storage.files import make_private_folder, write_json, write_text
+from confide.storage.files import make_private_folder, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +145,12 @@ def provision(
     with only_run(out):
         remove_leftovers(out)
         # All keys are chosen before anything is written, so that a mistake leaves no half a kit.
+        federation, left_out = admitted(places, federation, requested, replace)
         keys = choose_keys(places, federation, requested, replace)
         trainers = choose_trainer_keys(places, keys, requested, replace)
         authority = find_authority(places, federation, now)
         fingerprint = certificates.fingerprint(authority.certificate)
-        notes = certify_coordinator(authority, federation, now)
+        notes = left_out + certify_coordinator(authority, federation, now)
         write_missing(places.heads, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
         kits = []
         for name in federation.institutions:
@@ -168,10 +167,10 @@ def provision(
             if state == "unchanged" and certified.is_written:
                 state = "completed"
             kits.append(dataclasses.replace(kit, state=state))
-        removed, changes = _write_roster(places, federation)
+        removed, changes = write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
-    notes += changes
+        notes += changes + publish(authority, federation.institutions)
     return Provisioned(
         places=places, fingerprint=fingerprint, kits=kits, removed=removed, notes=notes
     )
@@ -214,56 +213,6 @@ def _write_request(path: Path, key: ec_keys.PrivateKey, wanted: KeyRequest) -> N
         if signing_requests.read_request(path) == wanted:
             return
     write_text(path, signing_requests.make_request(key, wanted.name, wanted.role))
-
-
-# --- the roster
-
-
-def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[str], list[str]]:
-    """Write ``federation.json`` and remove keys of institutions that are no longer in it.
-
-    Return whom it removed, and notes about what older kits do not know yet.
-    """
-    path = places.coordinator / "federation.json"
-    before = _read_roster(path)
-    kept = {places.registered(name): name for name in federation.institutions}
-    # Relative: the folder is brought to another machine.
-    files = {name: str(file.relative_to(places.coordinator)) for file, name in kept.items()}
-    roster = {
-        "name": federation.name,
-        "hosts": federation.hosts,
-        "port": federation.port,
-        "institutions": files,
-    }
-    if roster != before:
-        write_json(path, roster)
-    names = {places.registered(name): name for name in before.get("institutions", {})}
-    removed = []
-    for file in sorted((places.coordinator / "nodes").glob("*.pub")):
-        if file not in kept:
-            file.unlink()
-            removed.append(names.get(file, unquote(file.stem)))
-    old = join_address(before["hosts"][0], before["port"]) if before else federation.address
-    note = (
-        f"The address changed from {old} to {federation.address}: existing kits still have the old"
-        " one; those institutions change coordinator.address in their client.yaml."
-    )
-    return removed, [] if old == federation.address else [note]
-
-
-def _read_roster(path: Path) -> dict[str, Any]:
-    """Return ``federation.json`` as the last run wrote it; {} if there was none."""
-    if not path.exists():
-        return {}
-    try:
-        roster: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        join_address(roster["hosts"][0], roster["port"])
-        dict(roster["institutions"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UnreadableError(
-            f"{path} is not as it was written ({error}); remove it, and run this again."
-        ) from None
-    return roster
 
 
 # --- kits
