@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confide.client.commands.key_checks import node_key, trainer_key
+from confide.client.commands.key_checks import node_key, revoked, trainer_key
 from confide.client.deployment.kit import InstitutionKit, read_kit
 from confide.deployment.checks import (
     Finding,
@@ -85,6 +85,7 @@ def _outside(kit: InstitutionKit) -> list[Finding]:
         ("ca.crt", lambda: authority(ca, "ask the coordinator for a new federation's kit.")),
         ("node.key", lambda: node_key(kit)),
         ("trainer.key", lambda: trainer_key(kit)),
+        ("revoked", lambda: revoked(kit)),
         ("reach", lambda: check_reachable(coordinator.address, ca) if is_address else ()),
         ("supernode", lambda: _supernode(kit)),
         ("folders", lambda: _folders(kit)),

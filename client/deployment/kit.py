@@ -225,6 +225,12 @@ class InstitutionKit:
         return ledger_path(folder, self.anchors, self.config.policy.budget.id)
 
     @property
+    def certificates(self) -> list[Path]:
+        """Files of certificates that end some day; a kit need not have all of them."""
+        coordinator = self.config.coordinator
+        return [self.path(name) for name in (coordinator.ca, coordinator.trainer_certificate)]
+
+    @property
     def anchors(self) -> Path:
         """Folder of the anchors of ledgers."""
         return self.path(self.config.ledger_anchors or self.config.ledger).resolve()

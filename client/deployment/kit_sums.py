@@ -22,7 +22,7 @@ from confide.secure_aggregation.adverts import Identity
 from confide.security import certificates, ec_keys
 from confide.security.revocations import FILE as REVOKED
 from confide.security.revocations import Revocations, read_revocations
-from confide.storage.files import folder_name
+from confide.storage.files import Mark, folder_name, mark_of
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,7 @@ def taking_part(kit: InstitutionKit, ledger: Ledger) -> TakingPart | None:
         UnreadableError: if a file is none, others may read the key, or it is not for the
             certificate or the certificate not for this institution and federation.
     """
-    coordinator = kit.config.coordinator
-    key, certificate, ca = map(
-        kit.path, (coordinator.trainer_key, coordinator.trainer_certificate, coordinator.ca)
-    )
+    key, certificate, ca = _paths(kit)
     missing = [str(path) for path in (key, certificate, ca) if not path.is_file()]
     if missing:
         log.info("No masked sum is taken part in: there is no %s.", " and no ".join(missing))
@@ -76,6 +73,20 @@ def taking_part(kit: InstitutionKit, ledger: Ledger) -> TakingPart | None:
         run_key_fn=lambda job: run_key_in(folder / "keys", job),
         memory_fn=memory,
     )
+
+
+def _paths(kit: InstitutionKit) -> tuple[Path, Path, Path]:
+    coordinator = kit.config.coordinator
+    return (
+        kit.path(coordinator.trainer_key),
+        kit.path(coordinator.trainer_certificate),
+        kit.path(coordinator.ca),
+    )
+
+
+def sums_files(kit: InstitutionKit) -> tuple[Mark, ...]:
+    """Return by what the files that a kit signs with are told from others in their place."""
+    return tuple(map(mark_of, _paths(kit)))
 
 
 def revoked_keys(kit: InstitutionKit, authority: x509.Certificate) -> Revocations:
@@ -118,4 +129,4 @@ def _identity(key_path: Path, certificate_path: Path, name: str) -> Identity:
     return Identity(certificate=certificate, key=key)
 
 
-__all__ = ["revoked_keys", "taking_part"]
+__all__ = ["revoked_keys", "sums_files", "taking_part"]

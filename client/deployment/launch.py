@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from confide.client.deployment.kit import InstitutionKit
+from confide.deployment.renewals import warn_of_ends
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_USAGE, ConfigError
 from confide.flower.explain import explain
@@ -32,6 +33,9 @@ from confide.storage.files import locked, make_private_folder, share, write_secr
 ROLES = ("trainer", "executor", "supernode")
 """In the order in which they start, so that each finds the one that answers it."""
 _SECRET_BYTES = 32
+_RENEW = (
+    "ask the coordinator to run `confide provision` again, and put the file that it sends here."
+)
 _LONGEST_PAUSE_S = 5.0
 """Before a restart of the SuperNode, which the coordinator may refuse for a minute."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NO_GRPC_PROXY")
@@ -83,7 +87,8 @@ def supervised(kit: InstitutionKit, only: str | None = None) -> Iterator[Supervi
     ):
         port = kit.config.runtime_port or free_port()
         programs = {role: _PROGRAMS[role](kit, port) for role in ROLES if only in (None, role)}
-        with Supervisor(list(programs.values()), folder) as supervisor:
+        warn = functools.partial(warn_of_ends, kit.certificates, _RENEW)
+        with Supervisor(list(programs.values()), folder, daily_fn=warn) as supervisor:
             yield supervisor
 
 

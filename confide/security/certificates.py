@@ -20,6 +20,8 @@ from confide.errors import ConfigError
 from confide.security.ec_keys import AS_PROVISIONED, PrivateKey, PublicKey, expect_public, read_file
 
 AUTHORITY_DAYS = 3650
+RENEW_DAYS = 30
+"""Days before its end from which a certificate is renewed, and people are told."""
 CLOCKS_DIFFER = datetime.timedelta(minutes=5)
 _LONGEST_COMMON_NAME = 64
 
@@ -258,6 +260,11 @@ def time_left(
     return certificate.not_valid_after_utc - _now(now)
 
 
+def days_left(certificate: x509.Certificate, *, now: datetime.datetime | None = None) -> int:
+    """Return how many whole days a certificate is still valid; negative once it has expired."""
+    return time_left(certificate, now=now).days
+
+
 def is_valid_at(certificate: x509.Certificate, *, now: datetime.datetime | None = None) -> bool:
     """Return whether a certificate is valid, as far as clocks may differ."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -294,8 +301,10 @@ def read_certificate(path: Path) -> x509.Certificate:
 __all__ = [
     "AUTHORITY_DAYS",
     "CLOCKS_DIFFER",
+    "RENEW_DAYS",
     "certificate_pem",
     "common_name",
+    "days_left",
     "fingerprint",
     "hosts_of",
     "is_for",

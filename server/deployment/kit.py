@@ -90,6 +90,17 @@ class CoordinatorKit:
         """File of SuperLink's address on loopback, while it runs."""
         return self.logs / "superlink.address"
 
+    @property
+    def certificates(self) -> list[Path]:
+        """Files of certificates that end some day, institutions' included."""
+        own = [self.outer.ca, self.outer.certificate, self.inner.certificate]
+        return [*own, *self.trainer_certificates]
+
+    @property
+    def trainer_certificates(self) -> list[Path]:
+        """Files of the certificates of institutions' trainers."""
+        return sorted((self.folder / "trainers").glob("*.crt"))
+
     def listens_on(self) -> str:
         """Return HOST:PORT that the front listens on."""
         # On all interfaces, since a host may be a name that only institutions' DNS knows; a

@@ -1,12 +1,14 @@
 """Starts and supervises a coordinator's processes: SuperLink, the TLS front, and the rounds."""
 
 import contextlib
+import functools
 import secrets
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from confide.deployment.renewals import warn_of_ends
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, FlowerError
 from confide.flower.processes import (
@@ -22,6 +24,10 @@ from confide.storage.files import locked, make_private_folder, write_secret, wri
 
 _SECRET_BYTES = 32
 _CONNECT_S = 1.0
+_RENEW = (
+    "run `confide provision` again where authority/ is, and bring coordinator/ here: server.crt is"
+    " taken up at once, loopback.crt with the next start; send an institution its trainer.crt."
+)
 _MOST_FAILURES = 8
 """In a row, over about a minute: then SuperLink or the front cannot start at all."""
 
@@ -54,7 +60,8 @@ def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
         inner = f"{LOOPBACK}:{free_port()}"
         # In this order: the front only once SuperLink has the keys, the rounds once both are ready.
         programs = [_superlink(kit, inner), _front(kit, inner), _rounds(kit, run_dir, inner)]
-        with Supervisor(programs, kit.logs) as supervisor:
+        warn = functools.partial(warn_of_ends, kit.certificates, _RENEW)
+        with Supervisor(programs, kit.logs, daily_fn=warn) as supervisor:
             write_text(kit.address, f"{inner}\n", mode=0o600)
             yield supervisor
 

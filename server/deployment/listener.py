@@ -1,8 +1,8 @@
 """A TLS server for clients that are not trusted, with limits and an end when its parent ends.
 
-It is uvicorn with h11, which limits the size of a request head, and three things that it lacks:
-a deadline for heads, a limit on connections that keeps serving those that exist, and an end when
-the process that started it has ended.
+It is uvicorn with h11, which limits the size of a request head, and four things that it lacks:
+a deadline for heads, a limit on connections that keeps serving those that exist, a certificate that
+is renewed while it serves, and an end when the process that started it has ended.
 """
 
 import asyncio
@@ -22,12 +22,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from confide.errors import ConfigError
+from confide.storage.files import Mark, mark_of
 
 _LARGEST_HEAD = 16 * 1024
 _IDLE_S = 15
 """Longer than the 5 s after which a SuperNode's client closes an idle connection: it never writes
 into one that is being closed here."""
 _SHUTDOWN_S = 1
+_TICKS_A_SECOND = 10
 _LINGER_S = 5.0
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _MOST_LINES = 10
@@ -91,6 +93,37 @@ class ListenerConfig(uvicorn.Config):
             ssl_context_factory=_server_context,
         )
         self.limits = limits
+        self._files = certificate, key
+        self._marks = self._marks_now()
+
+    def _marks_now(self) -> tuple[Mark, ...]:
+        return tuple(map(mark_of, self._files))
+
+    def take_up_renewed(self) -> None:
+        """Serve new connections with the certificate that is there now, if it is another.
+
+        Connections that stand go on. Files that cannot be used change nothing: the second of a
+        pair may still be on its way.
+        """
+        marks = self._marks_now()
+        if marks == self._marks or self.ssl is None:
+            return
+        self._marks = marks
+        certificate, key = self._files
+        try:
+            # A context that failed to load a pair has none at all
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+            self.ssl.load_cert_chain(certificate, key)
+        except OSError as error:
+            log.error(
+                "%s and %s changed and cannot be used (%s); the certificate of before is served."
+                " Bring PEM files that belong together.",
+                certificate,
+                key,
+                error,
+            )
+            return
+        log.warning("%s was renewed: new connections get the new one.", certificate)
 
 
 def _server_context(
@@ -223,14 +256,17 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """A server that ends when the process that started it has ended."""
+    """A server that takes up a renewed certificate, and ends when its parent has ended."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: ListenerConfig) -> None:
         super().__init__(config)
+        self._listener_config = config
         self._parent = os.getppid()
 
     async def on_tick(self, counter: int) -> bool:
         """Check ten times a second whether the parent is still there."""
+        if counter % _TICKS_A_SECOND == 0:
+            self._listener_config.take_up_renewed()
         if os.getppid() != self._parent and not self.should_exit:
             log.warning("The process that started this one is gone; this one ends too.")
             # As by a signal: requests under way still get an answer.

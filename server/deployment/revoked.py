@@ -5,25 +5,13 @@ process that holds one of these reads the file again once it is another.
 """
 
 import logging
-import os
 from pathlib import Path
 
 from confide.errors import UnreadableError
 from confide.security.revocations import Revocations, read_revocations
+from confide.storage.files import mark_of
 
 log = logging.getLogger(__name__)
-
-Mark = tuple[int, int, int] | None
-"""By which a file is seen to be another: inode, size, time; None where there is none."""
-
-
-def mark_of(path: Path) -> Mark:
-    """Return by what a file is told from the one that will replace it."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class RevokedKeys:
@@ -64,4 +52,4 @@ class RevokedKeys:
         return read
 
 
-__all__ = ["Mark", "RevokedKeys", "mark_of"]
+__all__ = ["RevokedKeys"]

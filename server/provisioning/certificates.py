@@ -17,7 +17,7 @@ from confide.server.provisioning.files import SECRET, Places, write_missing
 from confide.storage.files import make_private_folder, write_text
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-RENEWED_BEFORE = datetime.timedelta(days=30)
+RENEWED_BEFORE = datetime.timedelta(days=certificates.RENEW_DAYS)
 
 
 @dataclass(frozen=True)
@@ -200,13 +200,18 @@ def certify_coordinator(
             about to expire.
     """
     notes = []
-    for stem, hosts in (("server", federation.hosts), ("loopback", LOOPBACK_HOSTS)):
+    wanted = (
+        ("server", federation.hosts, federation.days, "a front that runs takes it up by itself"),
+        # As long as there is an authority: SuperLink reads its certificate when it starts alone,
+        # and nobody but this machine believes it.
+        ("loopback", LOOPBACK_HOSTS, certificates.AUTHORITY_DAYS, "start it again"),
+    )
+    for stem, hosts, days, then in wanted:
         was_there = authority.places.server_files(stem)[0].exists()
-        reason = authority.issue(stem, hosts, days=federation.days, now=now)
+        reason = authority.issue(stem, hosts, days=days, now=now)
         if reason and was_there:
             notes.append(
-                f"{stem}.crt was replaced: {reason}. Bring coordinator/ to its machine and start"
-                " it again."
+                f"{stem}.crt was replaced: {reason}. Bring coordinator/ to its machine; {then}."
             )
     return notes
 

@@ -78,7 +78,7 @@ def test_the_order_of_hosts_needs_no_new_certificate(out: Path, config: Config) 
     assert (out / "coordinator" / "server.crt").read_bytes() == before
 
 
-@pytest.mark.parametrize(("days_later", "count"), [(334, 0), (336, 4), (400, 4)])
+@pytest.mark.parametrize(("days_later", "count"), [(334, 0), (336, 3), (400, 3)])
 def test_certificates_are_issued_anew_within_thirty_days_of_their_end(
     days_later: int, count: int, out: Path, config: Config
 ) -> None:

@@ -4,18 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from fake_institutions import START, Fake, drifters, essence, make_app, make_job, nodes, run
+from fake_institutions import Fake, drifters, essence, make_app, make_job, nodes, run
 from flwr.app import Message
-from virtual_runs import strategy
 
 from confide.errors import RunFailedError
 from confide.protocol.messages import Reply
-from confide.server.app import run_server_app
 from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
 from confide.simulations.engines.inline import InlineGrid
-from confide.strategies.timings.fedbuff import FedBuff
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -133,21 +130,3 @@ def test_enrolment_does_not_wait_for_who_is_revoked() -> None:
     outcome = revoking.run()
     assert list(outcome.clients) == ["a", "c"]
     assert revoking.fakes[1].asked == []
-
-
-def test_an_asynchronous_run_goes_on_without() -> None:
-    revoking = Revoking()
-    revoking.revoke_when("b", trains=5, gone="b")
-    job = replace(
-        revoking.job(num_rounds=12, min_clients=2),
-        algorithm=strategy(FedBuff(concurrency=3, buffer_size=2)),
-    )
-    job = replace(job, plan=replace(job.plan, num_rounds=100))
-    grid = InlineGrid(make_app(revoking.fakes), nodes(revoking.fakes))
-    outcome = run_server_app(job, grid, initial=START)
-    assert list(outcome.clients) == ["a", "c"]
-    assert outcome.state.server_round == 12
-    (left,) = revoking.left
-    assert left[0] == {"b": 2}
-    assert revoking.rounds_of("b") == [1, 2, 3, 4, 5]
-    assert all(set(it.accepted) == {"a", "c"} for it in outcome.state.history[left[1] + 1 :])
