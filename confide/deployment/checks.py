@@ -244,6 +244,9 @@ def authority(path: Path, fix: str) -> Iterator[Finding]:
         f"fingerprint {certificates.fingerprint(certificate)}; compare it with the coordinator's by"
         " telephone",
     )
+    hosts = certificates.permitted_hosts(certificate)
+    if hosts is not None:
+        yield ok("ca.crt", f"vouches for {', '.join(hosts)} and no other server")
 
 
 __all__ = [

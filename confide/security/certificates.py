@@ -27,19 +27,35 @@ _LONGEST_COMMON_NAME = 64
 
 
 def make_authority(
-    name: str, key: PrivateKey, *, now: datetime.datetime | None = None
+    name: str,
+    key: PrivateKey,
+    hosts: Sequence[str] = (),
+    *,
+    now: datetime.datetime | None = None,
 ) -> x509.Certificate:
     """Make a federation's self-signed authority, which can sign certificates but no authority.
+
+    With hosts it vouches for no other server (RFC 5280, 4.2.1.10): whoever steals its key can pose
+    as the coordinator, and as nobody else to those who trust it. Names under a DNS name are
+    permitted with it. Certificates without such names, as trainers have, are not concerned.
 
     Args:
         name: name of the federation, at most 64 bytes in UTF-8.
         key: private key of the authority.
+        hosts: DNS names and IP addresses that it may sign for, of either kind one at least; none
+            for no limit.
         now: current time, with its time zone.
     """
     subject = _name(name)
     builder = _builder(subject, subject, key.public_key(), _now(now), AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    if hosts:
+        # A kind of name that no entry is of would be without a limit
+        if len({type(_general_name(host)) for host in hosts}) < 2:
+            raise ValueError(f"Expected a DNS name and an IP address in hosts={list(hosts)}.")
+        permitted = x509.NameConstraints(list(map(_subtree, hosts)), None)
+        builder = builder.add_extension(permitted, critical=True)
     return builder.sign(key, hashes.SHA384())
 
 
@@ -204,6 +220,39 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
+def _subtree(host: str) -> x509.GeneralName:
+    name = _general_name(host)
+    if isinstance(name, x509.IPAddress):
+        return x509.IPAddress(ipaddress.ip_network(name.value))  # the one address
+    return name
+
+
+def permitted_hosts(authority: x509.Certificate) -> list[str] | None:
+    """Return the hosts that an authority may sign for; None if it may for any."""
+    try:
+        names = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    permitted = names.permitted_subtrees or []
+    return [
+        # An address is told without its mask, which is that of one address
+        str(it.value).partition("/")[0]
+        for it in permitted
+        if isinstance(it, x509.DNSName | x509.IPAddress)
+    ]
+
+
+def may_sign_for(authority: x509.Certificate, host: str) -> bool:
+    """Return whether an authority may sign for a host."""
+    permitted = permitted_hosts(authority)
+    if permitted is None:
+        return True
+    name = _general_name(host)
+    if isinstance(name, x509.IPAddress):
+        return name in [_general_name(it) for it in permitted]
+    return any(f".{host}".lower().endswith(f".{it}".lower()) for it in permitted)
+
+
 def _now(now: datetime.datetime | None) -> datetime.datetime:
     return now or datetime.datetime.now(datetime.UTC)
 
@@ -316,6 +365,8 @@ __all__ = [
     "issue_trainer_certificate",
     "lifetime",
     "make_authority",
+    "may_sign_for",
+    "permitted_hosts",
     "read_certificate",
     "time_left",
 ]

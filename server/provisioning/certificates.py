@@ -135,7 +135,8 @@ def find_authority(
     """Find a federation's authority by any copy of its certificate, or make a new one.
 
     Raises:
-        ConfigError: if there are several authorities, or that of another federation.
+        ConfigError: if there are several authorities, or that of another federation or of other
+            hosts.
         UnreadableError: if a copy is damaged.
     """
     path, key_path = places.authority / "ca.crt", places.authority / "ca.key"
@@ -145,7 +146,10 @@ def find_authority(
         make_private_folder(places.authority)
         write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
         certificate = certificates.make_authority(
-            federation.name, ec_keys.read_private_key(key_path), now=now
+            federation.name,
+            ec_keys.read_private_key(key_path),
+            [*federation.hosts, *LOOPBACK_HOSTS],
+            now=now,
         )
     owner = certificates.common_name(certificate.subject)
     if owner != federation.name:
@@ -153,12 +157,26 @@ def find_authority(
             f"name={federation.name}: the authority in {places.out} belongs to {owner!r}; give"
             " another --out, or that name."
         )
+    _check_hosts(certificate, federation)
     # Not where the key is offline: the folder of both is then elsewhere too.
     if key_path.exists():
         write_missing(path, lambda: certificates.certificate_pem(certificate))
     make_private_folder(places.coordinator)
     write_missing(places.coordinator / "ca.crt", lambda: certificates.certificate_pem(certificate))
     return Authority(places, certificate)
+
+
+def _check_hosts(certificate: x509.Certificate, federation: FederationConfig) -> None:
+    """Check that an authority may sign for all of a federation's hosts."""
+    wrong = [it for it in federation.hosts if not certificates.may_sign_for(certificate, it)]
+    if wrong:
+        permitted = certificates.permitted_hosts(certificate) or []
+        own = [it for it in permitted if it not in LOOPBACK_HOSTS]
+        raise ConfigError(
+            f"hosts: {', '.join(wrong)} is not among those that the authority in every kit vouches"
+            f" for ({', '.join(own) or 'this machine'}, and names under these); take one of them,"
+            " or provision a new federation with another --out and send every institution its kit."
+        )
 
 
 def _known_certificate(places: Places) -> x509.Certificate | None:

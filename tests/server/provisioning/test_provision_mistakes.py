@@ -34,7 +34,7 @@ def test_keys_that_do_not_fit_are_named(out: Path, config: Config) -> None:
     with pytest.raises(
         ConfigError, match=r"ca\.key is not the key of the authority that the kits trust"
     ):
-        provision(replace(FEDERATION, hosts=["new.example.org"]), config, out)
+        provision(replace(FEDERATION, hosts=["new.fed.example.org"]), config, out)
 
 
 def test_a_folder_of_another_federation_is_refused(out: Path, config: Config) -> None:
