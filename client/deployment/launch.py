@@ -28,6 +28,9 @@ from confide.flower.processes import (
     supernode_command,
 )
 from confide.flower.supernode import UNKNOWN, is_known
+from confide.security.ec_keys import is_encrypted, read_node_key
+from confide.security.passphrases import CREDENTIALS
+from confide.security.passphrases import FOLDER as PASSPHRASES
 from confide.storage.files import locked, make_private_folder, share, write_secret
 
 ROLES = ("trainer", "executor", "supernode")
@@ -152,6 +155,8 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
     ca, key = kit.path(coordinator.ca), kit.path(coordinator.key)
     if not is_known():
         log.warning(UNKNOWN)
+    if is_encrypted(key):
+        read_node_key(key)  # here and not in a process that would end again and again
     command = supernode_command(
         coordinator=coordinator.address, ca=ca, key=key, port=port, secret=path
     )
@@ -175,10 +180,11 @@ _PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode
 def _without_secrets(kit: InstitutionKit, role: str) -> dict[str, str]:
     """Return the environment of a process that reads no records, without databases' passwords."""
     whole = environment(kit.state / role / "flower", coordinator=kit.config.coordinator.address)
+    plain = _PLAIN if role != "supernode" else {*_PLAIN, CREDENTIALS, PASSPHRASES}
     return {
         name: value
         for name, value in whole.items()
-        if name.upper() in _PLAIN or name.startswith(_PLAIN_PREFIXES)
+        if name.upper() in plain or name.startswith(_PLAIN_PREFIXES)
     }
 
 

@@ -12,8 +12,10 @@ on here.
 
 import hashlib
 import importlib.util
+import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from logging import WARN
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,9 @@ from typing import Any
 from flwr.supercore import log
 from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 
+from confide.errors import UnreadableError
 from confide.flower.pace import FAR, PATIENCE_S, Pace, part_pace
+from confide.security.ec_keys import is_encrypted, node_key_text, read_node_key
 
 MODULE = "flwr.supernode.start_client_internal"
 KNOWN = frozenset({"d6342f743fdf768f63305b88414ae2654e9a21bda153739da19c608e8d375067"})
@@ -32,6 +36,7 @@ UNKNOWN = (
     " 3 s and 0.5 s, so that each message takes seconds longer. `pip install 'flwr~=1.41.0'` brings"
     " a known one."
 )
+KEY_FLAG = "--auth-supernode-private-key"
 IDLE_S, REPLY_S = 3.0, 0.5
 """Flower's own pauses: between looks for a message, and for the executor's reply or its parts."""
 
@@ -119,6 +124,27 @@ def _patient(
     return pull
 
 
+def with_readable_key(words: Sequence[str]) -> list[str]:
+    """Return the words of a SuperNode that can read its key, which may be encrypted.
+
+    Flower reads a key that is not. So it is decrypted into memory that this process alone can open,
+    by a path of its own.
+
+    Raises:
+        UnreadableError: if the passphrase is missing, or another.
+    """
+    words = list(words)
+    if KEY_FLAG not in words[:-1]:
+        return words
+    at = words.index(KEY_FLAG) + 1
+    path = Path(words[at])
+    if is_encrypted(path):
+        memory = os.memfd_create(path.name)
+        os.write(memory, node_key_text(read_node_key(path)).encode())
+        words[at] = f"/proc/self/fd/{memory}"
+    return words
+
+
 def main() -> None:
     """Run ``flower-supernode``, with the words of this process."""
     # Here, since these load a web server, and whoever starts this process asks only what is known.
@@ -129,11 +155,16 @@ def main() -> None:
         quicken(start_client_internal, Waits())
     else:
         log(WARN, UNKNOWN)
+    try:
+        sys.argv[1:] = with_readable_key(sys.argv[1:])
+    except UnreadableError as error:
+        sys.exit(str(error))
     flower_supernode()
 
 
 __all__ = [
     "IDLE_S",
+    "KEY_FLAG",
     "KNOWN",
     "MODULE",
     "REPLY_S",
@@ -142,6 +173,7 @@ __all__ = [
     "is_known",
     "main",
     "quicken",
+    "with_readable_key",
 ]
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, UnreadableError
+from confide.security.ec_keys import read_private_key
 from confide.server.deployment.fleet_proxy import Upstream, create_app
 from confide.server.deployment.listener import FewLines, Limits, ListenerConfig, Server, listen
 from confide.server.deployment.revoked import RevokedKeys
@@ -82,6 +83,7 @@ def _configure(arguments: argparse.Namespace) -> ListenerConfig:
     )
     # Before uvicorn does it, so that a wrong file is a mistake in the command.
     try:
+        read_private_key(arguments.key)
         config.load()
     except OSError as error:
         raise ConfigError(

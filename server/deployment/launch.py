@@ -19,6 +19,7 @@ from confide.flower.processes import (
     free_port,
     superlink_command,
 )
+from confide.security.ec_keys import read_private_key
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.storage.files import locked, make_private_folder, write_secret, write_text
 
@@ -43,6 +44,7 @@ def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
     Raises:
         ConfigError: if the kit or its port is in use, or flwr is another release.
         StorageError: if the kit's state cannot be written.
+        UnreadableError: if the coordinator's key cannot be read.
     """
     check_version()
     make_private_folder(kit.state)
@@ -55,6 +57,8 @@ def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
                 f"Port {kit.port} of this machine is in use, and institutions are told to connect"
                 " to it; end the program that listens there, or provision another port."
             )
+        # Here, where it is one sentence, and not in a front that is started again and again
+        read_private_key(kit.outer.key)
         # New at each start, so that one that leaked is soon worth nothing.
         write_secret(kit.secret, secrets.token_bytes(_SECRET_BYTES))
         inner = f"{LOOPBACK}:{free_port()}"

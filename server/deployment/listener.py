@@ -21,7 +21,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from confide.errors import ConfigError
+from confide.errors import ConfigError, UnreadableError
+from confide.security.passphrases import passphrase_for
 from confide.storage.files import Mark, mark_of
 
 _LARGEST_HEAD = 16 * 1024
@@ -89,6 +90,7 @@ class ListenerConfig(uvicorn.Config):
             h11_max_incomplete_event_size=_LARGEST_HEAD,
             ssl_certfile=certificate,
             ssl_keyfile=key,
+            ssl_keyfile_password=_password_of(key),  # type: ignore[arg-type]  # passed on as it is
             ssl_ciphers=_CIPHERS,
             ssl_context_factory=_server_context,
         )
@@ -111,10 +113,11 @@ class ListenerConfig(uvicorn.Config):
         self._marks = marks
         certificate, key = self._files
         try:
+            password = _password_of(key)
             # A context that failed to load a pair has none at all
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-            self.ssl.load_cert_chain(certificate, key)
-        except OSError as error:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password)
+            self.ssl.load_cert_chain(certificate, key, password)
+        except (OSError, UnreadableError) as error:
             log.error(
                 "%s and %s changed and cannot be used (%s); the certificate of before is served."
                 " Bring PEM files that belong together.",
@@ -124,6 +127,11 @@ class ListenerConfig(uvicorn.Config):
             )
             return
         log.warning("%s was renewed: new connections get the new one.", certificate)
+
+
+def _password_of(key: Path) -> bytes:
+    """Return the passphrase of a key; b'' where there is none, since OpenSSL would ask for it."""
+    return passphrase_for(key) or b""
 
 
 def _server_context(

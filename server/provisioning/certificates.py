@@ -83,7 +83,7 @@ class Authority:
             return None
         # Asked for only now: with certificates that are still good, provisioning needs no key.
         signer = self.signer(f"{path} must be issued: {reason}", now=now)
-        write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_missing(key_path, lambda: ec_keys.new_pem(key_path), mode=SECRET)
         key = ec_keys.read_private_key(key_path).public_key()
         issued = certificates.issue_server_certificate(
             key, hosts, authority=(self.certificate, signer), days=days, now=now
@@ -144,7 +144,7 @@ def find_authority(
     if certificate is None:
         # The key first: a run that is cut off here makes the certificate from it next time.
         make_private_folder(places.authority)
-        write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_missing(key_path, lambda: ec_keys.new_pem(key_path), mode=SECRET)
         certificate = certificates.make_authority(
             federation.name,
             ec_keys.read_private_key(key_path),

@@ -151,7 +151,7 @@ def provision(
         authority = find_authority(places, federation, now)
         fingerprint = certificates.fingerprint(authority.certificate)
         notes = left_out + certify_coordinator(authority, federation, now)
-        write_missing(places.heads, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_missing(places.heads, lambda: ec_keys.new_pem(places.heads), mode=SECRET)
         kits = []
         for name in federation.institutions:
             make_private_folder(places.kit(name).parent)
@@ -194,12 +194,12 @@ def make_request(name: str, folder: Path) -> Requested:
     with only_run(folder):
         path = folder / "node.key"
         if not path.exists():
-            write_text(path, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
+            write_text(path, ec_keys.new_node_text(path), mode=SECRET)
         key = ec_keys.read_node_key(path)
         write_changed(folder / "node.pub", ec_keys.public_line(key.public_key()))
         _write_request(folder / "node.csr", key, KeyRequest(name, key.public_key(), "node"))
         path = folder / TRAINER_KEY
-        write_missing(path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_missing(path, lambda: ec_keys.new_pem(path), mode=SECRET)
         trainer = ec_keys.read_private_key(path)
         wanted = KeyRequest(name, trainer.public_key(), "trainer")
         _write_request(folder / "trainer.csr", trainer, wanted)
@@ -231,7 +231,7 @@ def _make_kit(
     if key.is_replaced and secret.exists():
         secret.unlink()
     if key.public is None:
-        write_text(secret, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
+        write_text(secret, ec_keys.new_node_text(secret), mode=SECRET)
     public = key.public or ec_keys.read_node_key(secret).public_key()
     line = ec_keys.public_line(public)
     fingerprint = certificates.fingerprint(authority.certificate)

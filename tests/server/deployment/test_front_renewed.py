@@ -2,20 +2,26 @@
 
 import shutil
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from front_process import (
     PULL,
+    ROOT,
     Certificates,
     FakeSuperLink,
     FrontProcess,
     eventually,
+    front_command,
     make_certificates,
     running_front,
     status_of,
 )
+
+from confide.security import ec_keys
+from confide.storage.files import write_text
 
 DIGEST_BYTES = 32
 """Of the SuperLink's answer."""
@@ -90,3 +96,37 @@ def test_a_file_that_is_damaged_or_gone_leaves_the_old_one(
     served.certificate.unlink()
     eventually(lambda: own_front.log.read_text().count("cannot be used") == 2, own_front.log)
     assert shown(own_front) == before
+
+
+def test_an_encrypted_key_is_served_and_renewed_with_its_passphrase(
+    certificates: Certificates,
+    served: Certificates,
+    renewed: Certificates,
+    super_link: FakeSuperLink,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = tmp_path / "server.key.passphrase"
+    monkeypatch.setenv("CONFIDE_PASSPHRASES", str(tmp_path))
+    encrypt(certificates.key, served.key, b"first")
+    done = subprocess.run(
+        front_command(served, 1), check=False, capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert "server.key is encrypted, and its passphrase is not here" in done.stderr
+    words.write_text("first")
+    words.chmod(0o600)
+    with running_front(served, tmp_path, super_link.server_port) as front:
+        before = shown(front)
+        # The certificate that fits, and a key whose passphrase is not here yet
+        shutil.copy(renewed.certificate, served.certificate)
+        encrypt(renewed.key, served.key, b"second")
+        eventually(lambda: "cannot be used" in front.log.read_text(), front.log)
+        assert shown(front) == before
+        words.write_text("second")
+        served.key.touch()
+        eventually(lambda: shown(front) != before, front.log)
+
+
+def encrypt(source: Path, target: Path, passphrase: bytes) -> None:
+    write_text(target, ec_keys.private_pem(ec_keys.read_private_key(source), passphrase))
