@@ -81,8 +81,11 @@ def issue_server_certificate(
     """
     certificate, key = authority
     _check_key(key, certificate)
-    # With an organization: a subject equal to the authority's would look self-signed.
-    common = hosts[0] if len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
+    # With an organization: a subject equal to the authority's would look self-signed. An address is
+    # no common name: where there is no DNS name, OpenSSL takes that for one, and holds it against
+    # the names that the authority may sign for.
+    is_name = isinstance(_general_name(hosts[0]), x509.DNSName)
+    common = hosts[0] if is_name and len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
     organization = _name("confide", NameOID.ORGANIZATION_NAME)
     builder = _builder(
         x509.Name([*organization, *_name(common)]),

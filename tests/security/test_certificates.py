@@ -154,6 +154,13 @@ def test_names_under_a_permitted_one_are_permitted(
     shake_hands(written(tmp_path, authority, hosts=["new.fed.example.org"]), "new.fed.example.org")
 
 
+@pytest.mark.parametrize("host", ["10.0.0.5", "::1"])
+def test_a_server_with_an_address_alone_is_accepted(
+    host: str, authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
+) -> None:
+    shake_hands(written(tmp_path, authority, hosts=[host]), host)
+
+
 def test_an_authority_with_one_kind_of_host_would_be_without_a_limit_for_the_other() -> None:
     with pytest.raises(ValueError, match="Expected a DNS name and an IP address"):
         certificates.make_authority("heart", ec_keys.make_key(), ["10.0.0.5"])
