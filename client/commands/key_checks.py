@@ -29,6 +29,20 @@ def node_key(kit: InstitutionKit) -> Iterator[Finding]:
     yield ok("node.key", f"EC P-384, fingerprint {ec_keys.key_fingerprint(key)}")
 
 
+def node_certificate(kit: InstitutionKit) -> Iterator[Finding]:
+    """Check the certificate that is shown to a coordinator which asks for one."""
+    path = kit.path(kit.config.coordinator.certificate)
+    if not path.exists():
+        return
+    fix = "ask the coordinator to run `confide provision` again, and to send the file."
+    certificate = certificates.read_certificate(path)
+    if not certificates.is_key_of(
+        ec_keys.read_node_key(kit.path(kit.config.coordinator.key)), certificate
+    ):
+        yield Finding("node.crt", "error", f"{path.name} is not for node.key", fix)
+    yield validity("node.crt", certificate, fix)
+
+
 def trainer_key(kit: InstitutionKit) -> Iterator[Finding]:
     """Check what signs for the institution in masked sums, which a kit need not have."""
     coordinator = kit.config.coordinator
@@ -71,4 +85,4 @@ def revoked(kit: InstitutionKit) -> Iterator[Finding]:
             yield ok("revoked", f"{told}; no masked sum is made with them")
 
 
-__all__ = ["node_key", "revoked", "trainer_key"]
+__all__ = ["node_certificate", "node_key", "revoked", "trainer_key"]

@@ -157,8 +157,11 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
         log.warning(UNKNOWN)
     if is_encrypted(key):
         read_node_key(key)  # here and not in a process that would end again and again
+    certificate = kit.path(coordinator.certificate)
+    shown = certificate if certificate.is_file() else None
+    address = coordinator.address
     command = supernode_command(
-        coordinator=coordinator.address, ca=ca, key=key, port=port, secret=path
+        coordinator=address, ca=ca, key=key, port=port, secret=path, shown=shown
     )
     # SIGTERM instead of SIGKILL if the supervisor dies: a SuperNode that ends in order signs off at
     # the coordinator. For one that is killed `say_good_bye` does, or it would be refused for a
@@ -170,7 +173,7 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
         death_signal=signal.SIGTERM,
         longest_pause_s=_LONGEST_PAUSE_S,
         explain_fn=explain,
-        died_fn=functools.partial(say_good_bye, coordinator=coordinator.address, ca=ca, key=key),
+        died_fn=functools.partial(say_good_bye, coordinator=address, ca=ca, key=key, shown=shown),
     )
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from confide.errors import ConfideError, ConfigError, FlowerError
 from confide.flower.bundle import bundle
+from confide.security.client_tls import load_pair
 from confide.security.ec_keys import read_node_key
 from confide.security.proxies import settled
 
@@ -146,7 +148,7 @@ def superlink_command(*, port: int, tls: Tls, database: Path, secret: Path) -> l
 
 
 def supernode_command(
-    *, coordinator: str, ca: Path, key: Path, port: int, secret: Path
+    *, coordinator: str, ca: Path, key: Path, port: int, secret: Path, shown: Path | None = None
 ) -> list[str]:
     """Return the command of a SuperNode that runs no application code itself.
 
@@ -156,16 +158,20 @@ def supernode_command(
         key: the node's own, OpenSSH.
         port: of its runtime API, on loopback.
         secret: file of the secret shared with the executor.
+        shown: certificate that the node shows to the front; None if it asks for none.
     """
     return [
         *(sys.executable, "-m", "confide.flower.supernode"),
+        *(() if shown is None else ("--client-certificate", str(shown))),
         *("--superlink", coordinator, "--root-certificates", str(ca)),
         *("--auth-supernode-private-key", str(key), "--host", LOOPBACK, "--port", str(port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
     ]
 
 
-def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool:
+def say_good_bye(
+    written: str, *, coordinator: str, ca: Path, key: Path, shown: Path | None = None
+) -> bool:
     """Sign a SuperNode off that was killed before it could do so itself.
 
     Args:
@@ -174,6 +180,7 @@ def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool
         coordinator: HOST:PORT of the coordinator's front.
         ca: certificate of the authority that signed the front's.
         key: private key of the node, in OpenSSH's form.
+        shown: certificate that the node shows to the front; None if it asks for none.
 
     Returns:
         Whether the coordinator took note; False if the SuperNode had not been accepted at all.
@@ -186,8 +193,11 @@ def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool
         private = read_node_key(key)
         signed = NodeAuthHttpInterceptor(private, private.public_key())
         release = RuntimeVersionHttpInterceptor(component_name="SuperNode")
-        client = FleetHttpClient.from_server_address(
-            coordinator, False, ca.read_bytes(), interceptors=[release, signed]
+        context = ssl.create_default_context(cafile=ca)
+        if shown is not None:
+            load_pair(context, shown, key)
+        client = FleetHttpClient(
+            f"https://{coordinator}", interceptors=[release, signed], verify=context
         )
         client._client.timeout = httpx.Timeout(_GOOD_BYE_TIMEOUT_S)
         with contextlib.closing(client):

@@ -79,25 +79,17 @@ def issue_server_certificate(
     Raises:
         ConfigError: if the authority's key is not that of its certificate.
     """
-    certificate, key = authority
-    _check_key(key, certificate)
     # With an organization: a subject equal to the authority's would look self-signed. An address is
     # no common name: where there is no DNS name, OpenSSL takes that for one, and holds it against
     # the names that the authority may sign for.
     is_name = isinstance(_general_name(hosts[0]), x509.DNSName)
     common = hosts[0] if is_name and len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
     organization = _name("confide", NameOID.ORGANIZATION_NAME)
-    builder = _builder(
-        x509.Name([*organization, *_name(common)]),
-        certificate.subject,
-        public_key,
-        _now(now),
-        days,
-        latest=certificate.not_valid_after_utc,
-    )
-    for extension, critical in _server_extensions(hosts, certificate):
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key, hashes.SHA384())
+    # Clients look for their host in the alternative names alone; the common name is for people.
+    names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+    more = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), names
+    subject = x509.Name([*organization, *_name(common)])
+    return _issue(subject, public_key, more, authority=authority, days=days, now=now)
 
 
 def issue_trainer_certificate(
@@ -122,51 +114,72 @@ def issue_trainer_certificate(
     Raises:
         ConfigError: if the authority's key is not that of its certificate.
     """
+    return _issue(_name(name), public_key, (), authority=authority, days=days, now=now)
+
+
+def issue_node_certificate(
+    public_key: PublicKey,
+    name: str,
+    *,
+    authority: tuple[x509.Certificate, PrivateKey],
+    days: int,
+    now: datetime.datetime | None = None,
+) -> x509.Certificate:
+    """Sign an institution's certificate, which its SuperNode shows to a front that asks for one.
+
+    Args:
+        public_key: public key of the institution's node.
+        name: of the institution, at most 64 bytes in UTF-8.
+        authority: certificate and private key of the authority.
+        days: validity in days; it ends at the latest with the authority's.
+        now: current time, with its time zone.
+
+    Raises:
+        ConfigError: if the authority's key is not that of its certificate.
+    """
+    # Not as the common name: OpenSSL takes one with a dot for a host, which the authority may not
+    # sign for.
+    subject = x509.Name([*_name(name, NameOID.ORGANIZATION_NAME), *_name("node")])
+    more = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),)
+    return _issue(subject, public_key, more, authority=authority, days=days, now=now)
+
+
+def _issue(
+    subject: x509.Name,
+    public_key: PublicKey,
+    more: Sequence[x509.ExtensionType],
+    *,
+    authority: tuple[x509.Certificate, PrivateKey],
+    days: int,
+    now: datetime.datetime | None,
+) -> x509.Certificate:
+    """Sign a certificate that signs no others, with more extensions than each has."""
     certificate, key = authority
-    _check_key(key, certificate)
-    builder = _builder(
-        _name(name),
-        certificate.subject,
-        public_key,
-        _now(now),
-        days,
-        latest=certificate.not_valid_after_utc,
-    )
-    for extension, critical in _leaf_extensions(certificate):
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key, hashes.SHA384())
-
-
-def _check_key(key: PrivateKey, certificate: x509.Certificate) -> None:
     if not is_key_of(key, certificate):
         raise ConfigError(
             f"The authority's key is not that of its certificate {fingerprint(certificate)};"
             f" {AS_PROVISIONED}."
         )
+    latest = certificate.not_valid_after_utc
+    builder = _builder(subject, certificate.subject, public_key, _now(now), days, latest)
+    for extension, critical in _leaf_extensions(certificate):
+        builder = builder.add_extension(extension, critical=critical)
+    for extension in more:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, hashes.SHA384())
 
 
 def _leaf_extensions(authority: x509.Certificate) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return what certificates that sign no others have, each with whether it is critical."""
+    """Return what certificates that sign no others have, each with whether it is critical.
+
+    Python 3.13 verifies strictly: without key usage and the authority's key identifier it refuses a
+    certificate that older releases take.
+    """
     identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(signs_certificates=False), True),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
-    ]
-
-
-def _server_extensions(
-    hosts: Sequence[str], authority: x509.Certificate
-) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return a server certificate's extensions, each with whether it is critical."""
-    names = [_general_name(host) for host in hosts]
-    # Python 3.13 verifies strictly: without key usage and the authority's key identifier it refuses
-    # a certificate that older releases take. Clients look for their host in the alternative names
-    # alone; the common name is for people.
-    return [
-        *_leaf_extensions(authority),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName(names), False),
     ]
 
 
@@ -364,6 +377,7 @@ __all__ = [
     "is_key_of",
     "is_trainers",
     "is_valid_at",
+    "issue_node_certificate",
     "issue_server_certificate",
     "issue_trainer_certificate",
     "lifetime",

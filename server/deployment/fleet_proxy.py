@@ -29,15 +29,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from confide.errors import ConfigError
 from confide.flower.explain import INCOMPATIBLE_STATUS, incompatibility, incompatibility_body
 from confide.security import ec_keys
-from confide.server.deployment.listener import (
-    App,
-    Limits,
-    Receive,
-    Scope,
-    Send,
-    name_of,
-    split_address,
-)
+from confide.server.deployment.handshakes import name_of, split_address
+from confide.server.deployment.listener import App, Limits, Receive, Scope, Send
 from confide.server.deployment.revoked import RevokedKeys
 
 log = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ class CoordinatorKit:
         hosts: DNS names and IP addresses by which institutions reach it.
         port: port that it listens on.
         institutions: file of the public key of each institution whose key is not revoked.
+        client_certificates: whether institutions are asked for a certificate.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class CoordinatorKit:
     hosts: tuple[str, ...]
     port: int
     institutions: Mapping[str, Path]
+    client_certificates: bool = False
 
     @property
     def outer(self) -> Tls:
@@ -94,7 +96,8 @@ class CoordinatorKit:
     def certificates(self) -> list[Path]:
         """Files of certificates that end some day, institutions' included."""
         own = [self.outer.ca, self.outer.certificate, self.inner.certificate]
-        return [*own, *self.trainer_certificates]
+        nodes = sorted((self.folder / "nodes").glob("*.crt"))
+        return [*own, *self.trainer_certificates, *nodes]
 
     @property
     def trainer_certificates(self) -> list[Path]:
@@ -124,6 +127,7 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
             hosts=tuple(raw["hosts"]),
             port=int(raw["port"]),
             institutions={name: folder / path for name, path in raw["institutions"].items()},
+            client_certificates=bool(raw.get("client_certificates", False)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(

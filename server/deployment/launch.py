@@ -99,6 +99,8 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
     command += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
     command += ["--upstream", upstream, "--upstream-ca", str(kit.inner.ca)]
     command += ["--revoked", str(kit.revoked)]
+    if kit.client_certificates:
+        command += ["--client-ca", str(kit.outer.ca)]
     return Program(
         name="front",
         command=command,

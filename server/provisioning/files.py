@@ -58,6 +58,10 @@ class Places:
         """Return the file of the public key by which the coordinator recognises an institution."""
         return self.coordinator / "nodes" / f"{folder_name(name)}.pub"
 
+    def shown(self, name: str) -> Path:
+        """Return the file of the last certificate that an institution's node shows."""
+        return self.coordinator / "nodes" / f"{folder_name(name)}.crt"
+
     def certified(self, name: str) -> Path:
         """Return the file of the last certificate of an institution's trainer."""
         return self.coordinator / "trainers" / f"{folder_name(name)}.crt"

@@ -35,6 +35,7 @@ from confide.server.provisioning.files import (
     write_changed,
     write_missing,
 )
+from confide.server.provisioning.node_certificates import certify_node
 from confide.server.provisioning.node_keys import NodeKey, choose_keys, read_requests
 from confide.server.provisioning.revoke import admitted, publish
 from confide.server.provisioning.roster import write_roster
@@ -162,6 +163,9 @@ def provision(
             )
             notes += [certified.note] if certified.note else []
             kit = _make_kit(name, keys[name], federation, config, authority)
+            if federation.client_certificates:
+                note = certify_node(name, authority, days=federation.days, now=now)
+                notes += [note] if note and was_there else []
             # Its certificate is a part of it, which another step writes
             state = "made" if not was_there else kit.state
             if state == "unchanged" and certified.is_written:

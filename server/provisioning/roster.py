@@ -30,12 +30,14 @@ def write_roster(places: Places, federation: FederationConfig) -> tuple[list[str
     kept = {places.registered(name): name for name in federation.institutions}
     # Relative: the folder is brought to another machine.
     files = {name: str(file.relative_to(places.coordinator)) for file, name in kept.items()}
-    roster = {
+    roster: dict[str, Any] = {
         "name": federation.name,
         "hosts": federation.hosts,
         "port": federation.port,
         "institutions": files,
     }
+    if federation.client_certificates:
+        roster["client_certificates"] = True
     if roster != before:
         write_json(path, roster)
     names = {places.registered(name): name for name in before.get("institutions", {})}
@@ -43,6 +45,7 @@ def write_roster(places: Places, federation: FederationConfig) -> tuple[list[str
     for file in sorted((places.coordinator / "nodes").glob("*.pub")):
         if file not in kept:
             file.unlink()
+            file.with_suffix(".crt").unlink(missing_ok=True)
             removed.append(names.get(file, unquote(file.stem)))
     old = join_address(before["hosts"][0], before["port"]) if before else federation.address
     note = (
@@ -65,7 +68,8 @@ def strike(places: Places, names: Collection[str]) -> None:
     if left != files:
         write_json(path, before | {"institutions": left})
     for name in names:
-        places.registered(name).unlink(missing_ok=True)
+        for file in (places.registered(name), places.shown(name)):
+            file.unlink(missing_ok=True)
 
 
 def _read_roster(path: Path) -> dict[str, Any]:
