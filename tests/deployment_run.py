@@ -82,7 +82,7 @@ class Deployment:
     On leaving, all of it is ended.
 
     ``run_overrides`` go to the server, ``client_overrides`` to every institution, ``environment``
-    to every process.
+    to every process; ``federation`` is what ``federation.yaml`` says besides.
     """
 
     run_overrides: Sequence[str] = HEART
@@ -94,6 +94,7 @@ class Deployment:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fed-")))
     started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    federation: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         federation = {
@@ -102,6 +103,7 @@ class Deployment:
             "port": self.port,
             "institutions": list(self.institutions),
             "config": list(self.run_overrides),
+            **self.federation,
         }
         (self.folder / "federation.yaml").write_text(yaml.safe_dump(federation))
         confide("provision", str(self.folder / "federation.yaml"))

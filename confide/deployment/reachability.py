@@ -34,6 +34,10 @@ _CERTIFICATE_FIXES = {
     "mismatch": (
         "correct coordinator.address, or the coordinator adds {host} to hosts and " + _RENEW
     ),
+    "permitted subtree": (
+        "the authority does not vouch for that host: its key may be stolen, so tell the coordinator"
+        " by telephone."
+    ),
     "": (
         "another server answers there, or ca.crt belongs to another federation: compare"
         " fingerprints by telephone."

@@ -177,6 +177,8 @@ def show_certificate(certificate: Path, key: Path) -> None:
             " coordinator asks for; `pip install 'flwr~=1.41.0'` brings one that does."
         )
 
+    load_pair(ssl.create_default_context(), certificate, key)  # told now, if they do not fit
+
     class Certified(plain):  # type: ignore[misc,valid-type]  # Flower's, found above
         def __init__(self, base_url: str, *, verify: ssl.SSLContext, **rest: Any) -> None:
             load_pair(verify, certificate, key)

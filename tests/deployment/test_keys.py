@@ -5,6 +5,7 @@ import shutil
 import signal
 import ssl
 import time
+from pathlib import Path
 
 import pytest
 from deployment_run import ALLOWING, HEART, Deployment, confide, wait_until
@@ -133,3 +134,39 @@ def shorten(deployment: Deployment) -> None:
 
 def shown(deployment: Deployment) -> str:
     return ssl.get_server_certificate(("127.0.0.1", deployment.port), timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_with_encrypted_keys_and_client_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ca.key", "server.key", "heads.key", "node.key", "trainer.key"):
+        path = tmp_path / f"{name}.passphrase"
+        path.write_text(f"the words of {name}")
+        path.chmod(0o600)
+    monkeypatch.setenv("CONFIDE_PASSPHRASES", str(tmp_path))
+    overrides, asks = (*HEART, "aggregation=secure"), {"client_certificates": True}
+    with Deployment(run_overrides=overrides, federation=asks) as deployment:
+        kits = deployment.folder / "kits"
+        assert ec_keys.is_encrypted(kits / "institutions" / "Hungary" / "node.key")
+        stranger = deployment.kit("Cleveland") / "node.crt"
+        kept = stranger.read_bytes()
+        deployment.start_server("server.num_rounds=3")
+        stranger.unlink()
+        deployment.start_clients()
+        log = deployment.coordinator_kit / "state" / "logs" / "front.log"
+        wait_until(
+            lambda: log.exists() and "it shows no certificate" in log.read_text(),
+            timeout_s=120,
+            what="a stranger",
+        )
+        found = confide("doctor", str(deployment.kit("Cleveland")), "--json", check=False).stdout
+        assert "the coordinator refuses this side's certificate" in found
+        deployment.stop("Cleveland")
+        write_text(stranger, kept.decode())
+        deployment.start_client("Cleveland")
+        assert deployment.wait_for_server(300) == 0
+        assert deployment.summary()["failures"] == {}
+        for line in (*deployment.folder.glob("*.out"), *deployment.folder.rglob("*.log")):
+            assert "the words of" not in line.read_text(errors="replace")
