@@ -68,8 +68,9 @@ def test_who_is_revoked_is_refused_within_seconds_and_the_run_goes_on(sums: str)
         # Whoever goes on from the checkpoint does not ask it either
         rounds(deployment, done + 3)
         assert server_processes(deployment) == before
-        deployment.started.pop("server").send_signal(signal.SIGINT)
-        wait_until(lambda: not server_processes(deployment), timeout_s=60, what="the end")
+        server = deployment.started.pop("server")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 130
         deployment.resume_server()
         assert deployment.wait_for_server(400) == 0
 
@@ -78,7 +79,7 @@ def test_who_is_revoked_is_refused_within_seconds_and_the_run_goes_on(sums: str)
         assert sorted(summary["clients"]) == sorted(OTHERS)
         assert summary["rounds"] == 24
         assert 2 <= gone["after_round"] <= done + 1
-        assert gone["stays"] == f"its updates of {gone['rounds']} rounds"
+        assert gone["stays"].startswith(f"its updates of {gone['rounds']} rounds")
         assert set(summary["failures"]) <= {str(gone["after_round"])}
         said = f"{GONE} withdrew after round {gone['after_round']} and was not asked again"
         for name in ("report.html", "model_card.md"):
