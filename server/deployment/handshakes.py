@@ -5,6 +5,7 @@ that are under way there are not more than of connections, the oldest one makes 
 and each has ten seconds.
 """
 
+import asyncio
 import contextlib
 import contextvars
 import logging
@@ -17,6 +18,8 @@ from confide.errors import ConfigError
 
 HANDSHAKE_S = 10.0
 """Longest handshake; a slow network needs a few round trips."""
+_TOLD_S = 1.0
+"""For a client to hear that its certificate is refused."""
 _MOST_ENDING = 64
 """Connections that were given up and that asyncio has not closed yet."""
 
@@ -79,6 +82,9 @@ class Handshakes:
 
 
 _peer: contextvars.ContextVar[tuple[str, int] | None] = contextvars.ContextVar("peer", default=None)
+_accepted: contextvars.ContextVar[socket.socket | None] = contextvars.ContextVar(
+    "accepted", default=None
+)
 
 
 class Listener(socket.socket):
@@ -100,10 +106,13 @@ class Listener(socket.socket):
             raise BlockingIOError
         connection, peer = super().accept()
         _peer.set(peer[:2])
+        _accepted.set(connection)
         self.handshakes.begin(connection)
         return connection, peer
 
 
+_CERTIFICATE_PROBLEMS = ("DID_NOT_RETURN_A_CERTIFICATE", "CERTIFICATE_VERIFY_FAILED")
+"""Those of the certificate that a client shows."""
 _HANDSHAKE_PROBLEMS = {
     "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
     "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong",
@@ -124,8 +133,12 @@ class LoggedHandshakes(ssl.SSLObject):
     error.
     """
 
+    _refused: ssl.SSLError | None = None
+
     def do_handshake(self) -> None:
         """Shake hands, as far as bytes have come."""
+        if self._refused is not None:
+            raise self._refused
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -139,7 +152,20 @@ class LoggedHandshakes(ssl.SSLObject):
             log.warning(
                 "TLS with %s fails: %s (%s).", name_of(_peer.get()), problem, reason.lower()
             )
-            raise
+            if not reason.endswith(_CERTIFICATE_PROBLEMS):
+                raise
+            # asyncio would drop the alert that says so to the client, which then takes this for a
+            # coordinator that is not there. It is sent where more bytes are said to be needed.
+            self._refused = error
+            asyncio.get_running_loop().call_later(_TOLD_S, _end, _accepted.get())
+            raise ssl.SSLWantReadError from None
+
+
+def _end(connection: socket.socket | None) -> None:
+    """End a connection that was refused and goes on; asyncio closes it."""
+    if connection is not None and connection.fileno() != -1:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def name_of(client: tuple[str, int] | None) -> str:

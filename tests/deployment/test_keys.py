@@ -81,7 +81,7 @@ def test_who_is_revoked_is_refused_within_seconds_and_the_run_goes_on(sums: str)
         assert 2 <= gone["after_round"] <= done + 1
         assert gone["stays"].startswith(f"its updates of {gone['rounds']} rounds")
         assert set(summary["failures"]) <= {str(gone["after_round"])}
-        said = f"{GONE} withdrew after round {gone['after_round']} and was not asked again"
+        said = f"withdrew after round {gone['after_round']} and was not asked again"
         for name in ("report.html", "model_card.md"):
             assert said in (deployment.run_dir / name).read_text()
         log = confide("audit-log", "show", str(deployment.coordinator_kit / "state" / "audit"))

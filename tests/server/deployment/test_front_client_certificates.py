@@ -22,6 +22,7 @@ from front_process import (
     running_front,
 )
 
+from confide.deployment.reachability import check_reachable
 from confide.security import certificates as made_certificates
 from confide.security import ec_keys
 from confide.security.client_tls import load_pair
@@ -146,6 +147,18 @@ def test_a_revoked_certificate_is_cut_before_it_asks_anything(
     assert not served(front, context)
     assert super_link.seen == []
     assert "closed: its key was revoked on 2026-11-30" in front.log.read_text()
+
+
+def test_doctor_says_that_a_certificate_is_asked_for(
+    front: FrontProcess, files: Certificates, authority: Authority, tmp_path: Path
+) -> None:
+    address = f"{HOST}:{front.port}"
+    without = list(check_reachable(address, files.ca))[-1]
+    assert (without.check, without.status) == ("front", "error"), without
+    assert "the coordinator refuses this side's certificate" in without.message
+    assert "put node.crt" in without.fix
+    shown = list(check_reachable(address, files.ca, node(tmp_path, authority)))
+    assert [it.status for it in shown if it.check == "front"] == ["ok"], shown
 
 
 def stranger(front: FrontProcess) -> socket.socket:
