@@ -90,7 +90,8 @@ class Deployment:
     On leaving, all of it is ended.
 
     ``run_overrides`` go to the server, ``client_overrides`` to every institution, ``environment``
-    to every process, ``environments`` to what has a name. ``hosts`` are the coordinator's.
+    to every process, ``environments`` to what has a name. ``hosts`` are the coordinator's;
+    ``federation`` is what ``federation.yaml`` says besides.
     """
 
     run_overrides: Sequence[str] = HEART
@@ -104,6 +105,7 @@ class Deployment:
     environment: dict[str, str] = field(default_factory=dict)
     environments: dict[str, dict[str, str]] = field(default_factory=dict)
     hosts: Sequence[str] = ("127.0.0.1",)
+    federation: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         federation = {
@@ -112,6 +114,7 @@ class Deployment:
             "port": self.port,
             "institutions": list(self.institutions),
             "config": list(self.run_overrides),
+            **self.federation,
         }
         (self.folder / "federation.yaml").write_text(yaml.safe_dump(federation))
         told = self.environment

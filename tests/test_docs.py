@@ -58,3 +58,12 @@ def test_every_decision_is_listed() -> None:
         r"\((0\d+-[\w-]+\.md)\)", (ROOT / "docs" / "design" / "README.md").read_text()
     )
     assert listed == sorted(path.name for path in (ROOT / "docs" / "design").glob("0*.md"))
+
+
+def test_no_file_holds_both_sides_of_a_merge() -> None:
+    marks = ["-e", "^<<<<<<< ", "-e", "^>>>>>>> "]
+    found = subprocess.run(
+        ["git", "grep", "-lI", *marks], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode in (0, 1, 128), found.stderr  # 128: no repository around it
+    assert found.stdout == ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confide.client.commands.key_checks import node_key, trainer_key
+from confide.client.commands.key_checks import node_certificate, node_key, revoked, trainer_key
 from confide.client.deployment.kit import InstitutionKit, read_kit
 from confide.deployment.checks import (
     Finding,
@@ -79,13 +79,17 @@ def _outside(kit: InstitutionKit) -> list[Finding]:
     """Check keys, coordinator and machine, which is possible before a kit is filled in."""
     coordinator = kit.config.coordinator
     ca = kit.path(coordinator.ca)
+    files = kit.path(coordinator.certificate), kit.path(coordinator.key)
+    shown = files if all(path.is_file() for path in files) else None
     is_address = not any(coordinator.problems()) and coordinator.address
     return gather(
         ("versions", releases),
         ("ca.crt", lambda: authority(ca, "ask the coordinator for a new federation's kit.")),
         ("node.key", lambda: node_key(kit)),
         ("trainer.key", lambda: trainer_key(kit)),
-        ("reach", lambda: check_reachable(coordinator.address, ca) if is_address else ()),
+        ("revoked", lambda: revoked(kit)),
+        ("node.crt", lambda: node_certificate(kit)),
+        ("reach", lambda: check_reachable(coordinator.address, ca, shown) if is_address else ()),
         ("supernode", lambda: _supernode(kit)),
         ("folders", lambda: _folders(kit)),
         ("socket", lambda: _socket(kit)),

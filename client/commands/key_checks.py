@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from confide.client.deployment.kit import InstitutionKit
+from confide.client.deployment.kit_sums import revoked_keys
 from confide.deployment.checks import Finding, ok, private_file, validity
 from confide.security import certificates, ec_keys
 
@@ -26,6 +27,20 @@ def node_key(kit: InstitutionKit) -> Iterator[Finding]:
             "node.key", "error", f"{public.name} is not the public key of {path.name}", fix
         )
     yield ok("node.key", f"EC P-384, fingerprint {ec_keys.key_fingerprint(key)}")
+
+
+def node_certificate(kit: InstitutionKit) -> Iterator[Finding]:
+    """Check the certificate that is shown to a coordinator which asks for one."""
+    path = kit.path(kit.config.coordinator.certificate)
+    if not path.exists():
+        return
+    fix = "ask the coordinator to run `confide provision` again, and to send the file."
+    certificate = certificates.read_certificate(path)
+    if not certificates.is_key_of(
+        ec_keys.read_node_key(kit.path(kit.config.coordinator.key)), certificate
+    ):
+        yield Finding("node.crt", "error", f"{path.name} is not for node.key", fix)
+    yield validity("node.crt", certificate, fix)
 
 
 def trainer_key(kit: InstitutionKit) -> Iterator[Finding]:
@@ -56,4 +71,18 @@ def trainer_key(kit: InstitutionKit) -> Iterator[Finding]:
     yield validity("trainer.crt", certificate, fix)
 
 
-__all__ = ["node_key", "trainer_key"]
+def revoked(kit: InstitutionKit) -> Iterator[Finding]:
+    """Check the list of revoked keys, which a kit need not have."""
+    authority = certificates.read_certificate(kit.path(kit.config.coordinator.ca))
+    listed = revoked_keys(kit, authority)
+    if listed.keys:
+        names = ", ".join(dict.fromkeys(f"{it.name} ({it.since})" for it in listed.keys))
+        told = f"list {listed.number}, {len(listed.keys)} keys: {names}"
+        if listed.of(kit.config.name):
+            fix = "ask the coordinator by telephone; `confide provision --request` makes new keys."
+            yield Finding("revoked", "warning", f"{told}; your own are among them", fix)
+        else:
+            yield ok("revoked", f"{told}; no masked sum is made with them")
+
+
+__all__ = ["node_certificate", "node_key", "revoked", "trainer_key"]

@@ -58,6 +58,11 @@ class CoordinatorConfig:
         "ca.crt", "Certificate of the authority that signed the coordinator's certificate."
     )
     key: str = setting("node.key", "This institution's private key, EC P-384 in OpenSSH format.")
+    certificate: str = setting(
+        "node.crt",
+        "Certificate for that key, shown to a coordinator that asks for one; none where there is no"
+        " such file.",
+    )
     trainer_key: str = setting(
         "trainer.key",
         "The trainer's private key, EC P-384 in PEM, by which it signs in sums that nobody sees"
@@ -234,6 +239,13 @@ class InstitutionKit:
         # Resolved: the same folder by two paths must have one lock, and one anchor beside it
         folder = self.path(self.config.ledger).resolve()
         return ledger_path(folder, self.anchors, self.config.policy.budget.id)
+
+    @property
+    def certificates(self) -> list[Path]:
+        """Files of certificates that end some day; a kit need not have all of them."""
+        coordinator = self.config.coordinator
+        names = coordinator.ca, coordinator.trainer_certificate, coordinator.certificate
+        return [self.path(name) for name in names]
 
     @property
     def anchors(self) -> Path:

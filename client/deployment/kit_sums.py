@@ -8,6 +8,8 @@ import logging
 import stat
 from pathlib import Path
 
+from cryptography import x509
+
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.persistent import PersistentLedger
@@ -18,7 +20,9 @@ from confide.client.secure_sums.taking_part import TakingPart
 from confide.errors import UnreadableError
 from confide.secure_aggregation.adverts import Identity
 from confide.security import certificates, ec_keys
-from confide.storage.files import folder_name
+from confide.security.revocations import FILE as REVOKED
+from confide.security.revocations import Revocations, read_revocations
+from confide.storage.files import Mark, folder_name, mark_of
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +40,7 @@ def taking_part(kit: InstitutionKit, ledger: Ledger) -> TakingPart | None:
         UnreadableError: if a file is none, others may read the key, or it is not for the
             certificate or the certificate not for this institution and federation.
     """
-    coordinator = kit.config.coordinator
-    key, certificate, ca = map(
-        kit.path, (coordinator.trainer_key, coordinator.trainer_certificate, coordinator.ca)
-    )
+    key, certificate, ca = _paths(kit)
     missing = [str(path) for path in (key, certificate, ca) if not path.is_file()]
     if missing:
         log.info("No masked sum is taken part in: there is no %s.", " and no ".join(missing))
@@ -53,6 +54,13 @@ def taking_part(kit: InstitutionKit, ledger: Ledger) -> TakingPart | None:
         )
     folder = kit.own / _FOLDER
 
+    def revoked() -> dict[str, str]:
+        return {it.key: it.since for it in revoked_keys(kit, authority).keys}
+
+    listed = revoked()  # also so that a list that is none is told at the start
+    if listed:
+        log.info("Masked sums with %d revoked keys are refused.", len(listed))
+
     def memory(job: str) -> SumMemory:
         if isinstance(ledger, PersistentLedger):
             return ledger.sums(run_name(kit.config.name, job))
@@ -61,10 +69,41 @@ def taking_part(kit: InstitutionKit, ledger: Ledger) -> TakingPart | None:
     return TakingPart(
         identity=identity,
         authority=authority,
-        rules=sum_rules(kit.config.policy.secure),
+        rules=sum_rules(kit.config.policy.secure, revoked),
         run_key_fn=lambda job: run_key_in(folder / "keys", job),
         memory_fn=memory,
     )
+
+
+def _paths(kit: InstitutionKit) -> tuple[Path, Path, Path]:
+    coordinator = kit.config.coordinator
+    return (
+        kit.path(coordinator.trainer_key),
+        kit.path(coordinator.trainer_certificate),
+        kit.path(coordinator.ca),
+    )
+
+
+def sums_files(kit: InstitutionKit) -> tuple[Mark, ...]:
+    """Return by what the files that a kit signs with are told from others in their place."""
+    return tuple(map(mark_of, _paths(kit)))
+
+
+def revoked_keys(kit: InstitutionKit, authority: x509.Certificate) -> Revocations:
+    """Return the list of revoked keys in a kit, as it is now; an empty one if there is none.
+
+    Args:
+        kit: the institution's.
+        authority: certificate of the federation's authority, which signs it.
+
+    Raises:
+        UnreadableError: if it is none, or the authority did not sign it.
+    """
+    path = kit.folder / REVOKED
+    revoked = read_revocations(path)
+    if revoked.keys:
+        revoked.check(authority, str(path))
+    return revoked
 
 
 def _identity(key_path: Path, certificate_path: Path, name: str) -> Identity:
@@ -90,4 +129,4 @@ def _identity(key_path: Path, certificate_path: Path, name: str) -> Identity:
     return Identity(certificate=certificate, key=key)
 
 
-__all__ = ["taking_part"]
+__all__ = ["revoked_keys", "sums_files", "taking_part"]

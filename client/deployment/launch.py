@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from confide.client.deployment.kit import InstitutionKit
+from confide.deployment.renewals import warn_of_ends
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_USAGE, ConfigError
 from confide.flower.explain import explain
@@ -28,11 +29,17 @@ from confide.flower.processes import (
 )
 from confide.flower.supernode import UNKNOWN, is_known
 from confide.monitoring.program import dashboard
+from confide.security.ec_keys import is_encrypted, read_node_key
+from confide.security.passphrases import CREDENTIALS
+from confide.security.passphrases import FOLDER as PASSPHRASES
 from confide.storage.files import locked, make_private_folder, share, write_secret
 
 ROLES = ("trainer", "executor", "supernode")
 """In the order in which they start, so that each finds the one that answers it."""
 _SECRET_BYTES = 32
+_RENEW = (
+    "ask the coordinator to run `confide provision` again, and put the file that it sends here."
+)
 _LONGEST_PAUSE_S = 5.0
 """Before a restart of the SuperNode, which the coordinator may refuse for a minute."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NO_GRPC_PROXY")
@@ -87,7 +94,8 @@ def supervised(kit: InstitutionKit, only: str | None = None) -> Iterator[Supervi
         if kit.config.dashboard is not None and only is None:
             # First: it shows the others while they start
             programs.insert(0, dashboard(kit.folder, kit.config.dashboard, kit.overrides))
-        with Supervisor(programs, folder) as supervisor:
+        warn = functools.partial(warn_of_ends, kit.certificates, _RENEW)
+        with Supervisor(programs, folder, daily_fn=warn) as supervisor:
             yield supervisor
 
 
@@ -151,8 +159,13 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
     ca, key = kit.path(coordinator.ca), kit.path(coordinator.key)
     if not is_known():
         log.warning(UNKNOWN)
+    if is_encrypted(key):
+        read_node_key(key)  # here and not in a process that would end again and again
+    certificate = kit.path(coordinator.certificate)
+    shown = certificate if certificate.is_file() else None
+    address = coordinator.address
     command = supernode_command(
-        coordinator=coordinator.address, ca=ca, key=key, port=port, secret=path
+        coordinator=address, ca=ca, key=key, port=port, secret=path, shown=shown
     )
     # SIGTERM instead of SIGKILL if the supervisor dies: a SuperNode that ends in order signs off at
     # the coordinator. For one that is killed `say_good_bye` does, or it would be refused for a
@@ -164,7 +177,7 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
         death_signal=signal.SIGTERM,
         longest_pause_s=_LONGEST_PAUSE_S,
         explain_fn=explain,
-        died_fn=functools.partial(say_good_bye, coordinator=coordinator.address, ca=ca, key=key),
+        died_fn=functools.partial(say_good_bye, coordinator=address, ca=ca, key=key, shown=shown),
     )
 
 
@@ -174,10 +187,11 @@ _PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode
 def _without_secrets(kit: InstitutionKit, role: str) -> dict[str, str]:
     """Return the environment of a process that reads no records, without databases' passwords."""
     whole = environment(kit.state / role / "flower", coordinator=kit.config.coordinator.address)
+    plain = _PLAIN if role != "supernode" else {*_PLAIN, CREDENTIALS, PASSPHRASES}
     return {
         name: value
         for name, value in whole.items()
-        if name.upper() in _PLAIN or name.startswith(_PLAIN_PREFIXES)
+        if name.upper() in plain or name.startswith(_PLAIN_PREFIXES)
     }
 
 

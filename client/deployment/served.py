@@ -17,7 +17,7 @@ from confide.client.algorithm_state import ClientStates
 from confide.client.assembly import Assembly, institution_keys, make_trainer
 from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
 from confide.client.deployment.kit_ledger import ledger_file, open_ledger
-from confide.client.deployment.kit_sums import taking_part
+from confide.client.deployment.kit_sums import sums_files, taking_part
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Institution, refusal, with_head
 from confide.client.ledger.folder import Members, known_by
@@ -64,6 +64,7 @@ class DeployedInstitution:
         self._deadline = deadline
         self._policy = Policy(kit.config.policy)
         self._ledger = open_ledger(kit)
+        self._sums_of = sums_files(kit)
         self._sums = taking_part(kit, self._ledger)
         self._compute = make_compute(kit.config.trainer)
         self._served: tuple[str, Institution] | None = None
@@ -95,6 +96,7 @@ class DeployedInstitution:
                 code=Refusal.STOPPED,
             )
         keep_plan(self._kit, plan.job, text)  # also a denied one: people want to see why
+        self._take_up_renewed()
         self._policy.check_before_loading(plan)
         # Whether a task's columns fit the records is a fact about each of them. Where records are
         # protected it is a fact about one task alone, whoever asks
@@ -120,6 +122,14 @@ class DeployedInstitution:
             self._served = None  # frees its memory first
             self._served = key, self._open(plan)
         return self._served[1]
+
+    def _take_up_renewed(self) -> None:
+        """Sign with the certificate that is there now, if it is another than before."""
+        files = sums_files(self._kit)
+        if files != self._sums_of:
+            self._sums = taking_part(self._kit, self._ledger)
+            self._sums_of, self._served = files, None
+            log.info("trainer.crt, its key or ca.crt is another than before, and is used from now.")
 
     def _reproducible(self, plan: TrainingPlan) -> bool:
         return self._kit.config.policy.allow_reproducible_noise is True and plan.seed is not None

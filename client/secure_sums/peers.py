@@ -1,7 +1,7 @@
 """Who is in a job's masked sums: keys held against certificates and an institution's rules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -84,8 +84,13 @@ class Peers:
         """Name of the institution itself."""
         return self.own.name
 
-    def of(self, context: SumContext) -> dict[str, Peer]:
+    def of(self, context: SumContext, *, opens: bool = False) -> dict[str, Peer]:
         """Return everybody in a cohort, once all of them were checked.
+
+        Args:
+            context: of the sum.
+            opens: whether it has this institution's vector, and is to be opened: a key that was
+                revoked since does not count then, and no new sum is begun with it.
 
         Raises:
             ProtocolError: if a key is none that an institution of the federation signed for this
@@ -102,6 +107,15 @@ class Peers:
             raise ProtocolError(
                 "Two of the cohort sign with one key, and are one.", code=Refusal.SUM_KEYS
             )
+        revoked = self._rules.revoked_fn()
+        for name, peer in peers.items() if revoked else ():
+            since = revoked.get(key_fingerprint(peer.key))
+            if since is not None and not opens:
+                raise ProtocolError(
+                    f"The key of {name} was revoked on {since}, by the list in this kit.",
+                    code=Refusal.SUM_REVOKED,
+                )
+            peers[name] = peer if since is None else replace(peer, counts=False)
         self._rules.check_cohort(context, counted(peers))
         return peers
 

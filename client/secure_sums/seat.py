@@ -275,7 +275,7 @@ class Seat:
                 or a box is none.
             DeniedError: if the survivors are fewer than the institution's rules allow.
         """
-        peers = self._peers.of(context)
+        peers = self._peers.of(context, opens=True)
         name, alive = self._peers.name, sorted(set(survivors))
         before = self._memory.get(context.digest)
         if before is None:

@@ -1,5 +1,6 @@
 """An institution's own rules of masked sums: how many there have to be, and who counts."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from confide.errors import DeniedError
@@ -21,12 +22,15 @@ class SumRules:
         min_survivors: fewest whose sum it helps to open; None: as many as open a secret.
         peers: fingerprints of trainers' public keys that count towards ``min_cohort``; None: all
             that the authority signed. A key outlives its certificates.
+        revoked_fn: returns the keys that the authority revoked, as of now: fingerprint -> since
+            when.
     """
 
     min_cohort: int = 3
     max_colluding: int | None = None
     min_survivors: int | None = None
     peers: frozenset[str] | None = None
+    revoked_fn: Callable[[], Mapping[str, str]] = dict
 
     def check_cohort(self, context: SumContext, counted: int) -> None:
         """Check who is in a cohort, and how many of them open a secret.

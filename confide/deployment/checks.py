@@ -24,7 +24,6 @@ from confide.terminal import make_console
 from confide.version import __version__
 
 Status = Literal["ok", "warning", "error"]
-SOON_DAYS = 30
 _GIB = 2**30
 _LITTLE_DISK = _GIB
 _NO_DISK = _GIB // 10
@@ -223,7 +222,7 @@ def validity(
             f"valid from {begin}, and now it is {now:%Y-%m-%d %H:%M}Z",
             "set the clock (NTP).",
         )
-    if left < datetime.timedelta(days=SOON_DAYS):
+    if left < datetime.timedelta(days=certificates.RENEW_DAYS):
         return Finding(check, "warning", f"expires on {end}, in {left.days} days", fix)
     return ok(check, f"valid until {end}, {left.days} days")
 
@@ -245,10 +244,12 @@ def authority(path: Path, fix: str) -> Iterator[Finding]:
         f"fingerprint {certificates.fingerprint(certificate)}; compare it with the coordinator's by"
         " telephone",
     )
+    hosts = certificates.permitted_hosts(certificate)
+    if hosts is not None:
+        yield ok("ca.crt", f"vouches for {', '.join(hosts)} and no other server")
 
 
 __all__ = [
-    "SOON_DAYS",
     "Finding",
     "Status",
     "authority",

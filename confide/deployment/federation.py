@@ -38,6 +38,12 @@ class FederationConfig:
     )
     days: int = setting(365, "Days that the coordinator's certificates are valid.", ge=1, le=825)
 
+    client_certificates: bool = setting(
+        False,
+        "Whether the coordinator asks institutions for a certificate before anything else, so that"
+        " strangers cannot hold its connections; kits then have a node.crt.",
+    )
+
     @property
     def address(self) -> str:
         """HOST:PORT that kits use."""

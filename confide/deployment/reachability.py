@@ -16,6 +16,7 @@ from cryptography import x509
 
 from confide.deployment.checks import Finding, Status, ok, validity
 from confide.security import certificates
+from confide.security.client_tls import load_pair
 from confide.security.proxies import proxy_of, split_address, tunnel
 from confide.security.redaction import redact
 
@@ -32,6 +33,10 @@ _CERTIFICATE_FIXES = {
     "not yet valid": "this machine's clock is behind: set it (NTP).",
     "mismatch": (
         "correct coordinator.address, or the coordinator adds {host} to hosts and " + _RENEW
+    ),
+    "permitted subtree": (
+        "the authority does not vouch for that host: its key may be stolen, so tell the coordinator"
+        " by telephone."
     ),
     "": (
         "another server answers there, or ca.crt belongs to another federation: compare"
@@ -57,7 +62,9 @@ _WRONG_FRONTS: dict[int, tuple[Status, str, str]] = {
 }
 
 
-def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
+def check_reachable(
+    address: str, ca: Path, shown: tuple[Path, Path] | None = None
+) -> Iterator[Finding]:
     """Connect to a coordinator's front as a SuperNode would, by the same proxy, but without a key.
 
     The first check that fails is the last.
@@ -65,11 +72,12 @@ def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
     Args:
         address: HOST:PORT of the coordinator.
         ca: file of the authority's certificate.
+        shown: files of the certificate that is shown, and of its key; None if there is none.
     """
     host, port = split_address(address)
     proxy = proxy_of(address, os.environ)
     if proxy is not None:
-        yield from _check_through(proxy, address, ca)
+        yield from _check_through(proxy, address, ca, shown)
         return
     try:
         entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -88,31 +96,37 @@ def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
         return
     yield ok("port", f"{address} accepts connections")
     with connection:
-        yield from _check_tls(connection, host, ca)
+        yield from _check_tls(connection, host, ca, shown)
 
 
-def _check_through(proxy: str, address: str, ca: Path) -> Iterator[Finding]:
+def _check_through(
+    proxy: str, address: str, ca: Path, shown: tuple[Path, Path] | None
+) -> Iterator[Finding]:
     """Connect by way of a proxy, which alone has to know the coordinator's name."""
-    shown, host = redact(proxy), split_address(address)[0]
+    told, host = redact(proxy), split_address(address)[0]
     otherwise = f"ask for {address} to be let through, or add {host} to NO_PROXY."
     if urlsplit(proxy).scheme != "http":
-        reason = f"{shown} leads to {host}, by a kind of proxy that is not looked at"
+        reason = f"{told} leads to {host}, by a kind of proxy that is not looked at"
         yield Finding("proxy", "warning", reason, "an HTTP proxy can be checked, http://HOST:PORT.")
         return
     try:
         connection = tunnel(proxy, address, timeout_s=TIMEOUT_S)
     except (OSError, ValueError) as error:
-        reason = f"{shown} (HTTPS_PROXY) does not lead to {address}: {error}"
+        reason = f"{told} (HTTPS_PROXY) does not lead to {address}: {error}"
         yield Finding("proxy", "error", reason, otherwise)
         return
-    yield ok("proxy", f"{shown} (HTTPS_PROXY) leads to {address}")
+    yield ok("proxy", f"{told} (HTTPS_PROXY) leads to {address}")
     with contextlib.closing(connection):
-        yield from _check_tls(connection.sock, host, ca)
+        yield from _check_tls(connection.sock, host, ca, shown)
 
 
-def _check_tls(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:
+def _check_tls(
+    connection: socket.socket, host: str, ca: Path, shown: tuple[Path, Path] | None
+) -> Iterator[Finding]:
     try:
         context = ssl.create_default_context(cafile=ca)
+        if shown is not None:
+            load_pair(context, *shown)
         secured = context.wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         reason = str(error.verify_message)
@@ -149,6 +163,12 @@ def _check_front(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
         answer.begin()
         # The other side wrote its date somewhere in between: the middle halves the error.
         halfway = (sent + time.time()) / 2
+    except ssl.SSLError as error:
+        # A server tells only now what it thinks of the certificate that it was shown
+        message = f"the coordinator refuses this side's certificate ({error.reason})"
+        fix = "put node.crt, which the coordinator sends, into the kit; ask for it by telephone."
+        yield Finding("front", "error", message, fix)
+        return
     except (OSError, http.client.HTTPException) as error:
         message = f"no answer in HTTP ({type(error).__name__})"
         yield Finding(

@@ -31,6 +31,7 @@ _STEADY_S = 90.0
 _GRACE_S = 8.0
 _POLL_S = 0.1
 _MOST_READ = 2**16
+_DAY_S = 86400.0
 _EXPLAIN_S = 10.0
 
 
@@ -113,12 +114,14 @@ class Supervisor:
         ready_timeout_s: longest time until a program is ready, after which it is restarted; twice
             as long after each start that was too slow.
         largest_log: largest size of a program's log, in bytes; one older part is kept.
+        daily_fn: called at the start, and then once a day.
     """
 
     programs: Sequence[Program]
     folder: Path
     ready_timeout_s: float = 60.0
     largest_log: int = 16 * 2**20
+    daily_fn: Callable[[], None] | None = None
     _running: list[_Running] = field(default_factory=list)
     _ended: tuple[str, int] | None = None
 
@@ -149,7 +152,11 @@ class Supervisor:
         Returns:
             Exit status of the program that ended the whole; 0 if ``stop`` was set.
         """
+        daily_at = time.monotonic()
         while not stop.is_set():
+            if self.daily_fn is not None and time.monotonic() >= daily_at:
+                daily_at += _DAY_S
+                self.daily_fn()
             self.step()
             if self._ended is not None:
                 return self._ended[1]

@@ -38,6 +38,21 @@ _RULES: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        r"certificate verify failed: permitted subtree violation",
+        (
+            "The certificate there is for a host that the federation's authority does not vouch"
+            " for: somebody may have stolen the authority's key, so tell the coordinator by"
+            " telephone."
+        ),
+    ),
+    (
+        r"ALERT_CERTIFICATE_REQUIRED",
+        (
+            "The coordinator lets those in who show a certificate, and this kit shows none; ask for"
+            " node.crt, and put it into the kit."
+        ),
+    ),
+    (
         r"CERTIFICATE_VERIFY_FAILED",
         (
             "The coordinator's certificate is not signed by ca.crt: another server answers there,"
@@ -94,7 +109,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         (
             "It ended by itself, as a SuperNode does if its coordinator answers 401: this machine's"
             " clock differs from the coordinator's (more than 5 s ahead, or minutes behind), or its"
-            " key was removed there; set the clock (NTP), or ask the coordinator."
+            " key was removed or revoked there; set the clock (NTP), or ask the coordinator."
         ),
     ),
     (

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from confide.errors import ConfideError, ConfigError, FlowerError
 from confide.flower.bundle import bundle
+from confide.security.client_tls import load_pair
 from confide.security.ec_keys import read_node_key
 from confide.security.proxies import settled
 
@@ -147,7 +149,7 @@ def superlink_command(*, port: int, tls: Tls, database: Path, secret: Path) -> l
 
 
 def supernode_command(
-    *, coordinator: str, ca: Path, key: Path, port: int, secret: Path
+    *, coordinator: str, ca: Path, key: Path, port: int, secret: Path, shown: Path | None = None
 ) -> list[str]:
     """Return the command of a SuperNode that runs no application code itself.
 
@@ -157,16 +159,20 @@ def supernode_command(
         key: the node's own, OpenSSH.
         port: of its runtime API, on loopback.
         secret: file of the secret shared with the executor.
+        shown: certificate that the node shows to the front; None if it asks for none.
     """
     return [
         *(sys.executable, "-m", "confide.flower.supernode"),
+        *(() if shown is None else ("--client-certificate", str(shown))),
         *("--superlink", coordinator, "--root-certificates", str(ca)),
         *("--auth-supernode-private-key", str(key), "--host", LOOPBACK, "--port", str(port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
     ]
 
 
-def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool:
+def say_good_bye(
+    written: str, *, coordinator: str, ca: Path, key: Path, shown: Path | None = None
+) -> bool:
     """Sign a SuperNode off that was killed before it could do so itself.
 
     Args:
@@ -175,6 +181,7 @@ def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool
         coordinator: HOST:PORT of the coordinator's front.
         ca: certificate of the authority that signed the front's.
         key: private key of the node, in OpenSSH's form.
+        shown: certificate that the node shows to the front; None if it asks for none.
 
     Returns:
         Whether the coordinator took note; False if the SuperNode had not been accepted at all.
@@ -187,8 +194,11 @@ def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool
         private = read_node_key(key)
         signed = NodeAuthHttpInterceptor(private, private.public_key())
         release = RuntimeVersionHttpInterceptor(component_name="SuperNode")
-        client = FleetHttpClient.from_server_address(
-            coordinator, False, ca.read_bytes(), interceptors=[release, signed]
+        context = ssl.create_default_context(cafile=ca)
+        if shown is not None:
+            load_pair(context, shown, key)
+        client = FleetHttpClient(
+            f"https://{coordinator}", interceptors=[release, signed], verify=context
         )
         client._client.timeout = httpx.Timeout(_GOOD_BYE_TIMEOUT_S)
         with contextlib.closing(client):
@@ -251,6 +261,11 @@ class SuperLinkControl:
                 )
                 names[int(node.node_id)] = name
         return names
+
+    def unregister(self, node: int) -> None:
+        """Refuse a node from now on; one that is not registered is left as it is."""
+        with contextlib.suppress(FlowerError), self._client() as client:
+            client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
     def online(self) -> set[int]:
         """Return the ids of connected nodes."""

@@ -12,8 +12,10 @@ on here.
 
 import hashlib
 import importlib.util
+import ssl
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from logging import WARN
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,10 @@ from typing import Any
 from flwr.supercore import log
 from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 
+from confide.errors import ConfideError, FlowerError
 from confide.flower.pace import FAR, PATIENCE_S, Pace, part_pace
+from confide.security.client_tls import in_memory, load_pair
+from confide.security.ec_keys import is_encrypted, node_key_text, read_node_key
 
 MODULE = "flwr.supernode.start_client_internal"
 KNOWN = frozenset({"d6342f743fdf768f63305b88414ae2654e9a21bda153739da19c608e8d375067"})
@@ -32,6 +37,9 @@ UNKNOWN = (
     " 3 s and 0.5 s, so that each message takes seconds longer. `pip install 'flwr~=1.41.0'` brings"
     " a known one."
 )
+CERTIFICATE_FLAG = "--client-certificate"
+"""This module's own; all others are Flower's."""
+KEY_FLAG = "--auth-supernode-private-key"
 IDLE_S, REPLY_S = 3.0, 0.5
 """Flower's own pauses: between looks for a message, and for the executor's reply or its parts."""
 
@@ -119,6 +127,66 @@ def _patient(
     return pull
 
 
+def with_readable_key(words: Sequence[str]) -> list[str]:
+    """Return the words of a SuperNode that can read its key, which may be encrypted.
+
+    Flower reads a key that is not. So it is decrypted into memory that this process alone can open,
+    by a path of its own.
+
+    Raises:
+        UnreadableError: if the passphrase is missing, or another.
+    """
+    words = list(words)
+    if KEY_FLAG not in words[:-1]:
+        return words
+    at = words.index(KEY_FLAG) + 1
+    path = Path(words[at])
+    if is_encrypted(path):
+        memory = in_memory(node_key_text(read_node_key(path)))
+        words[at] = f"/proc/self/fd/{memory}"
+    return words
+
+
+def taken(words: list[str], flag: str) -> str | None:
+    """Take a flag of this module's own out of a SuperNode's words, and return its value."""
+    if flag not in words[:-1]:
+        return None
+    at = words.index(flag)
+    words.pop(at)
+    return words.pop(at)
+
+
+def show_certificate(certificate: Path, key: Path) -> None:
+    """Have this process show a certificate to the coordinator that asks for one.
+
+    Flower has no setting for it. Its one client of a coordinator is replaced by a subclass, to
+    which it hands the TLS context that the certificate goes into. Where a later release does
+    neither, the coordinator's front refuses the SuperNode at the handshake: nothing goes on
+    without.
+
+    Raises:
+        ConfideError: if certificate or key cannot be read.
+        FlowerError: if this release of flwr has another client.
+    """
+    from flwr.supernode import fleet_http_connection
+
+    plain = getattr(fleet_http_connection, "FleetHttpClient", None)
+    if plain is None:
+        raise FlowerError(
+            "The SuperNode of this release of flwr takes no client certificate, which the"
+            " coordinator asks for; `pip install 'flwr~=1.41.0'` brings one that does."
+        )
+
+    load_pair(ssl.create_default_context(), certificate, key)  # told now, if they do not fit
+
+    class Certified(plain):  # type: ignore[misc,valid-type]  # Flower's, found above
+        def __init__(self, base_url: str, *, verify: ssl.SSLContext, **rest: Any) -> None:
+            load_pair(verify, certificate, key)
+            super().__init__(base_url, verify=verify, **rest)
+
+    fleet_http_connection.__dict__["FleetHttpClient"] = Certified
+
+
 def main() -> None:
     """Run ``flower-supernode``, with the words of this process."""
     # Here, since these load a web server, and whoever starts this process asks only what is known.
@@ -129,11 +197,21 @@ def main() -> None:
         quicken(start_client_internal, Waits())
     else:
         log(WARN, UNKNOWN)
+    try:
+        words = list(sys.argv[1:])
+        certificate = taken(words, CERTIFICATE_FLAG)
+        if certificate is not None:
+            show_certificate(Path(certificate), Path(words[words.index(KEY_FLAG) + 1]))
+        sys.argv[1:] = with_readable_key(words)
+    except ConfideError as error:
+        sys.exit(str(error))
     flower_supernode()
 
 
 __all__ = [
+    "CERTIFICATE_FLAG",
     "IDLE_S",
+    "KEY_FLAG",
     "KNOWN",
     "MODULE",
     "REPLY_S",
@@ -142,6 +220,9 @@ __all__ = [
     "is_known",
     "main",
     "quicken",
+    "show_certificate",
+    "taken",
+    "with_readable_key",
 ]
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Refusal(StrEnum):
     TENSOR_VALUES = "tensor_values", "sent values that are not finite, or too large"
     NUM_EXAMPLES = "num_examples", "declared another number of records than at enrolment"
     INSTITUTION = "institution", "answered under another institution's name"
+    REVOKED = "revoked", "was revoked while the run went on, and is asked nothing more"
     NO_RECORDS = "no_records", "has no records to train on"
     TOO_MANY_RECORDS = "too_many_records", "has more records than its sums hold exactly; divide it"
 
@@ -62,6 +63,7 @@ class Refusal(StrEnum):
     # Sums that nobody sees inside
     SUM_KEYS = "sum_keys", "declined: a key of the cohort is none that an institution signed"
     SUM_COHORT = "sum_cohort", "declined: the cohort of a masked sum is not what it may be"
+    SUM_REVOKED = "sum_revoked", "declined: a key of the cohort is on its list of revoked ones"
     SUM_UNKNOWN = "sum_unknown", "has put nothing into that masked sum"
     SUM_SURVIVORS = "sum_survivors", "declined: it opens a masked sum for one set of survivors"
     SUM_SHARES = "sum_shares", "was sent, or sent, shares of a masked sum that are not whole"

@@ -20,24 +20,42 @@ from confide.errors import ConfigError
 from confide.security.ec_keys import AS_PROVISIONED, PrivateKey, PublicKey, expect_public, read_file
 
 AUTHORITY_DAYS = 3650
+RENEW_DAYS = 30
+"""Days before its end from which a certificate is renewed, and people are told."""
 CLOCKS_DIFFER = datetime.timedelta(minutes=5)
 _LONGEST_COMMON_NAME = 64
 
 
 def make_authority(
-    name: str, key: PrivateKey, *, now: datetime.datetime | None = None
+    name: str,
+    key: PrivateKey,
+    hosts: Sequence[str] = (),
+    *,
+    now: datetime.datetime | None = None,
 ) -> x509.Certificate:
     """Make a federation's self-signed authority, which can sign certificates but no authority.
+
+    With hosts it vouches for no other server (RFC 5280, 4.2.1.10): whoever steals its key can pose
+    as the coordinator, and as nobody else to those who trust it. Names under a DNS name are
+    permitted with it. Certificates without such names, as trainers have, are not concerned.
 
     Args:
         name: name of the federation, at most 64 bytes in UTF-8.
         key: private key of the authority.
+        hosts: DNS names and IP addresses that it may sign for, of either kind one at least; none
+            for no limit.
         now: current time, with its time zone.
     """
     subject = _name(name)
     builder = _builder(subject, subject, key.public_key(), _now(now), AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    if hosts:
+        # A kind of name that no entry is of would be without a limit
+        if len({type(_general_name(host)) for host in hosts}) < 2:
+            raise ValueError(f"Expected a DNS name and an IP address in hosts={list(hosts)}.")
+        permitted = x509.NameConstraints(list(map(_subtree, hosts)), None)
+        builder = builder.add_extension(permitted, critical=True)
     return builder.sign(key, hashes.SHA384())
 
 
@@ -61,22 +79,17 @@ def issue_server_certificate(
     Raises:
         ConfigError: if the authority's key is not that of its certificate.
     """
-    certificate, key = authority
-    _check_key(key, certificate)
-    # With an organization: a subject equal to the authority's would look self-signed.
-    common = hosts[0] if len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
+    # With an organization: a subject equal to the authority's would look self-signed. An address is
+    # no common name: where there is no DNS name, OpenSSL takes that for one, and holds it against
+    # the names that the authority may sign for.
+    is_name = isinstance(_general_name(hosts[0]), x509.DNSName)
+    common = hosts[0] if is_name and len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
     organization = _name("confide", NameOID.ORGANIZATION_NAME)
-    builder = _builder(
-        x509.Name([*organization, *_name(common)]),
-        certificate.subject,
-        public_key,
-        _now(now),
-        days,
-        latest=certificate.not_valid_after_utc,
-    )
-    for extension, critical in _server_extensions(hosts, certificate):
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key, hashes.SHA384())
+    # Clients look for their host in the alternative names alone; the common name is for people.
+    names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+    more = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), names
+    subject = x509.Name([*organization, *_name(common)])
+    return _issue(subject, public_key, more, authority=authority, days=days, now=now)
 
 
 def issue_trainer_certificate(
@@ -101,51 +114,72 @@ def issue_trainer_certificate(
     Raises:
         ConfigError: if the authority's key is not that of its certificate.
     """
+    return _issue(_name(name), public_key, (), authority=authority, days=days, now=now)
+
+
+def issue_node_certificate(
+    public_key: PublicKey,
+    name: str,
+    *,
+    authority: tuple[x509.Certificate, PrivateKey],
+    days: int,
+    now: datetime.datetime | None = None,
+) -> x509.Certificate:
+    """Sign an institution's certificate, which its SuperNode shows to a front that asks for one.
+
+    Args:
+        public_key: public key of the institution's node.
+        name: of the institution, at most 64 bytes in UTF-8.
+        authority: certificate and private key of the authority.
+        days: validity in days; it ends at the latest with the authority's.
+        now: current time, with its time zone.
+
+    Raises:
+        ConfigError: if the authority's key is not that of its certificate.
+    """
+    # Not as the common name: OpenSSL takes one with a dot for a host, which the authority may not
+    # sign for.
+    subject = x509.Name([*_name(name, NameOID.ORGANIZATION_NAME), *_name("node")])
+    more = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),)
+    return _issue(subject, public_key, more, authority=authority, days=days, now=now)
+
+
+def _issue(
+    subject: x509.Name,
+    public_key: PublicKey,
+    more: Sequence[x509.ExtensionType],
+    *,
+    authority: tuple[x509.Certificate, PrivateKey],
+    days: int,
+    now: datetime.datetime | None,
+) -> x509.Certificate:
+    """Sign a certificate that signs no others, with more extensions than each has."""
     certificate, key = authority
-    _check_key(key, certificate)
-    builder = _builder(
-        _name(name),
-        certificate.subject,
-        public_key,
-        _now(now),
-        days,
-        latest=certificate.not_valid_after_utc,
-    )
-    for extension, critical in _leaf_extensions(certificate):
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key, hashes.SHA384())
-
-
-def _check_key(key: PrivateKey, certificate: x509.Certificate) -> None:
     if not is_key_of(key, certificate):
         raise ConfigError(
             f"The authority's key is not that of its certificate {fingerprint(certificate)};"
             f" {AS_PROVISIONED}."
         )
+    latest = certificate.not_valid_after_utc
+    builder = _builder(subject, certificate.subject, public_key, _now(now), days, latest)
+    for extension, critical in _leaf_extensions(certificate):
+        builder = builder.add_extension(extension, critical=critical)
+    for extension in more:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, hashes.SHA384())
 
 
 def _leaf_extensions(authority: x509.Certificate) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return what certificates that sign no others have, each with whether it is critical."""
+    """Return what certificates that sign no others have, each with whether it is critical.
+
+    Python 3.13 verifies strictly: without key usage and the authority's key identifier it refuses a
+    certificate that older releases take.
+    """
     identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(signs_certificates=False), True),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
-    ]
-
-
-def _server_extensions(
-    hosts: Sequence[str], authority: x509.Certificate
-) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return a server certificate's extensions, each with whether it is critical."""
-    names = [_general_name(host) for host in hosts]
-    # Python 3.13 verifies strictly: without key usage and the authority's key identifier it refuses
-    # a certificate that older releases take. Clients look for their host in the alternative names
-    # alone; the common name is for people.
-    return [
-        *_leaf_extensions(authority),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName(names), False),
     ]
 
 
@@ -200,6 +234,39 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _subtree(host: str) -> x509.GeneralName:
+    name = _general_name(host)
+    if isinstance(name, x509.IPAddress):
+        return x509.IPAddress(ipaddress.ip_network(name.value))  # the one address
+    return name
+
+
+def permitted_hosts(authority: x509.Certificate) -> list[str] | None:
+    """Return the hosts that an authority may sign for; None if it may for any."""
+    try:
+        names = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    permitted = names.permitted_subtrees or []
+    return [
+        # An address is told without its mask, which is that of one address
+        str(it.value).partition("/")[0]
+        for it in permitted
+        if isinstance(it, x509.DNSName | x509.IPAddress)
+    ]
+
+
+def may_sign_for(authority: x509.Certificate, host: str) -> bool:
+    """Return whether an authority may sign for a host."""
+    permitted = permitted_hosts(authority)
+    if permitted is None:
+        return True
+    name = _general_name(host)
+    if isinstance(name, x509.IPAddress):
+        return name in [_general_name(it) for it in permitted]
+    return any(f".{host}".lower().endswith(f".{it}".lower()) for it in permitted)
 
 
 def _now(now: datetime.datetime | None) -> datetime.datetime:
@@ -258,6 +325,11 @@ def time_left(
     return certificate.not_valid_after_utc - _now(now)
 
 
+def days_left(certificate: x509.Certificate, *, now: datetime.datetime | None = None) -> int:
+    """Return how many whole days a certificate is still valid; negative once it has expired."""
+    return time_left(certificate, now=now).days
+
+
 def is_valid_at(certificate: x509.Certificate, *, now: datetime.datetime | None = None) -> bool:
     """Return whether a certificate is valid, as far as clocks may differ."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -294,8 +366,10 @@ def read_certificate(path: Path) -> x509.Certificate:
 __all__ = [
     "AUTHORITY_DAYS",
     "CLOCKS_DIFFER",
+    "RENEW_DAYS",
     "certificate_pem",
     "common_name",
+    "days_left",
     "fingerprint",
     "hosts_of",
     "is_for",
@@ -303,10 +377,13 @@ __all__ = [
     "is_key_of",
     "is_trainers",
     "is_valid_at",
+    "issue_node_certificate",
     "issue_server_certificate",
     "issue_trainer_certificate",
     "lifetime",
     "make_authority",
+    "may_sign_for",
+    "permitted_hosts",
     "read_certificate",
     "time_left",
 ]

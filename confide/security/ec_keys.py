@@ -1,7 +1,8 @@
 """Keys on curve P-384: made, written, read, compared by fingerprint.
 
 Servers read their keys in PEM (PKCS#8), SuperNodes in OpenSSH's form; public keys of institutions
-are OpenSSH's one line. Errors name the file, the kind of key that it holds, and the fix.
+are OpenSSH's one line. A key may be encrypted with a passphrase (:mod:`.passphrases`): it is PKCS#8
+then, a SuperNode's too. Errors name the file, the kind of key that it holds, and the fix.
 """
 
 import base64
@@ -15,11 +16,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.errors import UnreadableError
+from confide.security.passphrases import FOLDER, passphrase_for, passphrase_name
 
 T = TypeVar("T")
 PrivateKey = ec.EllipticCurvePrivateKey
 PublicKey = ec.EllipticCurvePublicKey
 
+_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 AS_PROVISIONED = "bring back the file that `confide provision` wrote"
 """The fix for a file that is damaged or replaced."""
 
@@ -29,20 +32,47 @@ def make_key() -> PrivateKey:
     return ec.generate_private_key(ec.SECP384R1())
 
 
-def private_pem(key: PrivateKey) -> str:
-    """Write a private key as PKCS#8 PEM, the form that TLS servers read; not encrypted."""
-    return _private_text(key, serialization.PrivateFormat.PKCS8)
+def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> str:
+    """Write a private key as PKCS#8 PEM, the form that TLS servers read.
+
+    Args:
+        key: the key.
+        passphrase: that it is encrypted with; None leaves it as it is.
+    """
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    ).decode()
 
 
 def node_key_text(key: PrivateKey) -> str:
     """Write a private key in OpenSSH's form, which SuperNodes read; not encrypted."""
-    return _private_text(key, serialization.PrivateFormat.OpenSSH)
-
-
-def _private_text(key: PrivateKey, form: serialization.PrivateFormat) -> str:
     return key.private_bytes(
-        serialization.Encoding.PEM, form, serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
     ).decode()
+
+
+def new_pem(path: Path) -> str:
+    """Make a key for a file, encrypted if there is a passphrase for it.
+
+    Raises:
+        UnreadableError: if the passphrase cannot be used.
+    """
+    return private_pem(make_key(), passphrase_for(path))
+
+
+def new_node_text(path: Path) -> str:
+    """Make a node's key for a file, in OpenSSH's form, or encrypted if there is a passphrase.
+
+    Raises:
+        UnreadableError: if the passphrase cannot be used.
+    """
+    passphrase, key = passphrase_for(path), make_key()
+    return node_key_text(key) if passphrase is None else private_pem(key, passphrase)
 
 
 def public_line(key: PublicKey) -> str:
@@ -63,28 +93,55 @@ def key_fingerprint(key: PublicKey) -> str:
 
 
 def read_private_key(path: Path) -> PrivateKey:
-    """Read a private key in PEM (PKCS#8), not encrypted.
+    """Read a private key in PEM (PKCS#8), encrypted or not.
 
     Raises:
-        UnreadableError: if it is none, with the file and the fix.
+        UnreadableError: if it is none, or is encrypted and its passphrase is missing or another.
     """
     return _read_private(path, "a private key in PEM", serialization.load_pem_private_key)
 
 
 def read_node_key(path: Path) -> PrivateKey:
-    """Read a private key in OpenSSH's form, not encrypted.
+    """Read a private key in OpenSSH's form, or encrypted in PEM.
 
     Raises:
-        UnreadableError: if it is none, with the file and the fix.
+        UnreadableError: if it is none, or is encrypted and its passphrase is missing or another.
     """
-    return _read_private(
-        path, "a private key in OpenSSH's form", serialization.load_ssh_private_key
-    )
+    return _read_private(path, "a private key in OpenSSH's form", _load_node_key)
+
+
+def _load_node_key(data: bytes, password: bytes | None) -> object:
+    if _ENCRYPTED in data:
+        return serialization.load_pem_private_key(data, password)
+    return serialization.load_ssh_private_key(data, password)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Return whether a file holds an encrypted key in PEM; False if it cannot be read."""
+    try:
+        return _ENCRYPTED in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _read_private(path: Path, what: str, load: Callable[..., object]) -> PrivateKey:
-    # Without a password: a server that starts by itself has nobody to ask for one.
-    key = read_file(path, what, lambda data: load(data, password=None))
+    # A server that starts by itself has nobody to ask for a passphrase
+    passphrase = passphrase_for(path) if is_encrypted(path) else None
+    if passphrase is None and is_encrypted(path):
+        raise UnreadableError(
+            f"{path} is encrypted, and its passphrase is not here; put it into the file"
+            f" {passphrase_name(path)} of the folder that {FOLDER} names (mode 0600), or give it"
+            f" to the service (LoadCredential={passphrase_name(path)}:FILE)."
+        )
+    try:
+        key = read_file(path, what, lambda data: load(data, password=passphrase))
+    except UnreadableError:
+        if passphrase is None:
+            raise
+        raise UnreadableError(
+            f"{path} is encrypted with another passphrase than that in {passphrase_name(path)}, or"
+            " is damaged; bring the passphrase that it was encrypted with."
+        ) from None
     if not isinstance(key, PrivateKey) or not isinstance(key.curve, ec.SECP384R1):
         raise UnreadableError(
             f"{path}: expected a key on curve P-384, got {kind_of(key)}; {AS_PROVISIONED}."
@@ -172,10 +229,13 @@ __all__ = [
     "PrivateKey",
     "PublicKey",
     "expect_public",
+    "is_encrypted",
     "is_p384",
     "key_fingerprint",
     "kind_of",
     "make_key",
+    "new_node_text",
+    "new_pem",
     "node_key_text",
     "parse_public_line",
     "private_pem",

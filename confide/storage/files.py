@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 
 from confide.errors import ConfigError, StorageError
 
+Mark = tuple[int, int, int] | None
+"""Of a file: inode, size and time of its last change."""
 _LONGEST_NAME = 150
 _LOCK_POLL_S = 0.2
 
@@ -169,6 +171,15 @@ def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
         ) from None
 
 
+def mark_of(path: Path) -> Mark:
+    """Return by what a file is told from the one that replaces it; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def folder_name(name: str) -> str:
     """Write a job's or an institution's name as a file name; different names stay different.
 
@@ -200,9 +211,11 @@ def _finite(value: Any) -> Any:
 
 
 __all__ = [
+    "Mark",
     "folder_name",
     "locked",
     "make_private_folder",
+    "mark_of",
     "replace_file",
     "share",
     "sync",

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from confide.deployment.checks import (
@@ -21,14 +22,15 @@ from confide.deployment.lifetime import processes
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
 from confide.security import certificates, ec_keys
+from confide.security.revocations import read_revocations
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.deployment.knocks import knocks
 from confide.server.deployment.launch import is_taken
 from confide.server.provisioning.certificates import LOOPBACK_HOSTS
 
 _RENEW = (
-    "run `confide provision` again where the authority's key is, bring coordinator/ here, and start"
-    " again."
+    "run `confide provision` again where the authority's key is, and bring coordinator/ here; a"
+    " front that runs takes server.crt up by itself."
 )
 _NEW_FEDERATION = "provision a new federation, and send every institution its kit."
 _LARGE_DATABASE = 2**30
@@ -77,6 +79,8 @@ def diagnose(folder: Path) -> list[Finding]:
             ("heads.key", lambda: _heads_key(kit)),
             ("ca.key", lambda: _authority_key(kit)),
             ("institutions", lambda: _institutions(kit)),
+            ("trainers", lambda: _trainers(kit)),
+            ("revoked", lambda: _revoked(kit)),
             ("port", lambda: _port(kit)),
             ("connected", lambda: _connected(kit)),
             ("refused", lambda: _refused(kit)),
@@ -151,6 +155,29 @@ def _institutions(kit: CoordinatorKit) -> Iterator[Finding]:
             )
         else:
             yield ok("institutions", f"{name}: {fingerprint}")
+
+
+def _trainers(kit: CoordinatorKit) -> Iterator[Finding]:
+    fix = "run `confide provision` again where the authority's key is, and send it trainer.crt."
+    for path in kit.trainer_certificates:
+        certificate = certificates.read_certificate(path)
+        finding = validity("trainers", certificate, fix)
+        name = certificates.common_name(certificate.subject)
+        yield replace(finding, message=f"trainer.crt of {name} {finding.message}")
+
+
+def _revoked(kit: CoordinatorKit) -> Iterator[Finding]:
+    revoked = read_revocations(kit.revoked)
+    if not revoked.keys:
+        return
+    names = ", ".join(dict.fromkeys(f"{it.name} ({it.since})" for it in revoked.keys))
+    listed = f"list {revoked.number}, {len(revoked.keys)} keys: {names}"
+    if revoked.signature:
+        revoked.check(certificates.read_certificate(kit.outer.ca), str(kit.revoked))
+        yield ok("revoked", listed)
+    else:
+        fix = "run `confide provision` again where the authority's key is, and send the list."
+        yield Finding("revoked", "warning", f"{listed}; not signed: others take no notice", fix)
 
 
 def _port(kit: CoordinatorKit) -> Iterator[Finding]:

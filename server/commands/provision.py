@@ -38,19 +38,26 @@ def _provision(arguments: argparse.Namespace) -> int:
             "Expected either FEDERATION.yaml (the coordinator) or --request NAME (an institution)."
         )
     if arguments.request is not None:
-        if arguments.csr or arguments.replace:
+        if arguments.csr or arguments.replace or arguments.revoke:
             raise ConfigError(
-                "--csr and --replace are for the coordinator; leave them out, or give"
+                "--csr, --replace and --revoke are for the coordinator; leave them out, or give"
                 " FEDERATION.yaml."
             )
         return _request(arguments)
+    if arguments.revoke and (arguments.csr or arguments.replace):
+        raise ConfigError("--revoke does nothing else; give --csr and --replace afterwards.")
     # Here and not above: --help and mistakes in the command need neither torch nor keys.
     from confide.server.provisioning.audited import audited
+    from confide.server.provisioning.files import Places
     from confide.server.provisioning.provision import provision, read_federation
+    from confide.server.provisioning.revoke import revoke
 
     federation, config = read_federation(arguments.federation)
     out = arguments.out or arguments.federation.parent / "kits"
     with audited(federation, out):
+        if arguments.revoke:
+            print("\n".join(revoke(federation, Places(out), arguments.revoke)))
+            return 0
         done = provision(federation, config, out, requests=arguments.csr, replace=arguments.replace)
     _print(done, federation)
     return 0
@@ -84,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         # Read before the others, since it decides what "config" in the YAML may name
         ("--config-dir DIR", CONFIG_DIR_HELP, {}),
         ("--replace NAME", "replace this institution's keys by those of its requests", many),
+        ("--revoke NAME", "refuse this institution's keys from now on; may be repeated", many),
         (
             "--request NAME",
             "at an institution: make its keys, and certificate requests to send",

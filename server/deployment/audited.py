@@ -106,6 +106,11 @@ class RunAudit:
         """Remember who does not take part, and by which code, until it is known who does."""
         self._absent = dict(absent)
 
+    def revoked(self, name: str, key: str) -> None:
+        """Write that an institution's key was revoked while the run goes on, without it."""
+        content = {"institution": name, "job": self._job, "why": "revoked", "key": key}
+        self._log.append("withdrawn", content)
+
     def started(self, clients: Mapping[str, int]) -> None:
         """Write who takes part, with the key that each is known by, and who does not and why."""
         for name in clients:

@@ -45,6 +45,7 @@ from confide.protocol.tensors import shapes_of
 from confide.security.ec_keys import read_private_key
 from confide.security.ledger_heads import countersign
 from confide.server.deployment.audited import RunAudit, open_audit_log
+from confide.server.deployment.gone import Gone, withdraw_revoked
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.deployment.watched import watched
 from confide.server.progress.make import make_progress
@@ -147,12 +148,14 @@ def coordinate(run_dir: Path, superlink: str) -> None:
         raise ConfigError("server.kit=null: name the coordinator's kit.")
     kit = load_coordinator_kit(Path(config.server.kit))
     audit = RunAudit(open_audit_log(kit), kit, run_dir, job=str(config.job))
+    withdraw_revoked(kit, run_dir, least=config.server.min_clients)
 
     def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> _Deployment:
         audit.planned(plan)
         check_payload(workload, plan, config.server.max_payload_mb)
         device = str(workload.compute.device)
-        return _Deployment(run=run, kit=kit, superlink=superlink, device=device)
+        gone = Gone(kit, audit.revoked)
+        return _Deployment(run=run, kit=kit, superlink=superlink, device=device, gone=gone)
 
     with audit.told():
         if command.program == "statistics":
@@ -199,12 +202,14 @@ class _Deployment:
         kit: the coordinator's.
         superlink: HOST:PORT.
         device: that this process computes on.
+        gone: who was revoked since.
     """
 
     run: Run
     kit: CoordinatorKit
     superlink: str
     device: str
+    gone: Gone
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[tuple[Grid, Reach]]:
@@ -212,6 +217,7 @@ class _Deployment:
         check_named(self.run.config.tuning, self.kit.institutions)
         control = SuperLinkControl(self.superlink, self.kit.inner.ca)
         names = control.register(self.kit.institutions)
+        self.gone.known_by(control, names)
         mark = self.run.run_dir / CHECKPOINTS / "flower_run.txt"
         # Institutions would go on training for it. A new run has no such file.
         with contextlib.suppress(OSError, ValueError):
@@ -239,7 +245,7 @@ class _Deployment:
                 )
             reach = Reach(
                 names=names,
-                again=AskAgain(names=names),
+                again=AskAgain(names=names, gone_fn=self.gone),
                 countersign_fn=countersign_fn(self.kit.heads),
             )
             job, run_dir = self.run.job, self.run.run_dir

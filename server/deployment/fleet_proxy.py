@@ -29,15 +29,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from confide.errors import ConfigError
 from confide.flower.explain import INCOMPATIBLE_STATUS, incompatibility, incompatibility_body
 from confide.security import ec_keys
-from confide.server.deployment.listener import (
-    App,
-    Limits,
-    Receive,
-    Scope,
-    Send,
-    name_of,
-    split_address,
-)
+from confide.server.deployment.handshakes import name_of, split_address
+from confide.server.deployment.listener import App, Limits, Receive, Scope, Send
+from confide.server.deployment.revoked import RevokedKeys
 
 log = logging.getLogger(__name__)
 
@@ -152,25 +146,28 @@ class _ClientGoneError(Exception):
     """The connection was closed, so nobody waits for the answer."""
 
 
-def create_app(upstream: Upstream, limits: Limits) -> App:
+def create_app(upstream: Upstream, limits: Limits, revoked: RevokedKeys | None = None) -> App:
     """Make the ASGI application.
 
     Args:
         upstream: the SuperLink.
         limits: limits of what a client may ask.
+        revoked: keys whose requests are not passed on; None for none.
 
     Raises:
         ConfigError: if the certificate of the upstream's authority cannot be read.
     """
-    return _FleetProxy(upstream, limits)
+    return _FleetProxy(upstream, limits, revoked)
 
 
 class _FleetProxy:
     """The ASGI application, with its pool of connections to the SuperLink."""
 
-    def __init__(self, upstream: Upstream, limits: Limits) -> None:
+    def __init__(
+        self, upstream: Upstream, limits: Limits, revoked: RevokedKeys | None = None
+    ) -> None:
         self._url = f"https://{upstream.address}"
-        self._limits = limits
+        self._limits, self._revoked = limits, revoked
         self._held = 0
         try:
             verify = ssl.create_default_context(cafile=upstream.ca)
@@ -232,6 +229,10 @@ class _FleetProxy:
             return _Answer(
                 status=INCOMPATIBLE_STATUS, headers=content_type, body=incompatibility_body(reason)
             )
+        reason = self._why_revoked(scope)
+        if reason is not None:
+            _log_refused_node(scope, 401, reason)
+            return _Answer(status=401)
         # Filled by `_read` and not returned, so that what was counted as held is also released if
         # the body breaks off.
         body = bytearray()
@@ -243,6 +244,18 @@ class _FleetProxy:
         if answer.status in _REFUSALS and _KEY in headers:
             _log_refused_node(scope, answer.status, _REFUSALS[answer.status])
         return answer
+
+    def _why_revoked(self, scope: Scope) -> str | None:
+        """Return why a node's key counts no more; None if it does."""
+        revoked = None if self._revoked is None else self._revoked.now()
+        if revoked is None or not revoked.keys:
+            return None
+        # Each that is shown: which of several the SuperLink would take is not known here
+        for name, value in scope["headers"]:
+            entry = revoked.get(_fingerprint_in(value) or "") if name == _KEY else None
+            if entry is not None:
+                return f"its key was revoked on {entry.since}"
+        return None
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         """Append a request's body to ``body``, and count its bytes as held."""
@@ -306,18 +319,23 @@ class _FleetProxy:
 
 def _log_refused_node(scope: Scope, status: int, reason: str) -> None:
     """Log a node that may not take part, with the key that it shows, which proves nothing."""
-    shown = "no key"
-    header = dict(scope["headers"]).get(_KEY, b"")
-    # Bounded before it is parsed: strangers choose this header.
-    if 0 < len(header) <= _LONGEST_KEY:
-        with contextlib.suppress(ValueError, UnsupportedAlgorithm):
-            key = load_pem_public_key(base64.b64decode(header, validate=True))
-            # By its fingerprint, as `ssh-keygen -l` prints it.
-            if isinstance(key, ec_keys.PublicKey):
-                shown = f"key {ec_keys.key_fingerprint(key)}"
+    fingerprint = _fingerprint_in(dict(scope["headers"]).get(_KEY, b""))
+    shown = "no key" if fingerprint is None else f"key {fingerprint}"
     # At one place of its own in the code, which `FewLines` counts by, so that other strangers'
     # noise does not hide it. `confide doctor` reads this line.
     log.warning("%s: %d, refused, %s, %s", _describe(scope), status, reason, shown)
+
+
+def _fingerprint_in(header: bytes) -> str | None:
+    """Return a node's key by its fingerprint, as ``ssh-keygen -l`` prints it; None if none."""
+    # Bounded before it is parsed: strangers choose this header. Parsed as the SuperLink does, so
+    # that no key is another one here.
+    if 0 < len(header) <= _LONGEST_KEY:
+        with contextlib.suppress(ValueError, UnsupportedAlgorithm):
+            key = load_pem_public_key(base64.b64decode(header, validate=True))
+            if isinstance(key, ec_keys.PublicKey):
+                return ec_keys.key_fingerprint(key)
+    return None
 
 
 def _describe(scope: Scope) -> str:

@@ -6,8 +6,9 @@ this process, which knows the twelve paths that SuperNodes use, stands in front 
 authenticates nobody; that remains the SuperLink's task. But it refuses nodes of another minor
 release of Flower, which SuperLink 1.41 accepts, and its log says who was refused.
 
-Not covered: a TLS handshake that stalls is cut by asyncio after 60 s and is not counted; nobody is
-limited by address, so a flood needs a firewall; a body may be as slow as 4 KiB/s. A connection that
+Where it asks for client certificates, who has none is cut at the handshake and holds no connection.
+Not covered: nobody is limited by address, so a flood needs a firewall; a body may be as slow as
+4 KiB/s. A connection that
 is closed during its handshake, as may happen while this process ends, is a certificate's error to a
 SuperNode, which gives up: it needs a supervisor.
 """
@@ -21,9 +22,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
+from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, UnreadableError
+from confide.security.ec_keys import read_private_key
 from confide.server.deployment.fleet_proxy import Upstream, create_app
-from confide.server.deployment.listener import FewLines, Limits, ListenerConfig, Server, listen
+from confide.server.deployment.handshakes import listen
+from confide.server.deployment.listener import FewLines, Limits, ListenerConfig, Server
+from confide.server.deployment.revoked import RevokedKeys
 
 _MIB = 1024 * 1024
 
@@ -51,8 +55,8 @@ def main(argv: Sequence[str]) -> int:
     log.setLevel(logging.INFO)
     try:
         config = _configure(arguments)
-        listener = listen(arguments.listen)
-    except ConfigError as error:
+        listener = listen(arguments.listen, config.handshakes)
+    except (ConfigError, UnreadableError) as error:
         print(f"confide.server.deployment.front: {error}", file=sys.stderr)
         return EXIT_USAGE
     # Asked of the socket, since port 0 takes any that is free.
@@ -72,15 +76,23 @@ def _configure(arguments: argparse.Namespace) -> ListenerConfig:
         ca=arguments.upstream_ca,
         timeout_s=arguments.upstream_timeout_s,
     )
+    revoked = None if arguments.revoked is None else RevokedKeys(arguments.revoked)
     config = ListenerConfig(
-        create_app(upstream, limits), limits, certificate=arguments.certificate, key=arguments.key
+        create_app(upstream, limits, revoked),
+        limits,
+        certificate=arguments.certificate,
+        key=arguments.key,
+        client_ca=arguments.client_ca,
+        revoked=revoked,
     )
     # Before uvicorn does it, so that a wrong file is a mistake in the command.
     try:
+        read_private_key(arguments.key)
         config.load()
     except OSError as error:
+        asked = "" if arguments.client_ca is None else f", or client-ca={arguments.client_ca},"
         raise ConfigError(
-            f"certificate={arguments.certificate} and key={arguments.key} cannot be used"
+            f"certificate={arguments.certificate} and key={arguments.key}{asked} cannot be used"
             f" ({error}); name PEM files that belong together."
         ) from None
     return config
@@ -112,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     ]
     for name, settings in required:
         parser.add_argument(f"--{name}", required=True, **settings)
+    parser.add_argument(
+        "--client-ca", type=Path, help="authority of the certificate that clients must show, PEM"
+    )
+    parser.add_argument("--revoked", type=Path, help="list of revoked keys, heeded as it changes")
     limits: list[tuple[str, int | float, str]] = [
         ("upstream-timeout-s", Upstream.timeout_s, "longest silence of the SuperLink"),
         ("max-body-mb", Limits.max_body // _MIB, "largest body in MiB"),

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confide.deployment.federation import join_address
-from confide.errors import ConfigError
+from confide.errors import ConfigError, UnreadableError
 from confide.flower.processes import LOOPBACK, Tls
+from confide.security.ec_keys import key_fingerprint, read_public_key
+from confide.security.revocations import FILE as REVOKED
+from confide.security.revocations import read_revocations
 
 FILE = "federation.json"
 
@@ -21,7 +24,8 @@ class CoordinatorKit:
         name: name of the federation.
         hosts: DNS names and IP addresses by which institutions reach it.
         port: port that it listens on.
-        institutions: file of the public key of each institution.
+        institutions: file of the public key of each institution whose key is not revoked.
+        client_certificates: whether institutions are asked for a certificate.
     """
 
     folder: Path
@@ -29,6 +33,7 @@ class CoordinatorKit:
     hosts: tuple[str, ...]
     port: int
     institutions: Mapping[str, Path]
+    client_certificates: bool = False
 
     @property
     def outer(self) -> Tls:
@@ -51,6 +56,11 @@ class CoordinatorKit:
     def heads(self) -> Path:
         """File of the key that countersigns heads of ledgers; earlier releases made none."""
         return self.folder / "heads.key"
+
+    @property
+    def revoked(self) -> Path:
+        """File of the list of revoked keys; there is none before the first."""
+        return self.folder / REVOKED
 
     @property
     def state(self) -> Path:
@@ -92,6 +102,18 @@ class CoordinatorKit:
         """File of SuperLink's address on loopback, while it runs."""
         return self.logs / "superlink.address"
 
+    @property
+    def certificates(self) -> list[Path]:
+        """Files of certificates that end some day, institutions' included."""
+        own = [self.outer.ca, self.outer.certificate, self.inner.certificate]
+        nodes = sorted((self.folder / "nodes").glob("*.crt"))
+        return [*own, *self.trainer_certificates, *nodes]
+
+    @property
+    def trainer_certificates(self) -> list[Path]:
+        """Files of the certificates of institutions' trainers."""
+        return sorted((self.folder / "trainers").glob("*.crt"))
+
     def listens_on(self) -> str:
         """Return HOST:PORT that the front listens on."""
         # On all interfaces, since a host may be a name that only institutions' DNS knows; a
@@ -115,6 +137,7 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
             hosts=tuple(raw["hosts"]),
             port=int(raw["port"]),
             institutions={name: folder / path for name, path in raw["institutions"].items()},
+            client_certificates=bool(raw.get("client_certificates", False)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
@@ -129,7 +152,22 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
         raise ConfigError(
             f"server.kit={folder} lacks {', '.join(missing)}; run `confide provision` again."
         )
-    return kit
+    return replace(kit, institutions=_not_revoked(kit))
+
+
+def _not_revoked(kit: CoordinatorKit) -> dict[str, Path]:
+    """Leave out whose key is revoked: the list may have been brought here alone."""
+    try:
+        revoked = read_revocations(kit.revoked)
+        if not revoked.keys:
+            return dict(kit.institutions)
+        return {
+            name: path
+            for name, path in kit.institutions.items()
+            if revoked.get(key_fingerprint(read_public_key(path))) is None
+        }
+    except UnreadableError as error:
+        raise ConfigError(f"server.kit={kit.folder}: {error}") from None
 
 
 __all__ = ["FILE", "CoordinatorKit", "load_coordinator_kit"]

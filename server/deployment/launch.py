@@ -1,12 +1,14 @@
 """Starts and supervises a coordinator's processes: SuperLink, the TLS front, and the rounds."""
 
 import contextlib
+import functools
 import secrets
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from confide.deployment.renewals import warn_of_ends
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, FlowerError
 from confide.flower.processes import (
@@ -18,11 +20,16 @@ from confide.flower.processes import (
     superlink_command,
 )
 from confide.monitoring.program import dashboard
-from confide.server.deployment.kit import CoordinatorKit
+from confide.security.ec_keys import read_private_key
+from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.storage.files import locked, make_private_folder, write_secret, write_text
 
 _SECRET_BYTES = 32
 _CONNECT_S = 1.0
+_RENEW = (
+    "run `confide provision` again where authority/ is, and bring coordinator/ here: server.crt is"
+    " taken up at once, loopback.crt with the next start; send an institution its trainer.crt."
+)
 _MOST_FAILURES = 8
 """In a row, over about a minute: then SuperLink or the front cannot start at all."""
 
@@ -41,6 +48,7 @@ def supervised(
     Raises:
         ConfigError: if the kit or its port is in use, or flwr is another release.
         StorageError: if the kit's state cannot be written.
+        UnreadableError: if the coordinator's key cannot be read.
     """
     check_version()
     make_private_folder(kit.state)
@@ -53,6 +61,8 @@ def supervised(
                 f"Port {kit.port} of this machine is in use, and institutions are told to connect"
                 " to it; end the program that listens there, or provision another port."
             )
+        # Here, where it is one sentence, and not in a front that is started again and again
+        read_private_key(kit.outer.key)
         # New at each start, so that one that leaked is soon worth nothing.
         write_secret(kit.secret, secrets.token_bytes(_SECRET_BYTES))
         inner = f"{LOOPBACK}:{free_port()}"
@@ -60,7 +70,8 @@ def supervised(
         programs = [_superlink(kit, inner), _front(kit, inner), _rounds(kit, run_dir, inner)]
         if listen is not None:
             programs.insert(0, dashboard(kit.folder, listen))
-        with Supervisor(programs, kit.logs) as supervisor:
+        warn = functools.partial(warn_of_ends, kit.certificates, _RENEW)
+        with Supervisor(programs, kit.logs, daily_fn=warn) as supervisor:
             write_text(kit.address, f"{inner}\n", mode=0o600)
             yield supervisor
 
@@ -71,9 +82,10 @@ def _superlink(kit: CoordinatorKit, address: str) -> Program:
     control = SuperLinkControl(address, kit.inner.ca)
 
     def is_ready() -> bool:
-        # A SuperNode whose key is unknown would end, so keys are registered before the front opens.
+        # As the kit is now: somebody may have been revoked since SuperLink ran last. A SuperNode
+        # whose key is unknown would end, so keys are registered before the front opens.
         try:
-            control.register(kit.institutions)
+            control.register(load_coordinator_kit(kit.folder).institutions)
         except FlowerError:
             return False
         return True
@@ -92,6 +104,9 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
     command = [sys.executable, "-m", "confide.server.deployment.front", "--listen", listen]
     command += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
     command += ["--upstream", upstream, "--upstream-ca", str(kit.inner.ca)]
+    command += ["--revoked", str(kit.revoked)]
+    if kit.client_certificates:
+        command += ["--client-ca", str(kit.outer.ca)]
     return Program(
         name="front",
         command=command,

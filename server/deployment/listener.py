@@ -1,15 +1,13 @@
 """A TLS server for clients that are not trusted, with limits and an end when its parent ends.
 
-It is uvicorn with h11, which limits the size of a request head, and three things that it lacks:
-a deadline for heads, a limit on connections that keeps serving those that exist, and an end when
-the process that started it has ended.
+It is uvicorn with h11, which limits the size of a request head, and four things that it lacks:
+a deadline for heads, a limit on connections that keeps serving those that exist, a certificate that
+is renewed while it serves, and an end when the process that started it has ended.
 """
 
 import asyncio
-import contextvars
 import logging
 import os
-import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,16 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from cryptography import x509
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from confide.errors import ConfigError
+from confide.errors import ConfigError, UnreadableError
+from confide.security.ec_keys import is_p384, key_fingerprint
+from confide.security.passphrases import passphrase_for
+from confide.server.deployment.handshakes import Handshakes, LoggedHandshakes, name_of
+from confide.server.deployment.revoked import RevokedKeys
+from confide.storage.files import Mark, mark_of
 
 _LARGEST_HEAD = 16 * 1024
 _IDLE_S = 15
 """Longer than the 5 s after which a SuperNode's client closes an idle connection: it never writes
 into one that is being closed here."""
 _SHUTDOWN_S = 1
+_TICKS_A_SECOND = 10
 _LINGER_S = 5.0
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _MOST_LINES = 10
@@ -66,9 +71,27 @@ class Limits:
 
 
 class ListenerConfig(uvicorn.Config):
-    """Settings of the server, and the limits that apply before there is a request."""
+    """Settings of the server, and the limits that apply before there is a request.
 
-    def __init__(self, app: App, limits: Limits, *, certificate: Path, key: Path) -> None:
+    Args:
+        app: the ASGI application.
+        limits: of what a client may ask.
+        certificate: file of the server's certificate, PEM.
+        key: file of its private key, PEM, encrypted or not.
+        client_ca: file of the authority whose certificate a client must show; None asks for none.
+        revoked: keys whose certificates count no more; None for none.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        *,
+        certificate: Path,
+        key: Path,
+        client_ca: Path | None = None,
+        revoked: RevokedKeys | None = None,
+    ) -> None:
         super().__init__(
             app,
             http=Connection,
@@ -87,10 +110,51 @@ class ListenerConfig(uvicorn.Config):
             h11_max_incomplete_event_size=_LARGEST_HEAD,
             ssl_certfile=certificate,
             ssl_keyfile=key,
+            ssl_keyfile_password=_password_of(key),  # type: ignore[arg-type]  # passed on as it is
+            ssl_cert_reqs=ssl.CERT_NONE if client_ca is None else ssl.CERT_REQUIRED,
+            ssl_ca_certs=None if client_ca is None else str(client_ca),
             ssl_ciphers=_CIPHERS,
             ssl_context_factory=_server_context,
         )
-        self.limits = limits
+        self.limits, self.revoked = limits, revoked
+        self.handshakes = Handshakes(limits.max_connections)
+        self._files = certificate, key
+        self._marks = self._marks_now()
+
+    def _marks_now(self) -> tuple[Mark, ...]:
+        return tuple(map(mark_of, self._files))
+
+    def take_up_renewed(self) -> None:
+        """Serve new connections with the certificate that is there now, if it is another.
+
+        Connections that stand go on. Files that cannot be used change nothing: the second of a
+        pair may still be on its way.
+        """
+        marks = self._marks_now()
+        if marks == self._marks or self.ssl is None:
+            return
+        self._marks = marks
+        certificate, key = self._files
+        try:
+            password = _password_of(key)
+            # A context that failed to load a pair has none at all
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password)
+            self.ssl.load_cert_chain(certificate, key, password)
+        except (OSError, UnreadableError) as error:
+            log.error(
+                "%s and %s changed and cannot be used (%s); the certificate of before is served."
+                " Bring PEM files that belong together.",
+                certificate,
+                key,
+                error,
+            )
+            return
+        log.warning("%s was renewed: new connections get the new one.", certificate)
+
+
+def _password_of(key: Path) -> bytes:
+    """Return the passphrase of a key; b'' where there is none, since OpenSSL would ask for it."""
+    return passphrase_for(key) or b""
 
 
 def _server_context(
@@ -100,60 +164,8 @@ def _server_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Renegotiation costs a server far more than a client, and compression leaks lengths (CRIME).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.sslobject_class = _LoggedHandshakes
+    context.sslobject_class = LoggedHandshakes
     return context
-
-
-_peer: contextvars.ContextVar[tuple[str, int] | None] = contextvars.ContextVar("peer", default=None)
-
-
-class Listener(socket.socket):
-    """A listening socket that remembers the peer of a connection for the log of its handshake.
-
-    asyncio does not pass it on. But the task of a connection begins with a copy of the context in
-    which it was accepted, so a context variable does.
-    """
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection."""
-        connection, peer = super().accept()
-        _peer.set(peer[:2])
-        return connection, peer
-
-
-_HANDSHAKE_PROBLEMS = {
-    "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
-    "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong",
-    "BAD_CERTIFICATE": (
-        "it does not accept this server's certificate, for instance for the host that it called"
-    ),
-    "HTTP_REQUEST": "it speaks HTTP without TLS",
-}
-"""OpenSSL's reasons, by their ends, in words about the client."""
-
-
-class _LoggedHandshakes(ssl.SSLObject):
-    """Logs handshakes that fail.
-
-    Only there a client says that it does not trust this server's certificate, and asyncio drops the
-    error.
-    """
-
-    def do_handshake(self) -> None:
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise  # not errors: more bytes are needed
-        except ssl.SSLError as error:
-            reason = str(error.reason)
-            problem = next(
-                (words for end, words in _HANDSHAKE_PROBLEMS.items() if reason.endswith(end)),
-                "no TLS that this server speaks",
-            )
-            log.warning(
-                "TLS with %s fails: %s (%s).", name_of(_peer.get()), problem, reason.lower()
-            )
-            raise
 
 
 class Connection(H11Protocol):
@@ -170,12 +182,17 @@ class Connection(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._limits = config.limits
+        self._config, self._limits = config, config.limits
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base class
         super().connection_made(transport)
-        if len(self.connections) > self._limits.max_connections:
+        self._config.handshakes.done(transport.get_extra_info("socket").fileno())
+        revoked = self._revoked_since(transport)
+        if revoked is not None:
+            log.warning("Connection from %s closed: its key was revoked on %s.", *revoked)
+            transport.abort()
+        elif len(self.connections) > self._limits.max_connections:
             # Without an answer: a SuperNode retries after a closed connection too, and a flood of
             # idle connections then costs nothing more.
             log.warning(
@@ -186,6 +203,16 @@ class Connection(H11Protocol):
             transport.abort()
         else:
             self._expect_head()
+
+    def _revoked_since(self, transport: asyncio.Transport) -> tuple[str, str] | None:
+        """Return who shows a certificate whose key was revoked, and since when."""
+        revoked = None if self._config.revoked is None else self._config.revoked.now()
+        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if revoked is None or not revoked.keys or shown is None:
+            return None
+        key = x509.load_der_x509_certificate(shown).public_key()
+        entry = revoked.get(key_fingerprint(key)) if is_p384(key) else None
+        return None if entry is None else (name_of(self.client), entry.since)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
@@ -223,14 +250,18 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """A server that ends when the process that started it has ended."""
+    """A server that takes up a renewed certificate, and ends when its parent has ended."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: ListenerConfig) -> None:
         super().__init__(config)
+        self._listener_config = config
         self._parent = os.getppid()
 
     async def on_tick(self, counter: int) -> bool:
         """Check ten times a second whether the parent is still there."""
+        if counter % _TICKS_A_SECOND == 0:
+            self._listener_config.take_up_renewed()
+            self._listener_config.handshakes.give_up_late()
         if os.getppid() != self._parent and not self.should_exit:
             log.warning("The process that started this one is gone; this one ends too.")
             # As by a signal: requests under way still get an answer.
@@ -264,62 +295,14 @@ class FewLines(logging.Filter):
         return lines < _MOST_LINES
 
 
-def name_of(client: tuple[str, int] | None) -> str:
-    """Return the name of a client for the log."""
-    return f"{client[0]}:{client[1]}" if client else "an unknown peer"
-
-
-def listen(address: str) -> Listener:
-    """Listen on HOST:PORT.
-
-    Raises:
-        ConfigError: if the address cannot be used.
-    """
-    host, port = split_address(address, "listen")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        made = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigError(
-            f"listen={address} cannot be used ({error}); name an address of this machine that is"
-            " free."
-        ) from None
-    listener = Listener(family, socket.SOCK_STREAM, fileno=made.detach())
-    # Connections inherit it. asyncio does not set it if it did not make the listener itself, which
-    # costs 40 ms per request.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-def split_address(address: str, name: str) -> tuple[str, int]:
-    """Split HOST:PORT.
-
-    Args:
-        address: the address; an IPv6 host is in brackets.
-        name: name of the setting that it comes from, for the error.
-
-    Raises:
-        ConfigError: if it is not HOST:PORT.
-    """
-    host, _, port = address.rpartition(":")
-    # isdecimal, since int() takes "+1", " 1" and "1_0" too.
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"Expected {name}={address!r} as HOST:PORT.")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
 __all__ = [
     "App",
     "Event",
     "FewLines",
     "Limits",
-    "Listener",
     "ListenerConfig",
     "Receive",
     "Scope",
     "Send",
     "Server",
-    "listen",
-    "name_of",
-    "split_address",
 ]

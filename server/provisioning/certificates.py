@@ -17,7 +17,7 @@ from confide.server.provisioning.files import SECRET, Places, write_missing
 from confide.storage.files import make_private_folder, write_text
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-RENEWED_BEFORE = datetime.timedelta(days=30)
+RENEWED_BEFORE = datetime.timedelta(days=certificates.RENEW_DAYS)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Authority:
             return None
         # Asked for only now: with certificates that are still good, provisioning needs no key.
         signer = self.signer(f"{path} must be issued: {reason}", now=now)
-        write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_missing(key_path, lambda: ec_keys.new_pem(key_path), mode=SECRET)
         key = ec_keys.read_private_key(key_path).public_key()
         issued = certificates.issue_server_certificate(
             key, hosts, authority=(self.certificate, signer), days=days, now=now
@@ -118,13 +118,25 @@ def why_renew(certificate: x509.Certificate, *, now: datetime.datetime) -> str |
     return None
 
 
+def known_authority(places: Places) -> Authority | None:
+    """Find a federation's authority by any copy of its certificate; None if there is none.
+
+    Raises:
+        ConfigError: if there are several authorities.
+        UnreadableError: if a copy is damaged.
+    """
+    certificate = _known_certificate(places)
+    return None if certificate is None else Authority(places, certificate)
+
+
 def find_authority(
     places: Places, federation: FederationConfig, now: datetime.datetime
 ) -> Authority:
     """Find a federation's authority by any copy of its certificate, or make a new one.
 
     Raises:
-        ConfigError: if there are several authorities, or that of another federation.
+        ConfigError: if there are several authorities, or that of another federation or of other
+            hosts.
         UnreadableError: if a copy is damaged.
     """
     path, key_path = places.authority / "ca.crt", places.authority / "ca.key"
@@ -132,9 +144,12 @@ def find_authority(
     if certificate is None:
         # The key first: a run that is cut off here makes the certificate from it next time.
         make_private_folder(places.authority)
-        write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_missing(key_path, lambda: ec_keys.new_pem(key_path), mode=SECRET)
         certificate = certificates.make_authority(
-            federation.name, ec_keys.read_private_key(key_path), now=now
+            federation.name,
+            ec_keys.read_private_key(key_path),
+            [*federation.hosts, *LOOPBACK_HOSTS],
+            now=now,
         )
     owner = certificates.common_name(certificate.subject)
     if owner != federation.name:
@@ -142,12 +157,26 @@ def find_authority(
             f"name={federation.name}: the authority in {places.out} belongs to {owner!r}; give"
             " another --out, or that name."
         )
+    _check_hosts(certificate, federation)
     # Not where the key is offline: the folder of both is then elsewhere too.
     if key_path.exists():
         write_missing(path, lambda: certificates.certificate_pem(certificate))
     make_private_folder(places.coordinator)
     write_missing(places.coordinator / "ca.crt", lambda: certificates.certificate_pem(certificate))
     return Authority(places, certificate)
+
+
+def _check_hosts(certificate: x509.Certificate, federation: FederationConfig) -> None:
+    """Check that an authority may sign for all of a federation's hosts."""
+    wrong = [it for it in federation.hosts if not certificates.may_sign_for(certificate, it)]
+    if wrong:
+        permitted = certificates.permitted_hosts(certificate) or []
+        own = [it for it in permitted if it not in LOOPBACK_HOSTS]
+        raise ConfigError(
+            f"hosts: {', '.join(wrong)} is not among those that the authority in every kit vouches"
+            f" for ({', '.join(own) or 'this machine'}, and names under these); take one of them,"
+            " or provision a new federation with another --out and send every institution its kit."
+        )
 
 
 def _known_certificate(places: Places) -> x509.Certificate | None:
@@ -189,13 +218,18 @@ def certify_coordinator(
             about to expire.
     """
     notes = []
-    for stem, hosts in (("server", federation.hosts), ("loopback", LOOPBACK_HOSTS)):
+    wanted = (
+        ("server", federation.hosts, federation.days, "a front that runs takes it up by itself"),
+        # As long as there is an authority: SuperLink reads its certificate when it starts alone,
+        # and nobody but this machine believes it.
+        ("loopback", LOOPBACK_HOSTS, certificates.AUTHORITY_DAYS, "start it again"),
+    )
+    for stem, hosts, days, then in wanted:
         was_there = authority.places.server_files(stem)[0].exists()
-        reason = authority.issue(stem, hosts, days=federation.days, now=now)
+        reason = authority.issue(stem, hosts, days=days, now=now)
         if reason and was_there:
             notes.append(
-                f"{stem}.crt was replaced: {reason}. Bring coordinator/ to its machine and start"
-                " it again."
+                f"{stem}.crt was replaced: {reason}. Bring coordinator/ to its machine; {then}."
             )
     return notes
 
@@ -206,5 +240,6 @@ __all__ = [
     "Authority",
     "certify_coordinator",
     "find_authority",
+    "known_authority",
     "why_renew",
 ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.errors import ConfigError, StorageError
+from confide.security.revocations import FILE as REVOKED
 from confide.storage.files import folder_name, write_text
 
 SECRET = 0o600
@@ -57,9 +58,18 @@ class Places:
         """Return the file of the public key by which the coordinator recognises an institution."""
         return self.coordinator / "nodes" / f"{folder_name(name)}.pub"
 
+    def shown(self, name: str) -> Path:
+        """Return the file of the last certificate that an institution's node shows."""
+        return self.coordinator / "nodes" / f"{folder_name(name)}.crt"
+
     def certified(self, name: str) -> Path:
         """Return the file of the last certificate of an institution's trainer."""
         return self.coordinator / "trainers" / f"{folder_name(name)}.crt"
+
+    @property
+    def revoked(self) -> Path:
+        """Return the file of the list of revoked keys that the coordinator heeds."""
+        return self.coordinator / REVOKED
 
 
 @contextlib.contextmanager

@@ -10,12 +10,9 @@ request of their own; such a key is as secret as the channel that the kit is sen
 import contextlib
 import dataclasses
 import datetime
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from confide.config.composing.compose import compose
 from confide.config.composing.main_job import without_records
@@ -24,10 +21,9 @@ from confide.config.run import Config
 from confide.deployment.federation import (
     FederationConfig,
     common_name_problems,
-    join_address,
     parse_federation,
 )
-from confide.errors import ConfigError, UnreadableError
+from confide.errors import ConfigError
 from confide.security import certificates, ec_keys, signing_requests
 from confide.security.signing_requests import KeyRequest
 from confide.server.provisioning import monitoring
@@ -40,12 +36,15 @@ from confide.server.provisioning.files import (
     write_changed,
     write_missing,
 )
+from confide.server.provisioning.node_certificates import certify_node
 from confide.server.provisioning.node_keys import NodeKey, choose_keys, read_requests
+from confide.server.provisioning.revoke import admitted, publish
+from confide.server.provisioning.roster import write_roster
 from confide.server.provisioning.services import coordinator, institution, write_services
 from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
 from confide.server.provisioning.trainer_keys import KEY as TRAINER_KEY
 from confide.server.provisioning.trainer_keys import certify_trainer, choose_trainer_keys
-from confide.storage.files import make_private_folder, write_json, write_text
+from confide.storage.files import make_private_folder, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +148,13 @@ def provision(
     with only_run(out):
         remove_leftovers(out)
         # All keys are chosen before anything is written, so that a mistake leaves no half a kit.
+        federation, left_out = admitted(places, federation, requested, replace)
         keys = choose_keys(places, federation, requested, replace)
         trainers = choose_trainer_keys(places, keys, requested, replace)
         authority = find_authority(places, federation, now)
         fingerprint = certificates.fingerprint(authority.certificate)
-        notes = certify_coordinator(authority, federation, now)
-        write_missing(places.heads, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        notes = left_out + certify_coordinator(authority, federation, now)
+        write_missing(places.heads, lambda: ec_keys.new_pem(places.heads), mode=SECRET)
         kits = []
         for name in federation.institutions:
             make_private_folder(places.kit(name).parent)
@@ -166,17 +166,20 @@ def provision(
             notes += [certified.note] if certified.note else []
             kit = _make_kit(name, keys[name], federation, config, authority)
             monitoring.write_institution(places.kit(name), name)
+            if federation.client_certificates:
+                note = certify_node(name, authority, days=federation.days, now=now)
+                notes += [note] if note and was_there else []
             # Its certificate is a part of it, which another step writes
             state = "made" if not was_there else kit.state
             if state == "unchanged" and certified.is_written:
                 state = "completed"
             kits.append(dataclasses.replace(kit, state=state))
-        removed, changes = _write_roster(places, federation)
+        removed, changes = write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
         write_services(places.coordinator, coordinator(federation), federation.config)
         monitoring.write_coordinator(places.coordinator, federation.name)
-    notes += changes
+        notes += changes + publish(authority, federation.institutions)
     return Provisioned(
         places=places, fingerprint=fingerprint, kits=kits, removed=removed, notes=notes
     )
@@ -200,12 +203,12 @@ def make_request(name: str, folder: Path) -> Requested:
     with only_run(folder):
         path = folder / "node.key"
         if not path.exists():
-            write_text(path, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
+            write_text(path, ec_keys.new_node_text(path), mode=SECRET)
         key = ec_keys.read_node_key(path)
         write_changed(folder / "node.pub", ec_keys.public_line(key.public_key()))
         _write_request(folder / "node.csr", key, KeyRequest(name, key.public_key(), "node"))
         path = folder / TRAINER_KEY
-        write_missing(path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_missing(path, lambda: ec_keys.new_pem(path), mode=SECRET)
         trainer = ec_keys.read_private_key(path)
         wanted = KeyRequest(name, trainer.public_key(), "trainer")
         _write_request(folder / "trainer.csr", trainer, wanted)
@@ -219,56 +222,6 @@ def _write_request(path: Path, key: ec_keys.PrivateKey, wanted: KeyRequest) -> N
         if signing_requests.read_request(path) == wanted:
             return
     write_text(path, signing_requests.make_request(key, wanted.name, wanted.role))
-
-
-# --- the roster
-
-
-def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[str], list[str]]:
-    """Write ``federation.json`` and remove keys of institutions that are no longer in it.
-
-    Return whom it removed, and notes about what older kits do not know yet.
-    """
-    path = places.coordinator / "federation.json"
-    before = _read_roster(path)
-    kept = {places.registered(name): name for name in federation.institutions}
-    # Relative: the folder is brought to another machine.
-    files = {name: str(file.relative_to(places.coordinator)) for file, name in kept.items()}
-    roster = {
-        "name": federation.name,
-        "hosts": federation.hosts,
-        "port": federation.port,
-        "institutions": files,
-    }
-    if roster != before:
-        write_json(path, roster)
-    names = {places.registered(name): name for name in before.get("institutions", {})}
-    removed = []
-    for file in sorted((places.coordinator / "nodes").glob("*.pub")):
-        if file not in kept:
-            file.unlink()
-            removed.append(names.get(file, unquote(file.stem)))
-    old = join_address(before["hosts"][0], before["port"]) if before else federation.address
-    note = (
-        f"The address changed from {old} to {federation.address}: existing kits still have the old"
-        " one; those institutions change coordinator.address in their client.yaml."
-    )
-    return removed, [] if old == federation.address else [note]
-
-
-def _read_roster(path: Path) -> dict[str, Any]:
-    """Return ``federation.json`` as the last run wrote it; {} if there was none."""
-    if not path.exists():
-        return {}
-    try:
-        roster: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        join_address(roster["hosts"][0], roster["port"])
-        dict(roster["institutions"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UnreadableError(
-            f"{path} is not as it was written ({error}); remove it, and run this again."
-        ) from None
-    return roster
 
 
 # --- kits
@@ -287,7 +240,7 @@ def _make_kit(
     if key.is_replaced and secret.exists():
         secret.unlink()
     if key.public is None:
-        write_text(secret, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
+        write_text(secret, ec_keys.new_node_text(secret), mode=SECRET)
     public = key.public or ec_keys.read_node_key(secret).public_key()
     line = ec_keys.public_line(public)
     fingerprint = certificates.fingerprint(authority.certificate)

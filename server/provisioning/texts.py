@@ -48,6 +48,7 @@ This folder lets {name} take part in the federation **{federation}**.
 | `trainer.key` | your trainer's private key, from where `node.key` is | **yes** |
 | `install.sh`, `service/` | installs this kit as services under three users (`sh install.sh --dry-run` shows how), and removes them | no |
 | `monitoring/grafana.json`, `monitoring/alerts.yaml` | a board and alert rules for those who watch `confide dashboard KIT` | no |
+| `node.crt`, `revoked.json` | if there are such: the certificate that the coordinator asks you for; keys that count no more, signed | no |
 
 Anyone who has `node.key` can act as your institution, and with `trainer.key` sign for it: keep both on the machine that takes
 part, each readable by one user (`chmod 600 node.key trainer.key`). {key_advice}
@@ -130,7 +131,8 @@ Send each folder of `institutions/` to its institution and to nobody else, over 
 delete its `node.key` and `trainer.key` here once they have arrived. Better: the institution makes its keys itself (`confide
 provision --request NAME`), and you run `confide provision FEDERATION.yaml --csr FILE --csr FILE`; a changed key also needs `--replace NAME`.
 
-An institution is removed by taking its name out of the YAML and running `confide provision` again.
+An institution is removed by taking its name out of the YAML and running `confide provision` again. One whose keys were stolen is refused at once by
+`confide provision FEDERATION.yaml --revoke NAME`; where this folder is on another machine already, `revoked.json` is brought to it.
 """
 
 

@@ -157,7 +157,7 @@ def certify_trainer(
     if key.is_replaced:
         secret.unlink(missing_ok=True)
     if key.public is None:
-        write_text(secret, ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        write_text(secret, ec_keys.new_pem(secret), mode=SECRET)
     public = key.public or ec_keys.read_private_key(secret).public_key()
     issued = certificates.issue_trainer_certificate(
         public, name, authority=(authority.certificate, signer), days=days, now=now

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from confide.privacy.randomness import derive_key
 from confide.protocol.codecs.travel import Travel, travel_of
 from confide.protocol.messages import Request, RequestKind
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes, Tensors
 from confide.server.rounds.clock import Clock, Presence, enough
 from confide.server.rounds.enrolment import join, too_few
@@ -141,9 +142,12 @@ class Enrolled:
     def ask(self, kind: RequestKind, question: Question) -> Iterator[tuple[str, Answer]]:
         """Send a question, and yield one answer for each who was asked."""
         reach, timeout = self.job.reach, self.job.settings.round_timeout_s
-        messages = question.messages(kind)
+        left = [name for name in question.names if name not in reach.gone]
+        messages = replace(question, names=left).messages(kind)
         replies = exchange(self.grid, messages, timeout, reach.again, reach.clock)
-        return self.clients.answers(replies, question.names)
+        for name, answer in self.clients.answers(replies, question.names):
+            is_gone = answer == Refusal.NO_REPLY and name in reach.gone
+            yield name, Refusal.REVOKED if is_gone else answer
 
 
 def select(enrolled: Enrolled, state: RunState) -> list[str]:

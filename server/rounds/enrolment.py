@@ -52,7 +52,7 @@ def enrol(
             too_few("enrol", got=len(reach.roster), least=least, missing={})
         return Clients(roster=reach.roster)
     registered = {node: name for node, name in reach.names.items() if name not in without}
-    nodes = _wait_for_nodes(grid, least, timeout, registered)
+    nodes = _wait_for_nodes(grid, least, timeout, registered, reach)
     answered = _consents(grid, plan, nodes, timeout=timeout, reach=reach)
     present: dict[int, Reply] = {}
     absent: dict[str, str] = {}
@@ -130,7 +130,8 @@ def _consents(
     for reply in exchange(grid, questions, timeout, reach.again, reach.clock):
         if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
-    return answered
+    gone = [node for node in answered if reach.names.get(node) in reach.gone]
+    return answered | dict.fromkeys(gone, Refusal.REVOKED)
 
 
 def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> NoReturn:
@@ -164,14 +165,15 @@ def _cure(missing: Mapping[str, str]) -> str:
 
 
 def _wait_for_nodes(
-    grid: Grid, least: int, timeout: float, expected: Mapping[int, str]
+    grid: Grid, least: int, timeout: float, registered: Mapping[int, str], reach: Reach
 ) -> list[int]:
-    """Wait for those that are expected, or for ``least`` where nobody is known beforehand."""
+    """Wait for those that are registered, or for ``least`` where nobody is known beforehand."""
     end = time.monotonic() + timeout
     pause = FIRST_PAUSE_S
     seen = -1  # differs from any number, so that the first look is logged
     while True:
-        nodes = sorted(node for node in grid.get_node_ids() if not expected or node in expected)
+        expected = {node: name for node, name in registered.items() if name not in reach.gone}
+        nodes = sorted(node for node in grid.get_node_ids() if not registered or node in expected)
         absent = sorted(name for node, name in expected.items() if node not in nodes)
         if len(nodes) >= max(least, len(expected)):
             return nodes

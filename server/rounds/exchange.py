@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -38,6 +38,7 @@ class AskAgain:
     Attributes:
         names: node id -> name, for whoever watches.
         not_yet: codes of refusals that time, or the institution's people, may lift.
+        gone_fn: names of those who are asked nothing more, as of now, and not waited for.
         after_error_s: how long to wait after the first error; twice as long after each further one,
             up to 30 s.
         after_silence_s: how long the first silence lasts; each further one twice as long, up to 10
@@ -46,12 +47,17 @@ class AskAgain:
 
     names: Mapping[int, str] = field(default_factory=dict)
     not_yet: frozenset[str] = NOT_YET
+    gone_fn: Callable[[], frozenset[str]] = frozenset
     after_error_s: float = 2.0
     after_silence_s: float = 60.0
 
     def name_of(self, node: int) -> str:
         """Return how a node is called."""
         return self.names.get(node, f"node {node}")
+
+    def is_gone(self, node: int) -> bool:
+        """Say whether a node is not waited for."""
+        return self.names.get(node) in self.gone_fn()
 
     def is_no_answer(self, reply: Message) -> bool:
         """Say whether a reply does not answer."""
@@ -100,6 +106,11 @@ class Reach:
     presence: Presence | None = None
     emulates_sums: bool = False
 
+    @property
+    def gone(self) -> frozenset[str]:
+        """Names of those who are asked nothing more, as of now."""
+        return frozenset() if self.again is None else self.again.gone_fn()
+
 
 def exchange(
     grid: Grid,
@@ -140,6 +151,7 @@ def exchange(
         if questions.waiting and clock.is_virtual:
             deadline.is_past(len(questions.waiting))
         if again is not None:
+            questions.drop(again)
             questions.ask_again(grid, again, end=end)
 
 
@@ -267,6 +279,14 @@ class Questions:
             del self._by_id[message_id]
         del self.waiting[question]
         return True
+
+    def drop(self, again: AskAgain) -> None:
+        """Wait no more for those who are gone."""
+        gone = [it for it in self.waiting if again.is_gone(it.message.metadata.dst_node_id)]
+        for question in gone:
+            for message_id in question.ids:
+                del self._by_id[message_id]
+            del self.waiting[question]
 
     def ask_again(self, grid: Grid, again: AskAgain, *, end: float) -> None:
         """Ask again where an error came, or nothing for long."""

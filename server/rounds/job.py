@@ -29,6 +29,9 @@ class Job:
             once it returns. None keeps nothing.
         conclude_fn: called before the last models are scored.
         absent_fn: told, once institutions have enrolled, who does not take part and why.
+        leave_fn: remembers those who leave while the run goes on, before others are asked without
+            them: name -> declared number of training units, and the last round that each could
+            take part in.
         checkpoint: where an earlier process of the same run left off; None for a new run.
         reach: what is known of the grid's nodes, and how their updates arrive.
         without: names of those who withdrew, and are not asked.
@@ -44,6 +47,7 @@ class Job:
     commit_fn: CommitFn | None = None
     conclude_fn: Callable[[], None] | None = None
     absent_fn: Callable[[Mapping[str, str]], None] | None = None
+    leave_fn: Callable[[Mapping[str, int], int], None] | None = None
     checkpoint: Checkpoint | None = None
     reach: Reach = field(default_factory=Reach)
     without: frozenset[str] = frozenset()

@@ -20,6 +20,7 @@ from confide.config.strategies.strategy import ALGORITHMS
 from confide.protocol.messages import PERSONAL, Reply
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.rounds.collect import Intake
+from confide.server.rounds.departures import let_go
 from confide.server.rounds.enrolled import Enrolled, select, varies
 from confide.server.rounds.enrolment import check_adverts, check_same_clients, enrol, too_few
 from confide.server.rounds.job import Job
@@ -132,6 +133,7 @@ def ends_early(job: Job, state: RunState) -> bool:
 
 def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     job, server_round = enrolled.job, state.server_round + 1
+    let_go(enrolled, state.server_round, least=job.settings.min_clients)
     # Whose vectors an earlier process received
     if state.sum is not None and state.sum.kind == "train":
         return opened_round(enrolled, state, state.sum)
@@ -189,6 +191,7 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
 def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     """Validate the last tensors, then score the kept ones on the test records, once."""
     job, last = enrolled.job, state.server_round
+    let_go(enrolled, last, least=1)  # of a model that is done nobody more is needed
     stopped_early = ends_early(job, state)  # before the last tensors are scored
     if job.conclude_fn is not None:
         job.conclude_fn()

@@ -81,6 +81,15 @@ class Clients:
         self.num_examples.update(declared)
         self.names.update({self.node_of(name): name for name in declared})
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Let institutions go that were enrolled; none of a roster."""
+        for name in names:
+            for known in (self.num_examples, self.ledger_heads, self.adverts):
+                known.pop(name, None)
+            del self.names[self.node_of(name)]
+            if name in self.reproducible:
+                self.reproducible.remove(name)
+
     def take_in(self, reply: Reply) -> None:
         """Take in an institution of the roster that joins."""
         self.know({reply.institution: reply.num_examples})

@@ -8,6 +8,7 @@ started again and goes on from the last checkpoint, to the same weights.
 """
 
 import contextlib
+import functools
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ from confide.server.run.metrics_log import MetricsSink
 from confide.server.run.outputs import Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import RunResult, summarise, summarise_failure
-from confide.server.run.withdrawal import withdrawals
+from confide.server.run.withdrawal import Withdrawal, remember, withdrawals
 from confide.server.run_folder import CHECKPOINTS, EDGES, LEDGER_HEADS, PLAN, SUMMARY
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
@@ -139,6 +140,7 @@ def _foreseen(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, An
 
 def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
     """Run, save, and return the summary."""
+    withdrawn = dict(run.withdrawn)  # and those who leave from now on
     algorithm = build_strategy(run.config.strategy)  # first: its mistakes need no records
     if run.checkpoint is not None and not algorithm.resumable:
         raise ConfigError(
@@ -154,7 +156,11 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             _start(run, workload, plan)
             carrier = prepare_fn(run, plan, workload)
         with closing(carrier):
-            job = replace(_job(run, carrier, algorithm, plan, sink), released=released)
+            job = replace(
+                _job(run, carrier, algorithm, plan, sink),
+                released=released,
+                leave_fn=functools.partial(_leave, run.run_dir, withdrawn),
+            )
             with run.watch.phase("federated"), carrier.connect() as (grid, reach):
                 budget = plan.privacy.epsilon if plan.private else None
                 run.progress.planned(epsilon_budget=budget)
@@ -178,7 +184,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             seconds=run.watch.seconds(),
             versions=versions(),
             resumed=run.resumed,
-            withdrawn=run.withdrawn,
+            withdrawn=withdrawn,
             insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
             report=run.config.report,
             client_privacy=client_statement(
@@ -192,6 +198,15 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
         )
     )
     return few_named(summary, run.run_dir)
+
+
+def _leave(
+    run_dir: Path, withdrawn: dict[str, Withdrawal], declared: Mapping[str, int], after: int
+) -> None:
+    """Remember that institutions leave: name -> declared number of training units."""
+    for name, count in declared.items():
+        withdrawn[name] = Withdrawal(after_round=after, num_examples=count)
+    remember(run_dir, withdrawn)
 
 
 def _count(grid: Grid, reach: Reach) -> int:

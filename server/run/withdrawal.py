@@ -50,13 +50,14 @@ def withdrawals(run_dir: Path) -> dict[str, Withdrawal]:
         ) from None
 
 
-def withdraw(run_dir: Path, names: Sequence[str], *, least: int) -> None:
+def withdraw(run_dir: Path, names: Sequence[str], *, least: int, reason: str = "--without") -> None:
     """Remember that institutions withdraw from a run that this process holds.
 
     Args:
         run_dir: RUN.
         names: of the institutions; those that withdrew before may be among them.
         least: fewest institutions that a round needs.
+        reason: what an error begins with.
 
     Raises:
         ConfigError: if there is no run yet, one of them takes no part in it, or too few are left.
@@ -67,20 +68,18 @@ def withdraw(run_dir: Path, names: Sequence[str], *, least: int) -> None:
     gone = withdrawals(run_dir)
     reached = CheckpointStore(run_dir / CHECKPOINTS, kept=1).latest()
     if reached is None:
-        raise ConfigError(
-            f"--without: {run_dir} has no checkpoint yet; start the run without them."
-        )
+        raise ConfigError(f"{reason}: {run_dir} has no checkpoint yet; start the run without them.")
     there = {name: n for name, n in reached.clients.items() if name not in gone}
     unknown = sorted(set(names) - there.keys() - gone.keys())
     if unknown:
         raise ConfigError(
-            f"--without: {', '.join(unknown)} does not take part in {run_dir}; those who do are"
+            f"{reason}: {', '.join(unknown)} does not take part in {run_dir}; those who do are"
             f" {', '.join(there)}."
         )
     left = [name for name in there if name not in names]
     if len(left) < least:
         raise ConfigError(
-            f"--without: {len(left)} of {len(there)} institutions would be left,"
+            f"{reason}: {len(left)} of {len(there)} institutions would be left,"
             f" server.min_clients={least} are needed; lower it beside --resume, such as"
             f" server.min_clients={max(1, len(left))}, or start a new run."
         )
@@ -89,8 +88,17 @@ def withdraw(run_dir: Path, names: Sequence[str], *, least: int) -> None:
         for name, n in there.items()
         if name in names
     }
-    plain: Mapping[str, object] = {name: asdict(it) for name, it in (gone | new).items()}
+    remember(run_dir, gone | new)
+
+
+def remember(run_dir: Path, gone: Mapping[str, Withdrawal]) -> None:
+    """Write down all who withdrew from a run: name -> withdrawal.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    plain: Mapping[str, object] = {name: asdict(it) for name, it in gone.items()}
     write_json(run_dir / CHECKPOINTS / WITHDRAWN, plain)
 
 
-__all__ = ["Withdrawal", "withdraw", "withdrawals"]
+__all__ = ["Withdrawal", "remember", "withdraw", "withdrawals"]

@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +19,26 @@ from flower_link import run_node, run_superlink, wait_for
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 from flwr.supernode import start_client_internal
+from flwr.supernode.cli.flower_supernode import (
+    _parse_args_run_supernode,
+    _try_setup_client_authentication,
+)
 
+from confide.errors import UnreadableError
 from confide.flower import supernode
 from confide.flower.grid import take_run
 from confide.flower.pace import PATIENCE_S
-from confide.flower.supernode import IDLE_S, REPLY_S, UNKNOWN, Waits, is_known, quicken
+from confide.flower.supernode import (
+    IDLE_S,
+    KEY_FLAG,
+    REPLY_S,
+    UNKNOWN,
+    Waits,
+    is_known,
+    quicken,
+    with_readable_key,
+)
+from confide.security.ec_keys import make_key, node_key_text, private_pem
 
 RUN = 7
 FLOWERS = Path(str(start_client_internal.__file__))
@@ -258,3 +275,49 @@ def test_a_supernode_looks_more_often_than_flowers_own_while_messages_come(
             before = looks()
             time.sleep(2 * IDLE_S)
             assert looks() - before > 4, "Flower's own would have looked twice"
+
+
+# --- a key that is encrypted
+
+
+def test_an_encrypted_key_is_read_by_flower_from_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key()
+    path, folder = tmp_path / "node.key", tmp_path / "passphrases"
+    folder.mkdir()
+    monkeypatch.setenv("CONFIDE_PASSPHRASES", str(folder))
+    words = ["--superlink", "x:1", KEY_FLAG, str(path), "--insecure"]
+
+    path.write_text(node_key_text(key))
+    assert with_readable_key(words) == words
+    path.write_text(private_pem(key, b"secret"))
+    with pytest.raises(UnreadableError, match="its passphrase is not here"):
+        with_readable_key(words)
+    (folder / "node.key.passphrase").write_text("secret")
+    (folder / "node.key.passphrase").chmod(0o600)
+    before = sorted(it for it in tmp_path.rglob("*"))
+    readable = with_readable_key(words)
+    assert readable[3].startswith("/proc/self/fd/")
+    assert [*readable[:3], *readable[4:]] == [*words[:3], *words[4:]]
+    assert sorted(it for it in tmp_path.rglob("*")) == before
+    # As Flower's own command reads it
+    arguments = _parse_args_run_supernode().parse_args(["--insecure", KEY_FLAG, readable[3]])
+    pair = _try_setup_client_authentication(arguments)
+    assert pair is not None
+    assert pair[1] == key.public_key()
+
+
+def test_a_passphrase_that_is_missing_ends_the_supernode_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "node.key"
+    path.write_text(private_pem(make_key(), b"secret"))
+    done = subprocess.run(
+        [sys.executable, "-m", "confide.flower.supernode", KEY_FLAG, str(path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("(LoadCredential=node.key.passphrase:FILE).")
+    assert "Traceback" not in done.stderr

@@ -20,8 +20,10 @@ from flwr.serverapp import Grid
 
 from confide.errors import ConfigError
 from confide.protocol.messages import Reply
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Tensors
 from confide.server.rounds.asynchronous.traffic import Traffic
+from confide.server.rounds.departures import let_go
 from confide.server.rounds.enrolment import too_few
 from confide.server.rounds.job import Job
 from confide.server.rounds.loop import begin, conclude, ends_early
@@ -130,14 +132,15 @@ class _Buffer:
         return buffer
 
     @property
-    def _least(self) -> int:
+    def least(self) -> int:
+        """Fewest institutions that a step is made of."""
         return self.traffic.enrolled.job.settings.min_clients
 
     @property
     def is_full(self) -> bool:
         """Whether there are as many answers as a step takes, of as many institutions."""
         accepted = self.tally.accepted
-        return len(accepted) >= self.traffic.timing.answers and len({*accepted}) >= self._least
+        return len(accepted) >= self.traffic.timing.answers and len({*accepted}) >= self.least
 
     @property
     def closed_to(self) -> Collection[str]:
@@ -164,7 +167,9 @@ class _Buffer:
                 return
 
     def note(self, asked: Asked, answer: Answer) -> None:
-        """Count an answer."""
+        """Count an answer; none of who has left the run since."""
+        if asked.client not in self.traffic.enrolled.clients.num_examples:
+            answer = Refusal.REVOKED
 
         def take(_: str, reply: Reply) -> None:
             self._take(asked, reply)
@@ -203,7 +208,7 @@ class _Buffer:
         traffic, declared = self.traffic, self.traffic.enrolled.clients.num_examples
         # Who will answer is not known: the scale is fixed for the largest weights there are. Where
         # others alone are lacking, all who compute may answer first
-        more = traffic.most_at_a_time + self._least if self._least > 1 else 0
+        more = traffic.most_at_a_time + self.least if self.least > 1 else 0
         largest = max(declared, key=declared.__getitem__)
         under_way = begin_round(
             traffic.enrolled, start, [largest] * (traffic.timing.answers + more)
@@ -254,6 +259,7 @@ def _step(traffic: Traffic, state: RunState) -> RunState | None:
     """
     buffer = _Buffer.take_up(traffic, state)
     while not buffer.is_full:
+        let_go(traffic.enrolled, state.server_round, least=buffer.least)
         # Answers of one instant are taken before anybody is asked anew: without delays a step of
         # everybody's answers is a round
         if not traffic.arrivals.has_come:

@@ -92,8 +92,10 @@ class MessageArrivals:
             self._close(one, [reply])
 
     def _give_up(self) -> None:
-        """Give up questions whose time is over."""
-        now = self.enrolled.job.reach.clock.now()
+        """Give up questions whose time is over, or whose client is gone."""
+        now, gone = self.enrolled.job.reach.clock.now(), self.enrolled.job.reach.gone
+        for one in [one for one in self._open.values() if one.asked.client in gone]:
+            self._close(one, ())
         for one in [one for one in self._open.values() if now >= one.end]:
             log.warning(
                 "%s has not answered its question %d in time; others go on without it.",

@@ -31,7 +31,6 @@ class Traffic:
     Attributes:
         enrolled: the job and who takes part.
         timing: how many compute at a time.
-        names: of all clients in ascending order; not listed where there is a roster.
         arrivals: where answers come from.
         num_asked: client -> number of questions so far.
         waiting: client -> its question, in the order of asking.
@@ -41,7 +40,6 @@ class Traffic:
 
     enrolled: Enrolled
     timing: Buffered
-    names: Sequence[str]
     arrivals: Arrivals = field(init=False)
     num_asked: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, Asked] = field(default_factory=dict)
@@ -52,7 +50,7 @@ class Traffic:
     def take_up(cls, enrolled: Enrolled, timing: Buffered, state: RunState) -> "Traffic":
         """Begin, or go on with the questions that an earlier process asked."""
         declared = enrolled.clients.num_examples
-        traffic = cls(enrolled=enrolled, timing=timing, names=enrolled.clients.everybody)
+        traffic = cls(enrolled=enrolled, timing=timing)
         traffic.arrivals = traffic._arrivals()
         flight = state.flight or Flight()
         traffic.num_asked |= flight.asked
@@ -75,6 +73,11 @@ class Traffic:
             client=enrolled.job.plan.client,
         )
         return arrivals_fn(self._answer, load)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of all clients in ascending order; not listed where there is a roster."""
+        return self.enrolled.clients.everybody
 
     @property
     def most_at_a_time(self) -> int:
@@ -147,11 +150,12 @@ class Traffic:
         # By how many were asked before, which a process that goes on knows too
         count = sum(self.num_asked.values())
         chooser = random.Random(seed_from(self.enrolled.job.secret, "asynchronous", count))
+        names = self.names
         for _ in range(_TRIES):
-            client = chooser.choice(self.names)
+            client = chooser.choice(names)
             if self._may_be_asked(client, without):
                 return client
-        free = [client for client in self.names if self._may_be_asked(client, without)]
+        free = [client for client in names if self._may_be_asked(client, without)]
         return chooser.choice(free) if free else None
 
     def _may_be_asked(self, client: str, without: Collection[str]) -> bool:

@@ -19,9 +19,13 @@ from confide.client.training.deadline import Deadline
 from confide.errors import UnreadableError
 from confide.protocol.masked_sums import MaskedSums, SumQuestion
 from confide.protocol.plan import TrainingPlan
-from confide.secure_aggregation.adverts import Identity, advertise
+from confide.secure_aggregation.adverts import Advert, Identity, advertise
 from confide.security import certificates, ec_keys
+from confide.security.revocations import FILE as REVOKED
+from confide.server.provisioning.files import Places
 from confide.server.provisioning.provision import provision, read_federation
+from confide.server.provisioning.revoke import revoke
+from confide.storage.files import write_text
 
 MASKED = MaskedSums(max_value=1024.0)
 OF_THE_TRAINER = ("ca.crt", "trainer.crt", "trainer.key")
@@ -116,6 +120,58 @@ def test_a_kit_puts_its_update_into_a_sum_and_says_so_again_after_a_restart(
     memory = part_of(kit).memory_fn(plan.job)
     assert isinstance(memory, LedgerSums if plan.private else SumsInFolder)
     assert len(list(memory.all())) == 1
+
+
+def test_a_renewed_certificate_is_signed_with_and_nothing_is_restarted(
+    kit: InstitutionKit, provisioned: Path
+) -> None:
+    plan = replace(PRIVATE, sums=MASKED)
+    door = DeployedInstitution(kit, deadline=Deadline())
+    before = Advert.from_text(door.handle("query", ask(plan)).advert)
+    authority = provisioned.parent / "authority"
+    issued = certificates.issue_trainer_certificate(
+        ec_keys.read_private_key(kit.folder / "trainer.key").public_key(),
+        NAME,
+        authority=(
+            certificates.read_certificate(authority / "ca.crt"),
+            ec_keys.read_private_key(authority / "ca.key"),
+        ),
+        days=99,
+    )
+    write_text(kit.folder / "trainer.crt", certificates.certificate_pem(issued))
+    after = Advert.from_text(door.handle("query", ask(plan)).advert)
+    assert after.certificate != before.certificate
+    assert after.stated == before.stated
+
+    shutil.copy(provisioned / "north" / "trainer.crt", kit.folder)
+    assert door.handle("query", ask(plan)).refusal == "storage"
+    write_text(kit.folder / "trainer.crt", certificates.certificate_pem(issued))
+    assert door.handle("query", ask(plan)).refusal is None
+
+
+def test_a_sum_with_a_revoked_key_is_refused_once_the_list_is_in_the_kit(
+    kit: InstitutionKit, provisioned: Path, tmp_path: Path
+) -> None:
+    plan = replace(PRIVATE, sums=MASKED)
+    door = DeployedInstitution(kit, deadline=Deadline())
+    own = door.handle("query", ask(plan)).advert
+    others = [advert_of(provisioned / name, plan.job) for name in ("north", "south")]
+    question = replace(ask(plan), sum=SumQuestion(cohort=(*others, own), threshold=2))
+
+    out = Path(shutil.copytree(provisioned.parent, tmp_path / "out"))
+    federation, _ = read_federation(provisioned.parent.parent / "fed.yaml")
+    revoke(federation, Places(out), ["south"])
+    listed = Path(shutil.copy(out / "institutions" / "north" / REVOKED, kit.folder))
+    assert door.handle("train", question).refusal == "sum_revoked"
+    assert door.handle("query", ask(PRIVATE)).refusal is None
+
+    # By its word alone a coordinator puts nobody out of a sum, and a list that is none stops sums
+    listed.write_text(listed.read_text().replace("south", "north"))
+    assert door.handle("train", question).refusal == "storage"
+    with pytest.raises(UnreadableError, match="not signed by the federation's authority"):
+        DeployedInstitution(kit, deadline=Deadline())
+    listed.unlink()
+    assert door.handle("train", question).refusal != "sum_revoked"
 
 
 def advert_of(kit: Path, job: str) -> str:

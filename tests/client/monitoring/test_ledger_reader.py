@@ -161,7 +161,7 @@ def test_a_transaction_under_way_leaves_what_was_known(tmp_path: Path) -> None:
 def test_what_a_writer_does_meanwhile_is_seen_whole(tmp_path: Path) -> None:
     ledger, reader, done = opened(tmp_path), LedgerReader(), threading.Event()
     train(ledger, rounds=1)
-    seen: list[LedgerSeen] = []
+    seen = [read(tmp_path, reader)]
 
     def follow() -> None:
         while not done.is_set():

@@ -34,7 +34,7 @@ def test_keys_that_do_not_fit_are_named(out: Path, config: Config) -> None:
     with pytest.raises(
         ConfigError, match=r"ca\.key is not the key of the authority that the kits trust"
     ):
-        provision(replace(FEDERATION, hosts=["new.example.org"]), config, out)
+        provision(replace(FEDERATION, hosts=["new.fed.example.org"]), config, out)
 
 
 def test_a_folder_of_another_federation_is_refused(out: Path, config: Config) -> None:
@@ -160,7 +160,7 @@ def test_the_command_makes_kits_and_says_what_is_next(
     [
         (["--out", "x"], "Expected either FEDERATION.yaml"),
         (["a.yaml", "--request", "B"], "Expected either FEDERATION.yaml"),
-        (["--request", "B", "--csr", "x"], "--csr and --replace are for the coordinator"),
+        (["--request", "B", "--csr", "x"], "--csr, --replace and --revoke are for the coordinator"),
         (["nowhere.yaml"], "nowhere.yaml cannot be read"),
     ],
 )

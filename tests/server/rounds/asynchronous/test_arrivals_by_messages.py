@@ -1,6 +1,6 @@
 """Institutions that answer by messages, when each of them is done."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import sha256
 from confide.server.app import run_server_app
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
-from confide.server.rounds.exchange import Reach
+from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.outcome import Outcome
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.algorithms.fedavg import fedavg
@@ -302,3 +302,34 @@ def test_who_declines_for_a_while_is_not_asked_until_nothing_is_left() -> None:
     assert [record.server_round for record in history if record.refused] == [1, 2, 3, 4]
     assert asked(fakes[0])[:5] == [1, 2, 3, 4, 5]
     assert any("a" in record.accepted for record in history)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("silent", ["", "b"])
+def test_who_is_revoked_is_given_up_at_once_and_asked_no_more(silent: str) -> None:
+    fakes, gone = [Fake(name, n + 1) for n, name in enumerate(NAMES)], set[str]()
+
+    def revokes(reply: Reply) -> Reply:
+        if len(asked(fakes[2])) == 3:
+            gone.add("b")
+        return reply
+
+    fakes[2].tamper = revokes
+    timing = FedBuff(concurrency=3, buffer_size=2)
+    names = {node: fake.name for node, fake in enumerate(fakes, 1)}
+    again = AskAgain(names=names, gone_fn=lambda: frozenset(gone), after_silence_s=1000.0)
+    left: list[tuple[Mapping[str, int], int]] = []
+    job = replace(
+        make_job(algorithm=strategy(timing), num_rounds=12, round_timeout_s=1000.0),
+        plan=replace(plan(), num_rounds=100),
+        reach=Reach(names=names, again=again),
+        leave_fn=lambda declared, after: left.append((dict(declared), after)),
+    )
+    outcome = run_server_app(job, Mail(fakes, drawn, silent=silent), initial=START)
+    ((declared, after),) = left
+    assert declared == {"b": 2}
+    assert list(outcome.clients) == ["a", "c"]
+    assert outcome.state.server_round == 12
+    accepted = [it.accepted for it in outcome.state.history]
+    assert all("b" not in names for names in accepted[after + 1 :])
+    assert any("b" in names for names in accepted[: after + 1]) is not (silent == "b")
