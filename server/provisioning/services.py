@@ -220,7 +220,7 @@ def coordinator(federation: FederationConfig) -> Side:
                 compiles=True,
                 stays=False,
                 settings=RUN_FILE,
-                keys=keys,
+                keys=["heads.key", "server.key"],  # SuperLink reads its own, which is not encrypted
             ),
             Service(role="dashboard", user=user, words=page, writes=[], network="loopback"),
         ],
