@@ -133,4 +133,5 @@ def test_a_port_in_use_is_a_wrong_command(
 
 def test_help_says_who_can_read_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboard", "--help"]) == 0
-    assert "Every user of this machine can read" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Over loopback the page is for that user alone; every user of this machine" in told
