@@ -148,7 +148,8 @@ def coordinate(run_dir: Path, superlink: str) -> None:
         raise ConfigError("server.kit=null: name the coordinator's kit.")
     kit = load_coordinator_kit(Path(config.server.kit))
     audit = RunAudit(open_audit_log(kit), kit, run_dir, job=str(config.job))
-    withdraw_revoked(kit, run_dir, least=config.server.min_clients)
+    for gone in withdraw_revoked(kit, run_dir, least=config.server.min_clients):
+        audit.revoked(gone.name, gone.key)
 
     def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> _Deployment:
         audit.planned(plan)

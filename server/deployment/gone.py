@@ -8,7 +8,7 @@ from pathlib import Path
 
 from confide.flower.processes import SuperLinkControl
 from confide.security.ec_keys import key_fingerprint, read_public_key
-from confide.security.revocations import read_revocations
+from confide.security.revocations import RevokedKey, read_revocations
 from confide.server.deployment.kit import CoordinatorKit
 from confide.server.deployment.revoked import RevokedKeys
 from confide.server.rounds.checkpoint import CheckpointStore
@@ -60,7 +60,7 @@ class Gone:
         return self._gone
 
 
-def withdraw_revoked(kit: CoordinatorKit, run_dir: Path, *, least: int) -> None:
+def withdraw_revoked(kit: CoordinatorKit, run_dir: Path, *, least: int) -> list[RevokedKey]:
     """Remember, before a run goes on, that those withdrew from it whose keys are revoked.
 
     Args:
@@ -68,16 +68,21 @@ def withdraw_revoked(kit: CoordinatorKit, run_dir: Path, *, least: int) -> None:
         run_dir: RUN.
         least: fewest institutions that a round needs.
 
+    Returns:
+        A key of each of them.
+
     Raises:
         ConfigError: if too few are left.
         StorageError: if it cannot be written.
     """
-    revoked = {it.name for it in read_revocations(kit.revoked).keys} - kit.institutions.keys()
-    if not revoked:
-        return
+    revoked = {it.name: it for it in read_revocations(kit.revoked).keys}
+    if not revoked.keys() - kit.institutions.keys():
+        return []
     reached = CheckpointStore(run_dir / CHECKPOINTS, kept=1).latest()
     there = reached.clients.keys() - withdrawals(run_dir).keys() if reached is not None else set()
-    withdraw(run_dir, sorted(revoked & there), least=least, reason=f"revoked in {kit.folder}")
+    gone = sorted(revoked.keys() & there - kit.institutions.keys())
+    withdraw(run_dir, gone, least=least, reason=f"revoked in {kit.folder}")
+    return [revoked[name] for name in gone]
 
 
 __all__ = ["Gone", "withdraw_revoked"]

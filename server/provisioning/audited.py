@@ -71,6 +71,8 @@ def _known(places: Places) -> dict[str, dict[str, str]]:
     }
     for path in sorted((places.coordinator / "trainers").glob("*.crt")):
         files[f"trainer of {unquote(path.stem)}"] = path
+    for path in sorted((places.coordinator / "nodes").glob("*.crt")):
+        files[f"node certificate of {unquote(path.stem)}"] = path
     for name, path in files.items():
         if path.exists():
             certificate = certificates.read_certificate(path)

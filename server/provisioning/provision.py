@@ -169,10 +169,7 @@ def provision(
             if federation.client_certificates:
                 note = certify_node(name, authority, days=federation.days, now=now)
                 notes += [note] if note and was_there else []
-            # Its certificate is a part of it, which another step writes
-            state = "made" if not was_there else kit.state
-            if state == "unchanged" and certified.is_written:
-                state = "completed"
+            state = _state(kit, was_there=was_there, is_certified=certified.is_written)
             kits.append(dataclasses.replace(kit, state=state))
         removed, changes = write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
@@ -225,6 +222,13 @@ def _write_request(path: Path, key: ec_keys.PrivateKey, wanted: KeyRequest) -> N
 
 
 # --- kits
+
+
+def _state(kit: ProvisionedKit, *, was_there: bool, is_certified: bool) -> str:
+    """Return what became of a kit, of which the trainer's certificate is a part."""
+    if not was_there:
+        return "made"
+    return "completed" if kit.state == "unchanged" and is_certified else kit.state
 
 
 def _make_kit(

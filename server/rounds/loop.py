@@ -74,7 +74,10 @@ def run_rounds(job: Job, grid: Grid, initial: Tensors) -> Outcome:
     while state.server_round - state.lost_rounds < settings.num_rounds and not ends_early(
         job, state
     ):
-        state = _run_round(enrolled, state)
+        after = _run_round(enrolled, state)
+        if after is state:  # nobody put anything into it, since somebody was revoked meanwhile
+            continue
+        state = after
         commit(enrolled, state)  # before anybody hears of the round
         for observer in job.observers:
             observer.round_done(state)

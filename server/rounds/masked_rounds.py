@@ -36,6 +36,8 @@ from confide.strategies.masked_sums import scores_in
 
 log = logging.getLogger(__name__)
 _VALIDATION = ("validation",)
+_LOOKED_S = 1.5
+"""Within which this side has looked who was revoked."""
 
 
 def masked_round(
@@ -52,7 +54,8 @@ def masked_round(
 
     Returns:
         The state after it: with a new model, or, where the sum cannot be opened, with the same one
-        and a spare round less.
+        and a spare round less. ``state`` itself where nobody put a vector in because somebody of
+        the cohort was revoked meanwhile: the round is begun anew without.
 
     Raises:
         RunFailedError: if the sum cannot be opened and no round is to spare.
@@ -76,11 +79,22 @@ def masked_round(
     )
     # A sum that was opened for too few would be in the checkpoint for ever
     if too_few_in(least_of_round(enrolled.job, context), masked):
+        if not tally.accepted and _was_revoked(enrolled, tally, sent):
+            return state
         lost = Lost(code=Refusal.SUM_TOO_FEW, missing={}, opened=state.opened)
         return _lost_round(enrolled, state, under_way, lost, sent.started)
     closed = replace(state, sum=under_way)
     commit(enrolled, closed)  # before anybody is asked for a share
     return opened_round(enrolled, closed, under_way, started=sent.started)
+
+
+def _was_revoked(enrolled: Enrolled, tally: Tally, sent: Sent) -> bool:
+    """Tell whether somebody who was asked has been revoked since."""
+    reach = enrolled.job.reach
+    # Institutions may have the list a moment before this side looks for it
+    if Refusal.SUM_REVOKED in tally.refused.values():
+        reach.clock.sleep(_LOOKED_S)
+    return not reach.gone.isdisjoint(sent.asked)
 
 
 def opened_round(
