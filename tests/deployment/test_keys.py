@@ -16,7 +16,7 @@ from confide.storage.files import write_text
 
 GONE, *OTHERS = ("Hungary", "Cleveland", "Switzerland", "VA Long Beach")
 FOUR = (GONE, *OTHERS)
-ROUNDS = "server.num_rounds=24"
+ROUNDS = "server.num_rounds=16"
 BEARS = ("server.min_clients=3", "server.round_timeout_s=600")
 """What would make a run that waits for who is gone outlast this test."""
 
@@ -77,7 +77,7 @@ def test_who_is_revoked_is_refused_within_seconds_and_the_run_goes_on(sums: str)
         summary = deployment.summary()
         gone = summary["withdrawn"][GONE]
         assert sorted(summary["clients"]) == sorted(OTHERS)
-        assert summary["rounds"] == 24
+        assert summary["rounds"] == 16
         assert 2 <= gone["after_round"] <= done + 1
         assert gone["stays"].startswith(f"its updates of {gone['rounds']} rounds")
         assert set(summary["failures"]) <= {str(gone["after_round"])}
