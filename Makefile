@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow reader check format proto wheel kit hashes image bench gpu peers utility reference docs docs-serve clean
+.PHONY: help setup run test test-long test-slow reader check format proto wheel kit hashes image bench gpu peers utility reference docs docs-serve clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ run: setup  ## Run the main job: four banks fine-tune a shared backbone on real 
 
 test: setup  ## Run the tests on all cores (under 8 minutes on 2).
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
+
+test-long: setup  ## Run the tests that take a second or more each, on all cores (25 minutes on 2).
+	$(BIN)/python -m pytest -m 'long and not slow' -n logical --maxprocesses 8 --dist loadgroup
 
 test-slow: setup  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow

@@ -104,6 +104,8 @@ class Container:
     def kill(self) -> None:
         """End it at once, with everything in it."""
         if self.process is not None and self.process.poll() is None:
+            # Another user's by now, it would outlive `unshare`
+            os.kill(self._first(), signal.SIGKILL)
             self.process.kill()
             self.process.wait()
 

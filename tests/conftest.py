@@ -46,10 +46,20 @@ SHARED = {
 """Fixture that takes seconds to start -> the group of its tests, which run in one process."""
 
 
+LONG_TESTS = Path(__file__).with_name("long_tests.txt")
+"""Tests of which a case takes a second or more on two busy cores: FILE::FUNCTION a line."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a server together, so that `pytest -n` starts it once."""
+    """Keep tests that share a server together, so that `pytest -n` starts it once.
+
+    Those that take long are marked, so that the others are done in minutes.
+    """
+    long_tests = frozenset(LONG_TESTS.read_text().split())
     for item in items:
+        if item.nodeid.partition("[")[0] in long_tests:
+            item.add_marker(pytest.mark.long)
         names = getattr(item, "fixturenames", ())
         if group := next((SHARED[name] for name in names if name in SHARED), None):
             item.add_marker(pytest.mark.xdist_group(group))

@@ -177,3 +177,12 @@ def test_a_mistake_is_reported_before_torch_is_imported() -> None:
     )
     assert done.stdout.split() == ["2", "False"]
     assert "2 mistakes" in done.stderr
+
+
+def test_every_long_test_exists_and_is_listed_once() -> None:
+    listed = (ROOT / "tests" / "long_tests.txt").read_text().split()
+    assert listed == sorted(set(listed))
+    for name in listed:
+        file, case = name.split("::")[:2]
+        text = (ROOT / file).read_text()
+        assert f"def {case}(" in text or f"{case} = " in text, name
