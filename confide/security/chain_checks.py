@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -24,7 +23,6 @@ from confide.security.ec_keys import PrivateKey, kind_of, private_pem
 from confide.security.server_chain import ServerChain, told
 
 _LEAST_RSA_BITS, _LEAST_EC_BITS = 2048, 256
-_WEAK_HASHES = (hashes.MD5, hashes.SHA1)
 _ASK = "ask your authority for another"
 
 E = TypeVar("E", bound=x509.ExtensionType)
@@ -56,7 +54,7 @@ def chain_problems(
         problems += _authority_problems(authority, below)
     for certificate in (chain.leaf, *chain.authorities):
         problems += _time_problems(certificate, now)
-        problems += _strength_problems(certificate, is_root=certificate is chain.root)
+        problems += _strength_problems(certificate)
     # What was told already would be told once more, in OpenSSL's words
     return problems or [it for host in hosts for it in _handshake_problems(chain, host, key)][:1]
 
@@ -70,7 +68,8 @@ def chain_notes(chain: ServerChain, *, now: datetime.datetime | None = None) -> 
             f"server.crt ends on {end:%Y-%m-%d}, in {days} days: have server.csr signed again."
         )
     for authority in chain.authorities:
-        if authority.not_valid_after_utc < end:
+        # Many authorities end a certificate with their own, to the second or nearly
+        if authority.not_valid_after_utc.date() < end.date():
             notes.append(
                 f"{told(authority)} ends on {authority.not_valid_after_utc:%Y-%m-%d}, before"
                 f" server.crt ({end:%Y-%m-%d}); renew by then."
@@ -130,7 +129,7 @@ def _time_problems(certificate: x509.Certificate, now: datetime.datetime) -> Ite
         )
 
 
-def _strength_problems(certificate: x509.Certificate, *, is_root: bool) -> Iterator[str]:
+def _strength_problems(certificate: x509.Certificate) -> Iterator[str]:
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
         yield (
@@ -141,13 +140,6 @@ def _strength_problems(certificate: x509.Certificate, *, is_root: bool) -> Itera
         yield (
             f"{told(certificate)} has a key on {kind_of(key)}, expected at least {_LEAST_EC_BITS}"
             f" bits; {_ASK}."
-        )
-    # Nobody relies on a root's own signature
-    signed = None if is_root else certificate.signature_hash_algorithm
-    if isinstance(signed, _WEAK_HASHES):
-        yield (
-            f"{told(certificate)} is signed with {signed.name}, which can be forged; {_ASK} with"
-            " SHA-256."
         )
 
 

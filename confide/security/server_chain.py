@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 
 from confide.errors import ConfigError, UnreadableError
 from confide.security import certificates
@@ -16,6 +17,7 @@ from confide.security.ec_keys import PublicKey, key_fingerprint
 
 FILE = "server-ca.crt"
 """Root of the coordinator's certificate, where that is not the federation's own authority."""
+_WEAK_HASHES = (hashes.MD5, hashes.SHA1)
 _PEM = (
     "expected certificates in PEM: `openssl x509 -inform der -in FILE` writes them of a DER file,"
     " `openssl pkcs7 -print_certs -in FILE` of a .p7b"
@@ -119,7 +121,12 @@ def read_chain(path: Path, root: x509.Certificate, key: PublicKey) -> ServerChai
 
 
 def _missing(path: Path, last: x509.Certificate, root: x509.Certificate) -> str:
-    issuer = last.issuer.rfc4514_string()
+    issuer, signed_with = last.issuer.rfc4514_string(), last.signature_hash_algorithm
+    if isinstance(signed_with, _WEAK_HASHES):  # which cryptography does not verify any more
+        return (
+            f"{path}: {told(last)} is signed with {signed_with.name}, which can be forged; ask"
+            " your authority for another, with SHA-256."
+        )
     if last.issuer == root.subject:
         return (
             f"{path}: {told(last)} names the root {issuer!r} as its issuer, but the one given"
