@@ -21,10 +21,12 @@ from confide.deployment.checks import (
     ok,
     private_folder,
     releases,
+    server_authority,
     show,
 )
 from confide.deployment.reachability import check_reachable
 from confide.errors import ConfideError, ConfigError, DeniedError
+from confide.security.server_chain import FILE as SERVER_CA
 
 if TYPE_CHECKING:
     from confide.client.records.report import CountTokens
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _LONGEST_SOCKET = 107
 # What computes in bfloat16, as torch names it.
 _HALF_PRECISION = ("amx_bf16", "avx512_bf16")
+_NEW_ROOT = "ask the coordinator for a new one; `confide provision` writes it into the kit."
 _RECORDS_ADVICE = (
     "`confide data check` shows them in full; correct the records, or data.* in client.yaml."
 )
@@ -89,7 +92,16 @@ def _outside(kit: InstitutionKit) -> list[Finding]:
         ("trainer.key", lambda: trainer_key(kit)),
         ("revoked", lambda: revoked(kit)),
         ("node.crt", lambda: node_certificate(kit)),
-        ("reach", lambda: check_reachable(coordinator.address, ca, shown) if is_address else ()),
+        (
+            SERVER_CA,
+            lambda: () if kit.server_ca == ca else server_authority(kit.server_ca, _NEW_ROOT),
+        ),
+        (
+            "reach",
+            lambda: (
+                check_reachable(coordinator.address, kit.server_ca, shown) if is_address else ()
+            ),
+        ),
         ("supernode", lambda: _supernode(kit)),
         ("folders", lambda: _folders(kit)),
         ("socket", lambda: _socket(kit)),

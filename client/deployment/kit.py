@@ -33,6 +33,7 @@ from confide.errors import ConfideError, ConfigError
 from confide.monitoring.address import check
 from confide.protocol.plan import Task
 from confide.security.redaction import redact
+from confide.security.server_chain import FILE as SERVER_CA
 from confide.storage.files import folder_name, make_private_folder, write_text
 
 FILE = "client.yaml"
@@ -55,7 +56,9 @@ class CoordinatorConfig:
 
     address: str = setting(_UNSET, "HOST:PORT of the coordinator.")
     ca: str = setting(
-        "ca.crt", "Certificate of the authority that signed the coordinator's certificate."
+        "ca.crt",
+        "Certificate of the federation's authority. It signed the coordinator's certificate too,"
+        " unless server-ca.crt lies in the kit, the root of another.",
     )
     key: str = setting("node.key", "This institution's private key, EC P-384 in OpenSSH format.")
     certificate: str = setting(
@@ -244,8 +247,15 @@ class InstitutionKit:
     def certificates(self) -> list[Path]:
         """Files of certificates that end some day; a kit need not have all of them."""
         coordinator = self.config.coordinator
-        names = coordinator.ca, coordinator.trainer_certificate, coordinator.certificate
-        return [self.path(name) for name in names]
+        own = coordinator.trainer_certificate, coordinator.certificate
+        roots = dict.fromkeys((self.path(coordinator.ca), self.server_ca))
+        return [*roots, *map(self.path, own)]
+
+    @property
+    def server_ca(self) -> Path:
+        """File of the root by which the coordinator's server is recognised."""
+        other = self.folder / SERVER_CA
+        return other if other.is_file() else self.path(self.config.coordinator.ca)
 
     @property
     def anchors(self) -> Path:

@@ -11,6 +11,8 @@ from confide.client.deployment.kit import InstitutionKit
 from confide.security import certificates, ec_keys
 from confide.security.chain import Event
 from confide.security.ec_keys import PrivateKey
+from confide.security.server_chain import FILE as SERVER_CA
+from confide.security.server_chain import read_all
 from confide.version import __version__
 
 APPROVED, STOPPED = "approved", "stopped"
@@ -70,7 +72,7 @@ def _keys(kit: InstitutionKit) -> dict[str, str]:
             found[name] = ec_keys.key_fingerprint(ec_keys.read_public_key(path))
     for name, path in _certificates(kit).items():
         if path.is_file():
-            found[name] = certificates.fingerprint(certificates.read_certificate(path))
+            found[name] = certificates.fingerprint(read_all(path)[0])
     found["audit head"] = _fingerprint(_key(kit))
     return found
 
@@ -79,6 +81,7 @@ def _certificates(kit: InstitutionKit) -> dict[str, Path]:
     coordinator = kit.config.coordinator
     return {
         "ca.crt": kit.path(coordinator.ca),
+        SERVER_CA: kit.folder / SERVER_CA,
         "trainer.crt": kit.path(coordinator.trainer_certificate),
     }
 

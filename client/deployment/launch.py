@@ -156,7 +156,7 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
     write_secret(path, secrets.token_bytes(_SECRET_BYTES))
     if group is not None:
         share({path.parent: 0o710, path: 0o640}, group, setting="runtime_group")
-    ca, key = kit.path(coordinator.ca), kit.path(coordinator.key)
+    ca, key = kit.server_ca, kit.path(coordinator.key)
     if not is_known():
         log.warning(UNKNOWN)
     if is_encrypted(key):

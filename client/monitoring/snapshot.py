@@ -237,6 +237,8 @@ def _certificates(kit: InstitutionKit | None) -> tuple[CertificateSeen, ...]:
         return ()
     coordinator = kit.config.coordinator
     paths = {"ca.crt": kit.path(coordinator.ca)}
+    if kit.server_ca.name not in paths:
+        paths[kit.server_ca.name] = kit.server_ca
     # Kits of earlier releases have none, and take part in no masked sum
     own = kit.path(coordinator.trainer_certificate)
     if own.exists():

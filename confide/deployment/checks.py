@@ -20,6 +20,7 @@ from cryptography import x509
 from confide.errors import EXIT_FAILED, ConfideError, ConfigError, DataError
 from confide.flower.processes import check_version
 from confide.security import certificates
+from confide.security.server_chain import read_root, told
 from confide.terminal import make_console
 from confide.version import __version__
 
@@ -249,6 +250,26 @@ def authority(path: Path, fix: str) -> Iterator[Finding]:
         yield ok("ca.crt", f"vouches for {', '.join(hosts)} and no other server")
 
 
+def server_authority(path: Path, fix: str) -> Iterator[Finding]:
+    """Check the root by which the coordinator's server is recognised, where it is another's.
+
+    Args:
+        path: file of the certificate.
+        fix: what to do about one that expires.
+
+    Raises:
+        UnreadableError: if it cannot be read.
+    """
+    root = read_root(path)
+    yield validity(path.name, root, fix)
+    yield ok(
+        path.name,
+        f"{told(root)}, by which the coordinator's server is recognised instead of ca.crt;"
+        f" fingerprint {certificates.fingerprint(root)}; compare it with the coordinator's by"
+        " telephone",
+    )
+
+
 __all__ = [
     "Finding",
     "Status",
@@ -260,6 +281,7 @@ __all__ = [
     "private_file",
     "private_folder",
     "releases",
+    "server_authority",
     "show",
     "validity",
 ]

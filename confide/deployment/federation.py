@@ -43,6 +43,17 @@ class FederationConfig:
         "Whether the coordinator asks institutions for a certificate before anything else, so that"
         " strangers cannot hold its connections; kits then have a node.crt.",
     )
+    server_certificate: str = setting(
+        "authority",
+        "Who signs the certificate by which institutions recognise the coordinator: the"
+        " federation's own authority, or an external one, to which server.csr is sent.",
+        choices=("authority", "external"),
+    )
+
+    @property
+    def is_certified_elsewhere(self) -> bool:
+        """Whether an external authority signs the coordinator's certificate."""
+        return self.server_certificate == "external"
 
     @property
     def address(self) -> str:

@@ -39,8 +39,8 @@ _CERTIFICATE_FIXES = {
         " by telephone."
     ),
     "": (
-        "another server answers there, or ca.crt belongs to another federation: compare"
-        " fingerprints by telephone."
+        "another server answers there, or {ca} belongs to another federation or is of another"
+        " authority: compare fingerprints by telephone."
     ),
 }
 _NOT_LISTENING = (
@@ -71,7 +71,7 @@ def check_reachable(
 
     Args:
         address: HOST:PORT of the coordinator.
-        ca: file of the authority's certificate.
+        ca: file of the root of the coordinator's certificate.
         shown: files of the certificate that is shown, and of its key; None if there is none.
     """
     host, port = split_address(address)
@@ -131,7 +131,7 @@ def _check_tls(
     except ssl.SSLCertVerificationError as error:
         reason = str(error.verify_message)
         fix = next(fix for part, fix in _CERTIFICATE_FIXES.items() if part in reason)
-        yield Finding("certificate", "error", reason, fix.format(host=host))
+        yield Finding("certificate", "error", reason, fix.format(host=host, ca=ca.name))
         return
     except OSError as error:
         yield Finding(
@@ -144,7 +144,8 @@ def _check_tls(
     with secured:
         certificate = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
         yield ok(
-            "certificate", f"signed by ca.crt, for {', '.join(certificates.hosts_of(certificate))}"
+            "certificate",
+            f"signed by {ca.name}, for {', '.join(certificates.hosts_of(certificate))}",
         )
         yield validity("certificate", certificate, _RENEW)
         yield from _check_front(secured, host)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from confide.errors import UnreadableError
 from confide.security import certificates
+from confide.security.server_chain import first_to_end
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def warn_of_ends(paths: Iterable[Path], fix: str) -> None:
         if not path.is_file():
             continue
         try:
-            certificate = certificates.read_certificate(path)
+            certificate = first_to_end(path)
         except UnreadableError as error:
             log.warning("%s", error)
             continue

@@ -55,9 +55,9 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         r"CERTIFICATE_VERIFY_FAILED",
         (
-            "The coordinator's certificate is not signed by ca.crt: another server answers there,"
-            " or the kit belongs to another federation; compare the fingerprint of ca.crt with the"
-            " coordinator's by telephone."
+            "The coordinator's certificate is not signed by ca.crt (by server-ca.crt, if the kit"
+            " has it): another server answers there, or the kit is of another federation; compare"
+            " the file's fingerprint with the coordinator's by telephone."
         ),
     ),
     (

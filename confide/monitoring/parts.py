@@ -15,7 +15,7 @@ from confide.deployment.checks import Finding, ok, validity
 from confide.deployment.lifetime import processes, starts
 from confide.errors import ConfideError
 from confide.monitoring.samples import Sample
-from confide.security import certificates
+from confide.security.server_chain import first_to_end
 
 ProcessState = Literal["up", "down", "unknown"]
 
@@ -116,7 +116,7 @@ def certificates_in(paths: Mapping[str, Path], fix: str) -> tuple[CertificateSee
 
 def _certificate(name: str, path: Path, fix: str) -> CertificateSeen:
     try:
-        certificate = certificates.read_certificate(path)
+        certificate = first_to_end(path)
     except (ConfideError, OSError) as error:
         return CertificateSeen(
             file=name, expires=None, finding=Finding(name, "error", str(error), fix)

@@ -49,7 +49,7 @@ def make_authority(
     subject = _name(name)
     builder = _builder(subject, subject, key.public_key(), _now(now), AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    builder = builder.add_extension(key_usage(signs_certificates=True), critical=True)
     if hosts:
         # A kind of name that no entry is of would be without a limit
         if len({type(_general_name(host)) for host in hosts}) < 2:
@@ -79,16 +79,11 @@ def issue_server_certificate(
     Raises:
         ConfigError: if the authority's key is not that of its certificate.
     """
-    # With an organization: a subject equal to the authority's would look self-signed. An address is
-    # no common name: where there is no DNS name, OpenSSL takes that for one, and holds it against
-    # the names that the authority may sign for.
-    is_name = isinstance(_general_name(hosts[0]), x509.DNSName)
-    common = hosts[0] if is_name and len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
+    # With an organization: a subject equal to the authority's would look self-signed.
     organization = _name("confide", NameOID.ORGANIZATION_NAME)
     # Clients look for their host in the alternative names alone; the common name is for people.
-    names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-    more = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), names
-    subject = x509.Name([*organization, *_name(common)])
+    more = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), server_names(hosts)
+    subject = x509.Name([*organization, *_name(common_name_of(hosts))])
     return _issue(subject, public_key, more, authority=authority, days=days, now=now)
 
 
@@ -178,7 +173,7 @@ def _leaf_extensions(authority: x509.Certificate) -> list[tuple[x509.ExtensionTy
     identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return [
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_key_usage(signs_certificates=False), True),
+        (key_usage(signs_certificates=False), True),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
     ]
 
@@ -210,7 +205,21 @@ def _builder(
     )
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def common_name_of(hosts: Sequence[str]) -> str:
+    """Return the common name of a server for its hosts."""
+    # An address is none: where there is no DNS name, OpenSSL takes that for one, and holds it
+    # against the names that the authority may sign for.
+    is_name = isinstance(_general_name(hosts[0]), x509.DNSName)
+    return hosts[0] if is_name and len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
+
+
+def server_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    """Return the alternative names of a server for its hosts."""
+    return x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+
+
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Return what a key is used for: signing certificates, or signing alone."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,
@@ -284,9 +293,7 @@ def hosts_of(certificate: x509.Certificate) -> list[str]:
 
 def is_for(certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
     """Return whether a certificate is for these hosts and no others, in any order."""
-    return {_general_name(host) for host in hosts} == {
-        _general_name(host) for host in hosts_of(certificate)
-    }
+    return set(server_names(hosts)) == set(server_names(hosts_of(certificate)))
 
 
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
@@ -369,6 +376,7 @@ __all__ = [
     "RENEW_DAYS",
     "certificate_pem",
     "common_name",
+    "common_name_of",
     "days_left",
     "fingerprint",
     "hosts_of",
@@ -380,10 +388,12 @@ __all__ = [
     "issue_node_certificate",
     "issue_server_certificate",
     "issue_trainer_certificate",
+    "key_usage",
     "lifetime",
     "make_authority",
     "may_sign_for",
     "permitted_hosts",
     "read_certificate",
+    "server_names",
     "time_left",
 ]

@@ -1,10 +1,12 @@
-"""Certificate requests (PKCS#10) of institutions that make their own keys.
+"""Certificate requests (PKCS#10): of institutions that make their own keys, of the coordinator.
 
 A request proves that its sender holds the private key of the public key in it; the private key
 never leaves the institution. One is for the node, by which the coordinator recognises the
-institution; one for the trainer, which signs for it in masked sums.
+institution; one for the trainer, which signs for it in masked sums. The coordinator's goes to an
+external authority, if one certifies it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,11 +14,18 @@ from typing import Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from confide.errors import ConfigError
-from confide.security.certificates import common_name
-from confide.security.ec_keys import PrivateKey, PublicKey, is_p384, kind_of, reason_of
+from confide.security.certificates import common_name, common_name_of, key_usage, server_names
+from confide.security.ec_keys import (
+    PrivateKey,
+    PublicKey,
+    is_p384,
+    kind_of,
+    read_file,
+    reason_of,
+)
 
 Role = Literal["node", "trainer"]
 """Whose key it is: the SuperNode's, or the trainer's."""
@@ -51,6 +60,37 @@ def make_request(key: PrivateKey, name: str, role: Role = "node") -> str:
     subject = x509.Name(attributes)
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def make_server_request(key: PrivateKey, hosts: Sequence[str]) -> str:
+    """Write the request for the coordinator's certificate of an external authority.
+
+    Args:
+        key: private key of the server.
+        hosts: DNS names and IP addresses that institutions connect to, at least one.
+    """
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name_of(hosts))])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    for extension, critical in (
+        (server_names(hosts), False),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (key_usage(signs_certificates=False), True),
+    ):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def is_server_request(path: Path, key: PublicKey, hosts: Sequence[str]) -> bool:
+    """Return whether a file is the request of a server's key, for these hosts.
+
+    Raises:
+        UnreadableError: if there is a file, and it is no request.
+    """
+    if not path.exists():
+        return False
+    request = read_file(path, "a certificate request in PEM", x509.load_pem_x509_csr)
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return request.public_key() == key and names == server_names(hosts)
 
 
 def read_request(path: Path) -> KeyRequest:
@@ -91,4 +131,11 @@ def read_request(path: Path) -> KeyRequest:
     return KeyRequest(name, key, "trainer" if is_trainer else "node")
 
 
-__all__ = ["KeyRequest", "Role", "make_request", "read_request"]
+__all__ = [
+    "KeyRequest",
+    "Role",
+    "is_server_request",
+    "make_request",
+    "make_server_request",
+    "read_request",
+]

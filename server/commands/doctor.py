@@ -15,6 +15,7 @@ from confide.deployment.checks import (
     private_file,
     private_folder,
     releases,
+    server_authority,
     show,
     validity,
 )
@@ -22,7 +23,9 @@ from confide.deployment.lifetime import processes
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
 from confide.security import certificates, ec_keys
+from confide.security.chain_checks import chain_notes, chain_problems
 from confide.security.revocations import read_revocations
+from confide.security.server_chain import read_chain, read_root, told
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.deployment.knocks import knocks
 from confide.server.deployment.launch import is_taken
@@ -31,6 +34,10 @@ from confide.server.provisioning.certificates import LOOPBACK_HOSTS
 _RENEW = (
     "run `confide provision` again where the authority's key is, and bring coordinator/ here; a"
     " front that runs takes server.crt up by itself."
+)
+_SIGN_AGAIN = (
+    "have server.csr signed by your authority, and give what it sends to `confide provision"
+    " --server-certificate`."
 )
 _NEW_FEDERATION = "provision a new federation, and send every institution its kit."
 _LARGE_DATABASE = 2**30
@@ -73,8 +80,8 @@ def diagnose(folder: Path) -> list[Finding]:
         ok("federation.json", f"{who}, {', '.join(kit.hosts)} port {kit.port}"),
         *gather(
             ("versions", releases),
-            ("ca.crt", lambda: authority(kit.outer.ca, _NEW_FEDERATION)),
-            ("server.crt", lambda: _certificate(kit.outer, kit.hosts)),
+            ("ca.crt", lambda: authority(kit.ca, _NEW_FEDERATION)),
+            ("server.crt", lambda: _server(kit)),
             ("loopback.crt", lambda: _certificate(kit.inner, LOOPBACK_HOSTS)),
             ("heads.key", lambda: _heads_key(kit)),
             ("ca.key", lambda: _authority_key(kit)),
@@ -90,6 +97,25 @@ def diagnose(folder: Path) -> list[Finding]:
             ("memory", memory),
         ),
     ]
+
+
+def _server(kit: CoordinatorKit) -> Iterator[Finding]:
+    """Check the certificate that institutions see, of whichever authority."""
+    tls, path = kit.outer, kit.server_ca
+    if path is None:
+        yield from _certificate(tls, kit.hosts)
+        return
+    yield from server_authority(path, _SIGN_AGAIN)
+    yield from private_file(tls.key.name, tls.key)
+    key = ec_keys.read_private_key(tls.key)
+    chain = read_chain(tls.certificate, read_root(path), key.public_key())
+    for problem in chain_problems(chain, kit.hosts, key):
+        yield Finding("server.crt", "error", problem, _SIGN_AGAIN)
+    for note in chain_notes(chain):
+        yield Finding("server.crt", "warning", note, _SIGN_AGAIN)
+    signer = told(chain.authorities[0])
+    yield ok("server.crt", f"signed by {signer}, {len(chain.intermediates)} intermediates")
+    yield validity("server.crt", chain.leaf, _SIGN_AGAIN)
 
 
 def _certificate(tls: Tls, hosts: Sequence[str]) -> Iterator[Finding]:
@@ -173,7 +199,7 @@ def _revoked(kit: CoordinatorKit) -> Iterator[Finding]:
     names = ", ".join(dict.fromkeys(f"{it.name} ({it.since})" for it in revoked.keys))
     listed = f"list {revoked.number}, {len(revoked.keys)} keys: {names}"
     if revoked.signature:
-        revoked.check(certificates.read_certificate(kit.outer.ca), str(kit.revoked))
+        revoked.check(certificates.read_certificate(kit.ca), str(kit.revoked))
         yield ok("revoked", listed)
     else:
         fix = "run `confide provision` again where the authority's key is, and send the list."

@@ -38,19 +38,27 @@ def _provision(arguments: argparse.Namespace) -> int:
             "Expected either FEDERATION.yaml (the coordinator) or --request NAME (an institution)."
         )
     if arguments.request is not None:
-        if arguments.csr or arguments.replace or arguments.revoke:
+        if arguments.csr or arguments.replace or arguments.revoke or any(_brought(arguments)):
             raise ConfigError(
-                "--csr, --replace and --revoke are for the coordinator; leave them out, or give"
-                " FEDERATION.yaml."
+                "--csr, --replace, --revoke, --server-certificate and --server-authority are for"
+                " the coordinator; leave them out, or give FEDERATION.yaml."
             )
         return _request(arguments)
-    if arguments.revoke and (arguments.csr or arguments.replace):
-        raise ConfigError("--revoke does nothing else; give --csr and --replace afterwards.")
+    if arguments.revoke and (arguments.csr or arguments.replace or any(_brought(arguments))):
+        raise ConfigError(
+            "--revoke does nothing else; give --csr, --replace and --server-certificate afterwards."
+        )
+    if any(_brought(arguments)) and not all(_brought(arguments)):
+        raise ConfigError(
+            "--server-certificate and --server-authority belong together: give the file of the"
+            " chain, and that of the root at its end."
+        )
     # Here and not above: --help and mistakes in the command need neither torch nor keys.
     from confide.server.provisioning.audited import audited
     from confide.server.provisioning.files import Places
     from confide.server.provisioning.provision import provision, read_federation
     from confide.server.provisioning.revoke import revoke
+    from confide.server.provisioning.server_certificate import install
 
     federation, config = read_federation(arguments.federation)
     out = arguments.out or arguments.federation.parent / "kits"
@@ -58,9 +66,15 @@ def _provision(arguments: argparse.Namespace) -> int:
         if arguments.revoke:
             print("\n".join(revoke(federation, Places(out), arguments.revoke)))
             return 0
+        if arguments.server_certificate:
+            print("\n".join(install(federation, Places(out), _brought(arguments))))
         done = provision(federation, config, out, requests=arguments.csr, replace=arguments.replace)
     _print(done, federation)
     return 0
+
+
+def _brought(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    return arguments.server_certificate, arguments.server_authority
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FEDERATION.yaml",
         type=Path,
         nargs="?",
-        help="name, hosts, port, institutions, config, days",
+        help="name, hosts, port, institutions, config, days, server_certificate",
     )
     many: dict[str, Any] = {"action": "append", "default": []}
     options: list[tuple[str, str, dict[str, Any]]] = [
@@ -92,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         ("--config-dir DIR", CONFIG_DIR_HELP, {}),
         ("--replace NAME", "replace this institution's keys by those of its requests", many),
         ("--revoke NAME", "refuse this institution's keys from now on; may be repeated", many),
+        (
+            "--server-certificate FILE",
+            "chain of the coordinator's certificate that an external authority signed, PEM",
+            {"type": Path},
+        ),
+        ("--server-authority FILE", "root at the end of that chain, PEM", {"type": Path}),
         (
             "--request NAME",
             "at an institution: make its keys, and certificate requests to send",
@@ -123,6 +143,8 @@ def _request(arguments: argparse.Namespace) -> int:
 
 
 def _print(done: "Provisioned", federation: "FederationConfig") -> None:
+    from confide.security import certificates
+    from confide.security.server_chain import read_root
     from confide.tables import Table
 
     table = Table("institution", "kit", "node.key", "fingerprint of its public key")
@@ -144,6 +166,9 @@ def _print(done: "Provisioned", federation: "FederationConfig") -> None:
         " others cannot read.\n"
         f"  Compare by telephone the SHA-256 fingerprint of ca.crt: {done.fingerprint}"
     )
+    if places.server_ca.is_file():
+        root = certificates.fingerprint(read_root(places.server_ca))
+        print(f"  And that of {places.server_ca.name}: {root}")
 
 
 __all__ = ["main"]

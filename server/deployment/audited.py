@@ -18,6 +18,7 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.security import certificates, ec_keys
 from confide.security.ec_keys import PrivateKey
+from confide.security.server_chain import read_all
 from confide.server.deployment.kit import CoordinatorKit
 from confide.server.run_folder import CONFIG
 from confide.version import __version__
@@ -44,12 +45,7 @@ def _key(kit: CoordinatorKit) -> PrivateKey:
 
 def start_of(kit: CoordinatorKit) -> dict[str, Any]:
     """Return what is told of a start: version, who, and the fingerprints of keys."""
-    files = {"ca.crt": kit.outer.ca, "server.crt": kit.outer.certificate}
-    files["loopback.crt"] = kit.inner.certificate
-    keys = {
-        name: certificates.fingerprint(certificates.read_certificate(path))
-        for name, path in files.items()
-    }
+    keys = {path.name: certificates.fingerprint(read_all(path)[0]) for path in kit.own_certificates}
     keys["audit head"] = ec_keys.key_fingerprint(_key(kit).public_key())
     return {"process": "server", "version": __version__, "user": user(), "keys": keys}
 

@@ -114,7 +114,10 @@ class Listener(socket.socket):
 _CERTIFICATE_PROBLEMS = ("DID_NOT_RETURN_A_CERTIFICATE", "CERTIFICATE_VERIFY_FAILED")
 """Those of the certificate that a client shows."""
 _HANDSHAKE_PROBLEMS = {
-    "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
+    "UNKNOWN_CA": (
+        "it knows another authority, so its ca.crt is not this federation's (or its server-ca.crt,"
+        " where an external authority signed server.crt)"
+    ),
     "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong",
     "BAD_CERTIFICATE": (
         "it does not accept this server's certificate, for instance for the host that it called"

@@ -11,6 +11,7 @@ from confide.flower.processes import LOOPBACK, Tls
 from confide.security.ec_keys import key_fingerprint, read_public_key
 from confide.security.revocations import FILE as REVOKED
 from confide.security.revocations import read_revocations
+from confide.security.server_chain import FILE as SERVER_CA
 
 FILE = "federation.json"
 
@@ -36,9 +37,21 @@ class CoordinatorKit:
     client_certificates: bool = False
 
     @property
+    def ca(self) -> Path:
+        """File of the federation's authority, which certifies trainers and nodes."""
+        return self.folder / "ca.crt"
+
+    @property
+    def server_ca(self) -> Path | None:
+        """File of the root of the server's certificate; None if that is the federation's too."""
+        path = self.folder / SERVER_CA
+        return path if path.is_file() else None
+
+    @property
     def outer(self) -> Tls:
         """TLS identity that institutions see."""
-        return self._tls("server")
+        tls = self._tls("server")
+        return tls if self.server_ca is None else replace(tls, ca=self.server_ca)
 
     @property
     def inner(self) -> Tls:
@@ -47,7 +60,7 @@ class CoordinatorKit:
 
     def _tls(self, stem: str) -> Tls:
         return Tls(
-            ca=self.folder / "ca.crt",
+            ca=self.ca,
             certificate=self.folder / f"{stem}.crt",
             key=self.folder / f"{stem}.key",
         )
@@ -105,9 +118,14 @@ class CoordinatorKit:
     @property
     def certificates(self) -> list[Path]:
         """Files of certificates that end some day, institutions' included."""
-        own = [self.outer.ca, self.outer.certificate, self.inner.certificate]
         nodes = sorted((self.folder / "nodes").glob("*.crt"))
-        return [*own, *self.trainer_certificates, *nodes]
+        return [*self.own_certificates, *self.trainer_certificates, *nodes]
+
+    @property
+    def own_certificates(self) -> list[Path]:
+        """Files of the certificates by which this machine is known, and of who signed them."""
+        roots = dict.fromkeys((self.ca, self.outer.ca))
+        return [*roots, self.outer.certificate, self.inner.certificate]
 
     @property
     def trainer_certificates(self) -> list[Path]:
@@ -150,7 +168,8 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise ConfigError(
-            f"server.kit={folder} lacks {', '.join(missing)}; run `confide provision` again."
+            f"server.kit={folder} lacks {', '.join(missing)}; run `confide provision` again, which"
+            " says what it waits for if an external authority signs server.crt."
         )
     return replace(kit, institutions=_not_revoked(kit))
 

@@ -106,7 +106,7 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
     command += ["--upstream", upstream, "--upstream-ca", str(kit.inner.ca)]
     command += ["--revoked", str(kit.revoked)]
     if kit.client_certificates:
-        command += ["--client-ca", str(kit.outer.ca)]
+        command += ["--client-ca", str(kit.ca)]
     return Program(
         name="front",
         command=command,

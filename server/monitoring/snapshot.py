@@ -225,8 +225,7 @@ def _knocks(kit: CoordinatorKit | None) -> Counter[str]:
 def _certificates(kit: CoordinatorKit | None) -> tuple[CertificateSeen, ...]:
     if kit is None:
         return ()
-    files = (kit.outer.ca, kit.outer.certificate, kit.inner.certificate)
-    return certificates_in({path.name: path for path in files}, _RENEW)
+    return certificates_in({path.name: path for path in kit.own_certificates}, _RENEW)
 
 
 def _disks(kit: CoordinatorKit | None, runs: tuple[KnownRun, ...]) -> tuple[DiskSeen, ...]:

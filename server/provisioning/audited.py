@@ -14,6 +14,7 @@ from confide.audit_log.log import AuditLog, signing_key
 from confide.audit_log.user import user
 from confide.deployment.federation import FederationConfig
 from confide.security import certificates, ec_keys
+from confide.security.server_chain import read_all
 from confide.server.provisioning.files import Places
 from confide.version import __version__
 
@@ -67,6 +68,7 @@ def _known(places: Places) -> dict[str, dict[str, str]]:
     files = {
         "authority": places.coordinator / "ca.crt",
         "server": places.server_files("server")[0],
+        "root of the server's": places.server_ca,
         "loopback": places.server_files("loopback")[0],
     }
     for path in sorted((places.coordinator / "trainers").glob("*.crt")):
@@ -75,7 +77,7 @@ def _known(places: Places) -> dict[str, dict[str, str]]:
         files[f"node certificate of {unquote(path.stem)}"] = path
     for name, path in files.items():
         if path.exists():
-            certificate = certificates.read_certificate(path)
+            certificate = read_all(path)[0]
             found[name] = {
                 "fingerprint": certificates.fingerprint(certificate),
                 "until": f"{certificate.not_valid_after_utc:%Y-%m-%d}",

@@ -17,6 +17,7 @@ from confide.server.provisioning.files import SECRET, Places, write_missing
 from confide.storage.files import make_private_folder, write_text
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+_BY_ITSELF = "a front that runs takes it up by itself"
 RENEWED_BEFORE = datetime.timedelta(days=certificates.RENEW_DAYS)
 
 
@@ -157,7 +158,8 @@ def find_authority(
             f"name={federation.name}: the authority in {places.out} belongs to {owner!r}; give"
             " another --out, or that name."
         )
-    _check_hosts(certificate, federation)
+    if not federation.is_certified_elsewhere:
+        _check_hosts(certificate, federation)
     # Not where the key is offline: the folder of both is then elsewhere too.
     if key_path.exists():
         write_missing(path, lambda: certificates.certificate_pem(certificate))
@@ -219,7 +221,11 @@ def certify_coordinator(
     """
     notes = []
     wanted = (
-        ("server", federation.hosts, federation.days, "a front that runs takes it up by itself"),
+        *(
+            ()
+            if federation.is_certified_elsewhere
+            else (("server", federation.hosts, federation.days, _BY_ITSELF),)
+        ),
         # As long as there is an authority: SuperLink reads its certificate when it starts alone,
         # and nobody but this machine believes it.
         ("loopback", LOOPBACK_HOSTS, certificates.AUTHORITY_DAYS, "start it again"),

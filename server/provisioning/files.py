@@ -14,6 +14,7 @@ from pathlib import Path
 
 from confide.errors import ConfigError, StorageError
 from confide.security.revocations import FILE as REVOKED
+from confide.security.server_chain import FILE as SERVER_CA
 from confide.storage.files import folder_name, write_text
 
 SECRET = 0o600
@@ -44,6 +45,11 @@ class Places:
     def server_files(self, stem: str) -> tuple[Path, Path]:
         """Return the files of one of the coordinator's certificates and of its key."""
         return self.coordinator / f"{stem}.crt", self.coordinator / f"{stem}.key"
+
+    @property
+    def server_ca(self) -> Path:
+        """File of the root of the coordinator's certificate, if an external authority signs it."""
+        return self.coordinator / SERVER_CA
 
     @property
     def heads(self) -> Path:

@@ -26,7 +26,7 @@ from confide.deployment.federation import (
 from confide.errors import ConfigError
 from confide.security import certificates, ec_keys, signing_requests
 from confide.security.signing_requests import KeyRequest
-from confide.server.provisioning import monitoring
+from confide.server.provisioning import monitoring, server_certificate
 from confide.server.provisioning.certificates import Authority, certify_coordinator, find_authority
 from confide.server.provisioning.files import (
     SECRET,
@@ -154,6 +154,8 @@ def provision(
         authority = find_authority(places, federation, now)
         fingerprint = certificates.fingerprint(authority.certificate)
         notes = left_out + certify_coordinator(authority, federation, now)
+        if federation.is_certified_elsewhere:
+            notes += server_certificate.request(federation, places, now=now)
         write_missing(places.heads, lambda: ec_keys.new_pem(places.heads), mode=SECRET)
         kits = []
         for name in federation.institutions:
@@ -177,6 +179,7 @@ def provision(
         write_services(places.coordinator, coordinator(federation), federation.config)
         monitoring.write_coordinator(places.coordinator, federation.name)
         notes += changes + publish(authority, federation.institutions)
+        notes += server_certificate.distribute(federation, places)
     return Provisioned(
         places=places, fingerprint=fingerprint, kits=kits, removed=removed, notes=notes
     )

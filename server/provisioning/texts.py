@@ -41,7 +41,7 @@ This folder lets {name} take part in the federation **{federation}**.
 |---|---|---|
 | `client.yaml` | what your institution runs, allows and promises: fill in each `"???"` | no |
 | `ca.crt` | the certificate authority by which your side recognises the coordinator | no |
-| `heads.pub` | the key by which the coordinator countersigns what your ledger said | no |
+{elsewhere}| `heads.pub` | the key by which the coordinator countersigns what your ledger said | no |
 | `node.pub` | your public key, by which the coordinator recognises you | no |
 | `node.key` | {key} | **yes** |
 | `trainer.crt` | the authority's word that your trainer is yours, for sums that nobody sees inside | no |
@@ -84,6 +84,14 @@ What stays: records, columns, file names, the ledger, the training loss. The coo
 or the task in `client.yaml`, and no code of its own runs here.
 """
 
+_KIT_ELSEWHERE = """\
+| `server-ca.crt` | the root by which your side recognises the coordinator's server, instead of `ca.crt`, which vouches for trainers: \
+`confide doctor KIT` tells the fingerprints of both, to be compared by telephone; without it, ask for it | no |
+"""
+_COORDINATOR_ELSEWHERE = """\
+| `server.csr`, `server-ca.crt` | the request for `server.crt` to the external authority; its root, by which institutions recognise this \
+server (`ca.crt` vouches for trainers and nodes) | no |
+"""
 _MADE_HERE = "your private key, made by the coordinator"
 _MADE_THERE = (
     "your private key: not in this kit; copy it here from where `confide provision --request`"
@@ -108,7 +116,7 @@ Bring this folder to the machine that institutions reach as {hosts}, port {port}
 |---|---|---|
 | `ca.crt` | the certificate authority that institutions trust | no |
 | `server.crt`, `server.key` | the certificate for the hosts above, and its key | `server.key` |
-| `heads.key` | countersigns heads of institutions' ledgers: whoever has it can help to rewrite one | yes |
+{elsewhere}| `heads.key` | countersigns heads of institutions' ledgers: whoever has it can help to rewrite one | yes |
 | `loopback.crt`, `loopback.key` | the same for connections inside this machine | `loopback.key` |
 | `monitoring/` | a Grafana board and alert rules for `confide dashboard` of this folder | no |
 | `federation.json`, `nodes/`, `trainers/` | who may take part, by public key; who signs in masked sums | no |
@@ -161,6 +169,7 @@ def kit_page(name: str, federation: FederationConfig, *, fingerprint: str, has_k
     return _KIT_PAGE.format(
         name=name,
         federation=federation.name,
+        elsewhere=_KIT_ELSEWHERE if federation.is_certified_elsewhere else "",
         key=_MADE_HERE if has_key else _MADE_THERE,
         key_advice=(_ADVICE_MADE_HERE if has_key else _ADVICE_MADE_THERE) + _REPLACE,
         fingerprint=fingerprint,
@@ -173,6 +182,7 @@ def coordinator_page(federation: FederationConfig, *, fingerprint: str) -> str:
     """Write the README of the coordinator's kit."""
     return _COORDINATOR_PAGE.format(
         federation=federation.name,
+        elsewhere=_COORDINATOR_ELSEWHERE if federation.is_certified_elsewhere else "",
         hosts=", ".join(f"`{host}`" for host in federation.hosts),
         port=federation.port,
         fingerprint=fingerprint,
