@@ -160,7 +160,7 @@ def test_the_command_makes_kits_and_says_what_is_next(
     [
         (["--out", "x"], "Expected either FEDERATION.yaml"),
         (["a.yaml", "--request", "B"], "Expected either FEDERATION.yaml"),
-        (["--request", "B", "--csr", "x"], "--csr, --replace and --revoke are for the coordinator"),
+        (["--request", "B", "--csr", "x"], "--server-authority are for the coordinator"),
         (["nowhere.yaml"], "nowhere.yaml cannot be read"),
     ],
 )
