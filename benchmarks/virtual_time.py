@@ -35,7 +35,8 @@ from confide.server.run.run import carry_out, open_run
 from confide.server.run_folder import claimed
 from confide.simulations.baselines.baselines import score_pooled
 from confide.simulations.federation import Federation
-from confide.simulations.prepared import Simulation, prepare
+from confide.simulations.prepared import Simulation
+from confide.simulations.preparing import prepare
 from confide.simulations.virtual.clock import VirtualClock
 from confide.simulations.virtual.delays import Delays
 from confide.simulations.virtual.events import EventQueue

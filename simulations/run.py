@@ -10,7 +10,7 @@ from confide.server.run.run import carry_out, open_run
 from confide.server.run.withdrawal import withdraw
 from confide.server.run_folder import claimed, keep_own_files
 from confide.simulations.accounts.ledgers import job_name
-from confide.simulations.prepared import prepare
+from confide.simulations.preparing import prepare
 
 
 def simulate(

@@ -9,7 +9,7 @@ from confide.server.run.progress_view import ProgressView
 from confide.server.run.run import open_run
 from confide.server.statistics.gather import gather
 from confide.simulations.accounts.ledgers import job_name
-from confide.simulations.prepared import prepare
+from confide.simulations.preparing import prepare
 
 
 def ask_statistics(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from confide.server.rounds.state import Asked, RoundRecord
 from confide.server.run.carrier import Run
 from confide.server.run.run import carry_out, open_run
 from confide.server.run_folder import claimed
-from confide.simulations.prepared import Simulation, prepare
+from confide.simulations.prepared import Simulation
+from confide.simulations.preparing import prepare
 from confide.simulations.virtual.timeline import Timeline
 
 

@@ -24,7 +24,7 @@ from confide.simulations.engines.process import process_engine
 from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
-from confide.simulations.prepared import build_trainer
+from confide.simulations.preparing import build_trainer
 from confide.strategies.build import build_strategy
 
 HEART = ("experiment=heart_disease", "simulation.baselines=[]")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from confide.client.deployment.kit import FILE, InstitutionKit, load_kit, plan_path, stop_mark
+from confide.client.deployment.job_files import plan_path, stop_mark
+from confide.client.deployment.kit import FILE, InstitutionKit, load_kit
 from confide.client.deployment.launch import ROLES, supervised
 from confide.config.composing.folders import as_search_path
 from confide.deployment.lifetime import processes, stop_signals

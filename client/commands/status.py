@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from confide.client.commands.policy import verdict_table
-from confide.client.deployment.kit import InstitutionKit, is_stopped
+from confide.client.deployment.job_files import is_stopped
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.kit_ledger import ledger_file
 from confide.client.deployment.launch import ROLES
 from confide.client.deployment.plan_words import asked, cost, seen

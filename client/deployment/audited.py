@@ -17,7 +17,8 @@ from flwr.app import ArrayRecord
 from confide.audit_log.compare import ANSWERED, REFUSED, ledger_reference
 from confide.audit_log.log import AuditLog
 from confide.client.app import RequestHandler
-from confide.client.deployment.kit import InstitutionKit, plan_path
+from confide.client.deployment.job_files import plan_path
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.institution import refusal
 from confide.errors import ConfideError, ProtocolError
 from confide.protocol.messages import Reply, Request, RequestKind

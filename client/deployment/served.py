@@ -15,7 +15,8 @@ import os
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.assembly import Assembly, institution_keys, make_trainer
-from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
+from confide.client.deployment.job_files import is_stopped, keep_plan
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.kit_ledger import ledger_file, open_ledger
 from confide.client.deployment.kit_sums import sums_files, taking_part
 from confide.client.evaluation_quota import Evaluations

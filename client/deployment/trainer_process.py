@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confide.client.deployment.audited import AuditedHandler, watched
-from confide.client.deployment.kit import InstitutionKit, is_stopped, load_kit
+from confide.client.deployment.job_files import is_stopped
+from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.kit_audit import log_start, open_audit_log
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.service.chunks import WireLimits

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from confide.audit_log.words import when
-from confide.client.deployment.kit import plan_path
+from confide.client.deployment.job_files import plan_path
 from confide.client.deployment.plan_words import asked, cost, seen
 from confide.client.monitoring.judge import ready
 from confide.client.monitoring.snapshot import InstitutionSnapshot

@@ -43,7 +43,11 @@ from confide.server.provisioning.roster import write_roster
 from confide.server.provisioning.services import coordinator, institution, write_services
 from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
 from confide.server.provisioning.trainer_keys import KEY as TRAINER_KEY
-from confide.server.provisioning.trainer_keys import certify_trainer, choose_trainer_keys
+from confide.server.provisioning.trainer_keys import (
+    TrainerKey,
+    certify_trainer,
+    choose_trainer_keys,
+)
 from confide.storage.files import make_private_folder, write_text
 
 
@@ -157,22 +161,11 @@ def provision(
         if federation.is_certified_elsewhere:
             notes += server_certificate.request(federation, places, now=now)
         write_missing(places.heads, lambda: ec_keys.new_pem(places.heads), mode=SECRET)
-        kits = []
+        kits, making = [], _Making(federation, config, authority, now)
         for name in federation.institutions:
-            make_private_folder(places.kit(name).parent)
-            was_there = places.kit(name).exists()
-            make_private_folder(places.kit(name))
-            certified = certify_trainer(
-                name, trainers[name], authority, days=federation.days, now=now
-            )
-            notes += [certified.note] if certified.note else []
-            kit = _make_kit(name, keys[name], federation, config, authority)
-            monitoring.write_institution(places.kit(name), name)
-            if federation.client_certificates:
-                note = certify_node(name, authority, days=federation.days, now=now)
-                notes += [note] if note and was_there else []
-            state = _state(kit, was_there=was_there, is_certified=certified.is_written)
-            kits.append(dataclasses.replace(kit, state=state))
+            kit, told = _provision_kit(name, keys[name], trainers[name], making)
+            kits.append(kit)
+            notes += told
         removed, changes = write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
@@ -227,6 +220,43 @@ def _write_request(path: Path, key: ec_keys.PrivateKey, wanted: KeyRequest) -> N
 # --- kits
 
 
+@dataclass(frozen=True)
+class _Making:
+    """What all kits are made of.
+
+    Attributes:
+        federation: the federation, checked.
+        config: config whose task the kits pin.
+        authority: signs.
+        now: current time, with its time zone.
+    """
+
+    federation: FederationConfig
+    config: Config
+    authority: Authority
+    now: datetime.datetime
+
+
+def _provision_kit(
+    name: str, key: NodeKey, trainer: TrainerKey, making: _Making
+) -> tuple[ProvisionedKit, list[str]]:
+    """Make what is missing of an institution's kit; return it, and what people are told."""
+    federation, authority, now = making.federation, making.authority, making.now
+    folder = authority.places.kit(name)
+    was_there = folder.exists()
+    make_private_folder(folder.parent)
+    make_private_folder(folder)
+    certified = certify_trainer(name, trainer, authority, days=federation.days, now=now)
+    told = [certified.note] if certified.note else []
+    kit = _make_kit(name, key, making)
+    monitoring.write_institution(folder, name)
+    if federation.client_certificates:
+        note = certify_node(name, authority, days=federation.days, now=now)
+        told += [note] if note and was_there else []
+    state = _state(kit, was_there=was_there, is_certified=certified.is_written)
+    return dataclasses.replace(kit, state=state), told
+
+
 def _state(kit: ProvisionedKit, *, was_there: bool, is_certified: bool) -> str:
     """Return what became of a kit, of which the trainer's certificate is a part."""
     if not was_there:
@@ -234,14 +264,11 @@ def _state(kit: ProvisionedKit, *, was_there: bool, is_certified: bool) -> str:
     return "completed" if kit.state == "unchanged" and is_certified else kit.state
 
 
-def _make_kit(
-    name: str, key: NodeKey, federation: FederationConfig, config: Config, authority: Authority
-) -> ProvisionedKit:
+def _make_kit(name: str, key: NodeKey, making: _Making) -> ProvisionedKit:
     """Write the files that an institution's kit lacks, and those that change with its key."""
+    federation, config, authority = making.federation, making.config, making.authority
     places = authority.places
     folder, registered = places.kit(name), places.registered(name)
-    was_there = folder.exists()
-    make_private_folder(folder)
     make_private_folder(registered.parent)
     secret = folder / "node.key"
     if key.is_replaced and secret.exists():
@@ -271,12 +298,7 @@ def _make_kit(
         # Last: an institution is registered once its kit is complete.
         write_changed(registered, line),
     ]
-    if key.is_replaced:
-        state = "new key"
-    elif not was_there:
-        state = "made"
-    else:
-        state = "completed" if any(written) else "unchanged"
+    state = "new key" if key.is_replaced else "completed" if any(written) else "unchanged"
     return ProvisionedKit(
         name=name,
         folder=folder,

@@ -23,6 +23,8 @@ from confide.storage.files import make_private_folder
 
 _PACKAGE = "confide.server.provisioning"
 _PROGRAM = "/opt/confide/current/bin/confide"
+_TRAINER, _EXECUTOR, _SUPERNODE = "confide-trainer", "confide-executor", "confide-supernode"
+"""Users of an institution's three services."""
 _LONGEST_SLUG = 30
 """The trainer's socket is below the folder of this name, and a socket's path has 107 bytes."""
 _PORTS = 9400, 250
@@ -117,11 +119,7 @@ def institution(name: str, federation: FederationConfig) -> Side:
     """Return an institution as it is installed: three users, three services, and a page."""
     home = f"/srv/confide/{slug(federation.name)}"
     state, first = f"{home}/state", _port(federation.name)
-    trainer, executor, supernode = "confide-trainer", "confide-executor", "confide-supernode"
-    client = f"client {home} --only"
-    page = f"dashboard {home} --listen 127.0.0.1:{first + 1}"
-    mine = [f"{state}/trainer", f"{home}/ledger", f"/var/lib/{trainer}"]
-    runtime = [f"{state}/supernode", f"{state}/runtime"]
+    trainer, executor, supernode = _TRAINER, _EXECUTOR, _SUPERNODE
     return Side(
         kind="institution",
         who=name,
@@ -153,35 +151,7 @@ def institution(name: str, federation: FederationConfig) -> Side:
             ("node.key", "0600", supernode, supernode),
             ("trainer.key", "0600", trainer, trainer),
         ],
-        services=[
-            Service(
-                role="trainer",
-                user=trainer,
-                words=f"{client} trainer",
-                writes=mine,
-                network="none",
-                compiles=True,
-                shares=True,
-                keys=["trainer.key"],
-            ),
-            Service(
-                role="executor",
-                user=executor,
-                words=f"{client} executor",
-                writes=[f"{state}/executor"],
-                network="loopback",
-            ),
-            Service(
-                role="supernode",
-                user=supernode,
-                words=f"{client} supernode",
-                writes=runtime,
-                network="any",
-                shares=True,
-                keys=["node.key"],
-            ),
-            Service(role="dashboard", user=trainer, words=page, writes=[], network="loopback"),
-        ],
+        services=_institution_services(home, first),
         started=["trainer", "executor", "supernode"],
         own="client.yaml",
         settings=[
@@ -190,6 +160,49 @@ def institution(name: str, federation: FederationConfig) -> Side:
             "socket_group: confide-socket",
         ],
     )
+
+
+def _institution_services(home: str, first: int) -> list[Service]:
+    """Return an institution's services.
+
+    Args:
+        home: folder of the installed kit.
+        first: the kit's own port; the page listens at the next one.
+    """
+    state, client = f"{home}/state", f"client {home} --only"
+    page = f"dashboard {home} --listen 127.0.0.1:{first + 1}"
+    trainer, executor, supernode = _TRAINER, _EXECUTOR, _SUPERNODE
+    mine = [f"{state}/trainer", f"{home}/ledger", f"/var/lib/{trainer}"]
+    runtime = [f"{state}/supernode", f"{state}/runtime"]
+    return [
+        Service(
+            role="trainer",
+            user=trainer,
+            words=f"{client} trainer",
+            writes=mine,
+            network="none",
+            compiles=True,
+            shares=True,
+            keys=["trainer.key"],
+        ),
+        Service(
+            role="executor",
+            user=executor,
+            words=f"{client} executor",
+            writes=[f"{state}/executor"],
+            network="loopback",
+        ),
+        Service(
+            role="supernode",
+            user=supernode,
+            words=f"{client} supernode",
+            writes=runtime,
+            network="any",
+            shares=True,
+            keys=["node.key"],
+        ),
+        Service(role="dashboard", user=trainer, words=page, writes=[], network="loopback"),
+    ]
 
 
 def coordinator(federation: FederationConfig) -> Side:

@@ -14,7 +14,7 @@ from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
 from confide.protocol.plan import TrainingPlan
-from confide.simulations.prepared import _FEW_SIZES, _setup
+from confide.simulations.preparing import _FEW_SIZES, _setup
 from confide.tasks.task import LABELS, Examples
 
 ROUNDS = 20

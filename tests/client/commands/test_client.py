@@ -17,7 +17,8 @@ from small_kit import NAME, PRIVATE, ask, make_kit, write_kit
 import confide.cli
 from confide.client.commands.client import main
 from confide.client.commands.status import show_plan, status
-from confide.client.deployment.kit import InstitutionKit, plan_path
+from confide.client.deployment.job_files import plan_path
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.launch import ROLES, secret_path, supervised
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.training.deadline import Deadline

@@ -11,7 +11,8 @@ from torch import cpu, zeros
 
 from confide.cli import main
 from confide.client.commands.doctor import diagnose
-from confide.client.deployment.kit import load_kit, plan_path
+from confide.client.deployment.job_files import plan_path
+from confide.client.deployment.kit import load_kit
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.config.composing.compose import compose

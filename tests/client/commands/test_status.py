@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from confide.client.commands.status import show_plan, status
-from confide.client.deployment.kit import InstitutionKit, keep_plan, load_kit, stop_mark
+from confide.client.deployment.job_files import keep_plan, stop_mark
+from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.config.composing.compose import compose
 from confide.protocol.new_plan import make_plan
 from confide.protocol.plan import TrainingPlan

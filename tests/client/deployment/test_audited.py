@@ -14,7 +14,8 @@ from confide.audit_log.compare import Told, ledger_problems
 from confide.audit_log.verify import verify
 from confide.client.commands.client import main as client
 from confide.client.deployment.audited import AuditedHandler, watched
-from confide.client.deployment.kit import InstitutionKit, stop_mark
+from confide.client.deployment.job_files import stop_mark
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.kit_audit import log_start, open_audit_log
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.service.remembered import ReplyCache

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from small_kit import NAME, RECORDS, SETTINGS, TASK, make_kit, write_kit
 
-from confide.client.deployment import kit as kits
-from confide.client.deployment.kit import is_stopped, keep_plan, load_kit, plan_path, stop_mark
+from confide.client.deployment import job_files
+from confide.client.deployment.job_files import is_stopped, keep_plan, plan_path, stop_mark
+from confide.client.deployment.kit import load_kit
 from confide.client.records.checked import load_checked_records
 from confide.config.composing.compose import compose
 from confide.deployment.federation import FederationConfig
@@ -247,7 +248,7 @@ def test_a_plan_is_kept_for_its_owner_alone_and_replaced_by_the_next_one(tmp_pat
 def test_plans_are_bounded_and_the_oldest_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kits, "_MOST_PLANS", 3)
+    monkeypatch.setattr(job_files, "_MOST_PLANS", 3)
     kit = make_kit(tmp_path)
     for number in range(5):
         keep_plan(kit, f"job-{number}", "{}")
@@ -262,7 +263,7 @@ def test_plans_are_bounded_and_the_oldest_goes(
 def test_a_new_text_for_a_kept_job_drops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kits, "_MOST_PLANS", 2)
+    monkeypatch.setattr(job_files, "_MOST_PLANS", 2)
     kit = make_kit(tmp_path)
     for job, text in (("a", "1"), ("b", "1"), ("b", "2")):
         keep_plan(kit, job, text)

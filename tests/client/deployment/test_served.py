@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from small_kit import NAME, PLAIN, PRIVATE, RECORDS, TASK, ask, make_kit, start
 
-from confide.client.deployment.kit import InstitutionKit, plan_path, stop_mark
+from confide.client.deployment.job_files import plan_path, stop_mark
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.served import (
     SPLIT_KEY,
     DeployedInstitution,

@@ -16,7 +16,8 @@ from small_kit import NAME, PLAIN, PRIVATE, RECORDS, TASK, ask, make_kit, write_
 
 from confide.client.commands.client import main as client
 from confide.client.deployment.audited import AuditedHandler, watched
-from confide.client.deployment.kit import InstitutionKit, keep_plan
+from confide.client.deployment.job_files import keep_plan
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.kit_audit import log_start, open_audit_log
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.monitoring.judge import health, ready

@@ -11,7 +11,7 @@ from confide.config.simulation import RayConfig
 from confide.simulations.cluster.engine import ray_engine
 from confide.simulations.cluster.launch import joined
 from confide.simulations.engines.pool_engine import PoolEngine
-from confide.simulations.prepared import build_trainer
+from confide.simulations.preparing import build_trainer
 
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # loopback alone; read at Ray's import
 

@@ -27,7 +27,7 @@ from confide.simulations.engines.process import WorkerSpec, work
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.engines.worker import RoundSpec, SharedSum, WorkItem, WorkResult
 from confide.simulations.institutions import Setup
-from confide.simulations.prepared import build_trainer
+from confide.simulations.preparing import build_trainer
 
 RECORDS, DRAWS = 60, 38_000
 RARE = 1e-6

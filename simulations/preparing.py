@@ -1,0 +1,211 @@
+"""Prepares a simulated run: records, institutions, and the engine that asks them."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from confide.client.algorithm_state import keeps_state
+from confide.client.assembly import make_trainer
+from confide.client.records.encoded import InstitutionData
+from confide.client.training.trainer import Trainer
+from confide.config.client import TrainerConfig
+from confide.config.run import Config
+from confide.config.strategies.aggregators import num_withstood
+from confide.config.strategies.strategy import ALGORITHMS, timing_of
+from confide.config.tunings.named import check_named
+from confide.models.compute import make_compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import Workload, build_workload
+from confide.privacy.randomness import derive_key
+from confide.protocol.plan import TrainingPlan
+from confide.server.run.run import Run
+from confide.server.run_folder import CHECKPOINTS, STATES
+from confide.simulations.accounts.ledgers import LedgerFolder, ledger_folder
+from confide.simulations.accounts.released_rounds import ReleasedRounds
+from confide.simulations.accounts.reproducible import noise_repeats, noise_secret
+from confide.simulations.accounts.spent import (
+    SpentBefore,
+    spent_before,
+)
+from confide.simulations.attacks.attack import Attack, make_attack
+from confide.simulations.cluster.launch import check_address
+from confide.simulations.engines.engine import ENGINES, EngineParts
+from confide.simulations.faults import Faults, make_faults
+from confide.simulations.federation import Federation
+from confide.simulations.institutions import (
+    Setup,
+    check_states,
+    masked_sums,
+    simulated_states,
+)
+from confide.simulations.populations.build import records_on_demand, source_on_demand
+from confide.simulations.populations.on_demand import RecordsOnDemand
+from confide.simulations.prepared import Simulation
+from confide.simulations.records import listed_records
+from confide.simulations.virtual.timeline import delays_of, timeline_of
+
+_RUN = "hydra.run.dir"
+_FEW_SIZES = 64
+"""Numbers of training units up to which each institution's epsilon is worked out for each round."""
+
+
+def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
+    """Load and partition records, open the institutions, and start the engine."""
+    config, ledgers = run.config, ledger_folder(run.config)
+    # Before records are read, which may take minutes: what is wrong elsewhere is told at once
+    timeline = timeline_of(config, plan, run.secret, run.checkpoint)
+    if config.simulation.engine == "ray":
+        check_address(config.simulation.ray)
+    source = source_on_demand(config, plan)
+    if source is not None:
+        records, fingerprints = records_on_demand(run, plan, workload, source)
+        taking_part = records.data
+    else:
+        records, fingerprints = listed_records(run, plan, workload)
+        taking_part = {name: it for name, it in records.data.items() if name not in run.withdrawn}
+    # Before anything is trained: a second budget for the same people must not be spent from
+    if ledgers is not None:
+        ledgers.know_units({name: records.units[name] for name in taking_part})
+    kept, most = run.run_dir.absolute() / STATES, config.server.checkpoints + 1
+    states = functools.partial(simulated_states, kept, most)
+    check_states(run, plan, states)
+    setup = _setup(config, plan, records.data)
+    released = _released(run, plan, setup, ledgers)
+    spent = _spent(run, plan, None if source else list(taking_part), released)
+    faults = _faults(run, plan, records.data)
+    attack = _attack(run, plan, taking_part)
+    check_named(plan.tuning, records.data)
+    trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
+    sums = masked_sums(run, plan, setup, taking_part)
+    delays = delays_of(config, run.secret) if timeline else None
+    parts = EngineParts(
+        data=taking_part if attack is None else attack.poisoned(taking_part),
+        trainer=trainer,
+        make_trainer=functools.partial(build_trainer, plan, config.trainer),
+        initial=initial,
+        setup=replace(
+            setup, ledgers=ledgers, faults=faults, states=states, delays=delays, sums=sums
+        ),
+        workers=config.simulation.workers,
+        num_threads=config.trainer.num_threads,
+        ray=config.simulation.ray,
+        folders=_written_folders(run, plan, ledgers),
+    )
+    # Last: it starts processes, which an error from here on would leave behind.
+    engine = ENGINES[config.simulation.engine](parts)
+    engine.restore_spent(plan.job, spent)
+    federation = Federation(
+        data=engine.data,
+        trainer=trainer,
+        initial=initial,
+        secret=run.secret,
+        engine=engine,
+        source=records.source,
+    )
+    return Simulation(
+        run=run,
+        plan=plan,
+        federation=federation,
+        setup=setup,
+        fingerprints=fingerprints,
+        ledgers=ledgers,
+        released=released,
+        attack=attack,
+        before=spent,
+        timeline=timeline,
+        draw=sums.draw if sums else 0,
+    )
+
+
+def _released(
+    run: Run, plan: TrainingPlan, setup: Setup, ledgers: LedgerFolder | None
+) -> ReleasedRounds | None:
+    """Return the count of released rounds; None where nothing has to be counted.
+
+    With a seed a round that is run again gives the same noise on the same input, which costs
+    nothing more; a ledger that outlives the process knows by itself.
+    """
+    if not plan.private or setup.reproducible or ledgers is not None:
+        return None
+    return ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json")
+
+
+def _spent(
+    run: Run, plan: TrainingPlan, names: Sequence[str] | None, released: ReleasedRounds | None
+) -> SpentBefore:
+    """Return what institutions had spent when this process began."""
+    return spent_before(
+        run.checkpoint,
+        names,
+        released,
+        answers=timing_of(run.config.strategy).answers_a_step,
+        own_models=ALGORITHMS[plan.objective.kind].personal == "beside",
+    )
+
+
+def _faults(run: Run, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Faults | None:
+    """Return what goes wrong with some institutions."""
+    secret = derive_key(run.secret, "faults")
+    return make_faults(run.config.simulation.faults, data, secret=secret, job=plan.job)
+
+
+def _attack(
+    run: Run, plan: TrainingPlan, taking_part: Mapping[str, InstitutionData]
+) -> Attack | None:
+    """Return what some institutions do against the others; None for nothing."""
+    return make_attack(
+        run.config.simulation.attack,
+        taking_part,
+        secret=derive_key(run.secret, "attack"),
+        task=plan.task,
+        withstood=num_withstood(getattr(run.config.strategy, "aggregator", None)),
+    )
+
+
+def _written_folders(run: Run, plan: TrainingPlan, ledgers: LedgerFolder | None) -> dict[str, Path]:
+    """Return the folders that institutions write to, by the setting that names each."""
+    masks = run.config.aggregation.is_simulated_with_masks
+    kept = {_RUN: run.run_dir} if masks or keeps_state(plan) else {}
+    return {**(ledgers.folders if ledgers else {}), **kept}
+
+
+def _setup(config: Config, plan: TrainingPlan, data: Mapping[str, InstitutionData]) -> Setup:
+    """Return what institutions have in common in every job of a run."""
+    reproducible = noise_repeats(config)
+    brackets = plan.private and config.policy.public_n is None
+    if brackets and not isinstance(data, RecordsOnDemand):
+        brackets = len({one.num_units(plan.privacy.unit) for one in data.values()}) > _FEW_SIZES
+    return Setup(
+        serves=plan,
+        policy=replace(config.policy, allow_reproducible_noise=reproducible),
+        noise_secret=noise_secret(config.simulation.seed, reproducible=reproducible),
+        reproducible=reproducible,
+        by_round=reproducible and config.data.is_public,
+        brackets=brackets,
+        emulates_sums=config.aggregation.simulated == "emulate",
+    )
+
+
+def build_trainer(plan: TrainingPlan, settings: TrainerConfig, worker: int) -> Trainer:
+    """Build a worker's trainer.
+
+    Every round loads the global tensors, so what its own start from does not matter.
+
+    Args:
+        plan: what will be trained.
+        settings: device, precision, batches.
+        worker: number of the worker.
+    """
+    workload = build_workload(
+        plan.encoded_task,
+        plan.backbone,
+        plan.tuning,
+        compute=make_compute(settings, worker=worker),
+        seed=0,
+        custom_tasks=plan.task.custom_tasks,
+    )
+    return make_trainer(workload, plan)
+
+
+__all__ = ["build_trainer", "prepare"]
