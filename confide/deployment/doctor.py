@@ -1,17 +1,10 @@
 """``confide doctor``: checks a kit, of either kind, and this machine before anything is started."""
 
-import importlib
 from collections.abc import Sequence
-from pathlib import Path
 
-from confide.config.composing.folders import as_search_path, split_config_dirs
+from confide.config.composing.folders import split_config_dirs
+from confide.deployment.either_kit import kit_and_overrides, module_of
 from confide.errors import ConfigError
-
-# By name, because this room is below both sides and may import neither.
-_KINDS = {
-    "client.yaml": "confide.client.commands.doctor",
-    "federation.json": "confide.server.commands.doctor",
-}
 
 _HELP = """Check a kit and this machine, and explain how to fix what is wrong.
 
@@ -50,21 +43,9 @@ def main(argv: Sequence[str]) -> int:
             "confide doctor: expected [KIT] [--json] [OVERRIDES ...], got"
             f" {' '.join([*sorted(flags), *folders])}."
         )
-    folder = Path(*folders).expanduser().resolve()
-    kinds = [module for file, module in _KINDS.items() if (folder / file).is_file()]
-    if len(kinds) != 1:
-        count = "both" if kinds else "neither"
-        raise ConfigError(
-            f"{folder} holds {count} of {' and '.join(_KINDS)}; name a kit that `confide provision`"
-            " made."
-        )
     overrides = [word for word in words if "=" in word]
-    if (folder / "client.yaml").is_file():
-        configs = [f"--config-dir={name}" for name in given]
-        overrides = as_search_path([*configs, *overrides])
-    elif given:
-        raise ConfigError("--config-dir: a coordinator's kit is composed from no other files.")
-    status: int = importlib.import_module(kinds[0]).examine(
+    folder, overrides, side = kit_and_overrides(folders, overrides, given)
+    status: int = module_of(side, "commands.doctor").examine(
         folder, overrides, as_json="--json" in flags
     )
     return status

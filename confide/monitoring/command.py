@@ -1,21 +1,15 @@
 """``confide dashboard``: shows one side's state to this machine, from files alone."""
 
 import argparse
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from confide.config.composing.folders import as_search_path
+from confide.config.composing.folders import split_config_dirs
+from confide.deployment.either_kit import kit_and_overrides, module_of
 from confide.deployment.logs import log_to_stderr
 from confide.errors import ConfigError
 from confide.monitoring.address import DEFAULT
 from confide.monitoring.serve import serve
-
-# By name, because this room is below both sides and may import neither.
-_KINDS = {
-    "client.yaml": "confide.client.monitoring.site",
-    "federation.json": "confide.server.monitoring.site",
-}
 
 _HELP = f"""Show a side's state on this machine: a page, /metrics, /health and /ready.
 
@@ -42,16 +36,16 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: if the command is wrong.
     """
-    words = list(argv)
-    if {"-h", "--help", "help"} & set(words):
+    if {"-h", "--help", "help"} & set(argv):
         print(_HELP)
         return 0
+    given, words = split_config_dirs(argv)
     parser = argparse.ArgumentParser(prog="confide dashboard", add_help=False, exit_on_error=False)
     parser.add_argument("--listen", default=DEFAULT)
     parser.add_argument("--with-parent", action="store_true")
     parser.add_argument("words", nargs="*")
     try:
-        arguments, unknown = parser.parse_known_intermixed_args(as_search_path(words))
+        arguments, unknown = parser.parse_known_intermixed_args(words)
     except argparse.ArgumentError as error:
         raise ConfigError(f"confide dashboard: {error}.") from None
     overrides = [word for word in arguments.words if "=" in word and not Path(word).is_dir()]
@@ -61,22 +55,11 @@ def main(argv: Sequence[str]) -> int:
             "confide dashboard: expected [KIT] [--listen ADDRESS] [OVERRIDES ...], got"
             f" {' '.join([*unknown, *folders])}."
         )
-    folder = Path(*folders).expanduser().resolve()
+    folder, overrides, side = kit_and_overrides(folders, overrides, given)
     log_to_stderr()
-    site = importlib.import_module(_kind(folder))
-    serve(site.make(folder, overrides), arguments.listen, with_parent=arguments.with_parent)
+    app = module_of(side, "monitoring.site").make(folder, overrides)
+    serve(app, arguments.listen, with_parent=arguments.with_parent)
     return 0
-
-
-def _kind(folder: Path) -> str:
-    kinds = [module for file, module in _KINDS.items() if (folder / file).is_file()]
-    if len(kinds) != 1:
-        count = "both" if kinds else "neither"
-        raise ConfigError(
-            f"{folder} holds {count} of {' and '.join(_KINDS)}; name a kit that `confide provision`"
-            " made."
-        )
-    return kinds[0]
 
 
 __all__ = ["main"]
