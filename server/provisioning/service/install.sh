@@ -107,6 +107,14 @@ environment and link $program/current to it."
 }
 
 check_wheelhouse() {
+    # Beside a kit that was unpacked in /tmp anybody can put one
+    case $(stat -c %u "$wheelhouse") in
+    0 | "$(stat -c %u "$here")") ;;
+    *) die "$wheelhouse belongs to $(stat -c %U "$wheelhouse"), neither to root nor to the owner of $here; \
+move kit and wheelhouse to a folder where nobody else can write." ;;
+    esac
+    [ -z "$(find "$wheelhouse" -maxdepth 0 -perm /002)" ] ||
+        die "$wheelhouse can be written by everybody; chmod o-w it, once sha256sum -c SHA256SUMS is well there."
     for file in SHA256SUMS python-version; do
         [ -f "$wheelhouse/$file" ] || die "$wheelhouse/$file is missing; bring the whole folder again."
     done
@@ -377,8 +385,8 @@ passing_state() { # files of state, without folders of audit logs and ledgers, w
         find "$home/state" -type d \( -name '*audit*' -o -name '*ledger*' \) -prune -o ! -type d -print
 }
 
-remove_state() {
-    find "$home/state" -type d \( -name '*audit*' -o -name '*ledger*' \) -prune -o ! -type d -exec rm -f -- {} + &&
+remove_state() { # from within each folder: its user could put a link in the place of one above
+    find "$home/state" -type d \( -name '*audit*' -o -name '*ledger*' \) -prune -o ! -type d -execdir rm -f -- {} + &&
         find "$home/state" -mindepth 1 -depth -type d -empty -delete
 }
 

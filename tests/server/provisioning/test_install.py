@@ -291,6 +291,17 @@ def test_a_program_that_the_services_cannot_reach_is_told(machine: Machine, kit:
     assert not machine.path("/opt/confide/current").exists()
 
 
+def test_a_wheelhouse_that_somebody_else_put_beside_the_kit_is_refused(
+    machine: Machine, kit: Path
+) -> None:
+    wheelhouse = make_wheelhouse(kit.parent / "wheelhouse", "1.0")
+    machine.run("chown", "nobody", str(wheelhouse))
+    assert f"{wheelhouse} belongs to nobody, neither to root" in refused(machine, kit, "--yes")
+    machine.run("chown", "root", str(wheelhouse))
+    machine.run("chmod", "777", str(wheelhouse))
+    assert f"{wheelhouse} can be written by everybody" in refused(machine, kit, "--yes")
+
+
 def test_a_wheelhouse_is_of_whoever_signed_the_first(
     machine: Machine, kit: Path, tmp_path: Path
 ) -> None:
