@@ -1,6 +1,5 @@
 """Where a page listens: on loopback, or on a Unix socket of this user's; nowhere else."""
 
-import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from confide.deployment.unix_socket import bound_privately, remove
 from confide.errors import ConfigError
 
 DEFAULT = "127.0.0.1:9108"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _UNIX = "unix:"
 _OWNER = 0o600
 _BACKLOG = 64
@@ -96,11 +96,8 @@ def loopback(address: str, setting: str = "listen") -> tuple[str, int]:
             f"Expected {setting}={address!r} as 127.0.0.1:PORT, [::1]:PORT or unix:/PATH, such as"
             f" {DEFAULT}."
         )
-    try:
-        is_loopback = name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    # Others of 127.0.0.0/8 are loopback too, and a request to one would be refused for its Host
+    if name not in _LOOPBACK:
         raise ConfigError(
             f"{setting}={address}: this page has neither password nor TLS, so that whoever reaches"
             " its address may read it. Listen on 127.0.0.1 or on unix:/PATH, and let a monitoring"
