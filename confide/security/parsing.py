@@ -29,7 +29,7 @@ def whole(parsed: T) -> T:
     Raises:
         Exception: one of :data:`DAMAGED`.
     """
-    parts = [parsed.subject, parsed.public_key(), parsed.signature_hash_algorithm]
+    parts: list[object] = [parsed.subject, parsed.public_key(), parsed.signature_hash_algorithm]
     parts += list(parsed.extensions)
     if isinstance(parsed, x509.Certificate):
         parts += [parsed.issuer, parsed.not_valid_before_utc, parsed.not_valid_after_utc]
