@@ -6,20 +6,18 @@ which a kill or a full disk leaves: it was signed by nobody, and is no event.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from confide.errors import UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import Event
+from confide.storage.files import open_regular, read_regular
 
 HEAD = "audit.head"
 _LONGEST_HEAD = 2**16
@@ -155,7 +153,7 @@ def lines_of(path: Path) -> Iterator[Line]:
         UnreadableError: if it cannot be read.
     """
     try:
-        with _opened(path) as file:
+        with open_regular(path) as file:
             for number, raw in enumerate(file, start=1):
                 if raw.endswith(b"\n"):
                     yield to_line(path, number, raw)
@@ -170,7 +168,7 @@ def read_rest(path: Path, start: int) -> bytes:
         UnreadableError: if it cannot be read, or has become shorter.
     """
     try:
-        with _opened(path) as file:
+        with open_regular(path) as file:
             if file.seek(0, os.SEEK_END) < start:
                 raise UnreadableError(f"{path} has become shorter.")
             file.seek(start)
@@ -187,22 +185,11 @@ def read_head(folder: Path) -> AuditHead | None:
     """
     path = folder / HEAD
     try:
-        with _opened(path) as file:
-            return AuditHead.from_text(file.read(_LONGEST_HEAD).decode())
+        return AuditHead.from_text(read_regular(path, most=_LONGEST_HEAD).decode())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableError(f"{path} cannot be read: {error}.") from None
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Open a file to be read; a pipe or a device, which may never end, is an error."""
-    # Without waiting for somebody to write into a pipe
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no file")
-    return os.fdopen(handle, "rb")
 
 
 __all__ = [
