@@ -80,6 +80,26 @@ def method_for(case: Case, wanted: str | None) -> str:
     return wanted
 
 
+def attribute_by(case: Case, score_fn: ScoreFn, wanted: str | None) -> Attribution:
+    """Attribute a score by the method asked for, or by one that the model allows.
+
+    Where none is asked for and attributions do not add up, as where a model scales rows to one
+    length and the baseline has none, the next method that adds up is taken.
+
+    Raises:
+        ConfigError: if there is no such method, or the model does not allow it.
+    """
+    found = attribute(case, score_fn, method_for(case, wanted))
+    if wanted is not None or found.is_complete:
+        return found
+    others = [
+        name
+        for name, it in METHODS.items()
+        if name != found.method and it.adds_up and (case.has_gradient or not it.needs_gradient)
+    ]
+    return attribute(case, score_fn, others[0]) if others else found
+
+
 def attribute(case: Case, score_fn: ScoreFn, method: str) -> Attribution:
     """Attribute a score to the units of a record.
 
@@ -131,4 +151,4 @@ def strongest(values: Sequence[float], count: int, *, positive: bool) -> list[in
     return [place for place in order if sign * values[place] >= least][:count]
 
 
-__all__ = ["BOUND", "Attribution", "attribute", "method_for", "strongest"]
+__all__ = ["BOUND", "Attribution", "attribute", "attribute_by", "method_for", "strongest"]

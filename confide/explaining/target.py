@@ -29,6 +29,8 @@ class Target:
         score_fn: outputs [b, ...] -> the number, [b], with gradient.
         shown_fn: outputs [b, ...] -> the same for people, [b]: a probability where there is one.
         shown: what ``shown_fn`` gives, such as "probability of absent".
+        decisions: names of what is decided, such as classes; () where a number is told.
+        decision_fn: outputs [b, ...] -> place among the decisions, [b]; None where there are none.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Target:
     score_fn: ScoreFn
     shown_fn: ScoreFn
     shown: str
+    decisions: Sequence[str] = ()
+    decision_fn: Callable[[Tensor], Tensor] | None = None
 
 
 TargetFn = Callable[[Predictor, Tensor, Batch, str | None], Target]

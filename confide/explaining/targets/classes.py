@@ -1,9 +1,11 @@
 """Classes: the log-odds of one of them against all others."""
 
+import torch
 from torch import Tensor
 
 from confide.explaining.target import Target, chosen, log_odds, one_against_others
 from confide.inference.predictor import Predictor
+from confide.metrics.outcomes.ordinal import median_labels
 from confide.tasks.task import Batch
 
 
@@ -22,6 +24,8 @@ def of_classes(
         score_fn=lambda made: one_against_others(made, place),
         shown_fn=lambda made: predictor.task.scores(made)[:, place],
         shown=f"probability of {names[place]}",
+        decisions=names,
+        decision_fn=lambda made: predictor.task.scores(made).argmax(dim=1),
     )
 
 
@@ -34,6 +38,11 @@ def of_grades(
     probabilities = predictor.task.scores(outputs)[0]
     told = str(predictor.outcome.predictions(probabilities[None].numpy())["prediction"][0])
     place = chosen(names, wanted, names.index(told))
+
+    def decided(made: Tensor) -> Tensor:
+        scores = predictor.task.scores(made).double().numpy()
+        return torch.from_numpy(median_labels(scores))
+
     return Target(
         name=names[place],
         unit=f"log-odds of {names[place]}",
@@ -41,6 +50,8 @@ def of_grades(
         score_fn=lambda made: log_odds(predictor.task.scores(made)[:, place]),
         shown_fn=lambda made: predictor.task.scores(made)[:, place],
         shown=f"probability of {names[place]}",
+        decisions=names,
+        decision_fn=decided,
     )
 
 
@@ -64,6 +75,8 @@ def of_labels(
         score_fn=lambda made: made[:, place],
         shown_fn=lambda made: predictor.task.scores(made)[:, place],
         shown=f"probability of {names[place]}",
+        decisions=[f"not {names[place]}", names[place]],
+        decision_fn=lambda made: (made[:, place] > 0).long(),
     )
 
 
