@@ -1,16 +1,20 @@
 """Attributions of one record: by which method, how far they add up, and with how much effort."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from confide.config.custom import implementation
 from confide.errors import ConfigError
 from confide.explaining.case import Case, ScoreFn
 from confide.explaining.methods.table import METHODS, Method
 
+AttributeFn = Callable[[Case, ScoreFn, int], Tensor]
+"""Case, what is explained, effort -> attributions: [u] of units, or of the shape of one input where
+the method takes gradients; with an embedding of ids, of the shape of the ids."""
 BOUND = 0.01
 """Largest error of the sum of attributions, as a share of the difference that they add up to."""
 _NOTHING = 1e-3
@@ -135,7 +139,8 @@ def attribute(case: Case, score_fn: ScoreFn, method: str) -> Attribution:
 def _computed(
     case: Case, score_fn: ScoreFn, how: Method, effort: int
 ) -> tuple[Tensor, Tensor | None]:
-    made = how.attribute_fn(case, score_fn, effort)
+    attribute_fn: AttributeFn = implementation(how.attribute)
+    made = attribute_fn(case, score_fn, effort)
     if not how.needs_gradient:
         return made.double(), None
     return case.of_units(made), made
@@ -151,4 +156,4 @@ def strongest(values: Sequence[float], count: int, *, positive: bool) -> list[in
     return [place for place in order if sign * values[place] >= least][:count]
 
 
-__all__ = ["BOUND", "Attribution", "attribute", "attribute_by", "method_for", "strongest"]
+__all__ = ["BOUND", "AttributeFn", "Attribution", "attribute", "attribute_by", "method_for", "strongest"]

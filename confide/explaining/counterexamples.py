@@ -25,13 +25,13 @@ from confide.tasks.reading import number_of
 MOST_COLUMNS = 3
 """Columns that are changed together, at most."""
 _GRID = 33
-_TRIED = 60_000
+_TRIED = 120_000
 """Rows that are tried for one number of changed columns, at most."""
 _REFINED = 48
 """Of the rows that decide otherwise, how many are moved back."""
 _FINE = 1000
 """Steps of a column's range that values are rounded to, about."""
-_NARROWED = {1: 1000, 2: 16, 3: 8}
+_NARROWED = {1: 1000, 2: 24, 3: 10}
 """Columns changed together -> columns that are looked at, those that move the decision furthest."""
 
 ReachedFn = Callable[[Tensor], Tensor]

@@ -1,19 +1,6 @@
 """The table of methods of attribution."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import Tensor
-
-from confide.explaining.case import Case, ScoreFn
-from confide.explaining.methods.gradient_input import gradient_input
-from confide.explaining.methods.integrated_gradients import integrated_gradients
-from confide.explaining.methods.occlusion import occlusion
-from confide.explaining.methods.shapley import shapley
-
-AttributeFn = Callable[[Case, ScoreFn, int], Tensor]
-"""Case, what is explained, effort -> attributions: [u] of units, or of the shape of one input where
-the method takes gradients; with an embedding of ids, of the shape of the ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +8,8 @@ class Method:
     """A method of attribution: an entry of :data:`METHODS`.
 
     Attributes:
-        attribute_fn: computes it.
+        attribute: dotted name of an :data:`~confide.explaining.attribution.AttributeFn`, which is
+            imported when first used.
         title: what it is called, for people.
         source: where it was published.
         effort: what the third argument is at first: steps, or samples; 0 where it has none.
@@ -31,7 +19,7 @@ class Method:
         adds_up: whether attributions add up to the difference from the baseline.
     """
 
-    attribute_fn: AttributeFn
+    attribute: str
     title: str
     source: str
     effort: int = 0
@@ -42,7 +30,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "integrated_gradients": Method(
-        attribute_fn=integrated_gradients,
+        attribute="confide.explaining.methods.integrated_gradients.integrated_gradients",
         title="integrated gradients",
         source="Sundararajan et al., ICML 2017, arXiv 1703.01365",
         effort=32,
@@ -51,13 +39,13 @@ METHODS: dict[str, Method] = {
         adds_up=True,
     ),
     "gradient_input": Method(
-        attribute_fn=gradient_input,
+        attribute="confide.explaining.methods.gradient_input.gradient_input",
         title="gradient times the distance from the baseline",
         source="Shrikumar et al., 2016, arXiv 1605.01713",
         needs_gradient=True,
     ),
     "shapley": Method(
-        attribute_fn=shapley,
+        attribute="confide.explaining.methods.shapley.shapley",
         title="Shapley values by sampled orders",
         source="Castro et al., Computers & Operations Research 2009",
         effort=25,
@@ -65,7 +53,7 @@ METHODS: dict[str, Method] = {
         adds_up=True,
     ),
     "occlusion": Method(
-        attribute_fn=occlusion,
+        attribute="confide.explaining.methods.occlusion.occlusion",
         title="occlusion, a unit at a time",
         source="Zeiler and Fergus, ECCV 2014, arXiv 1311.2901",
     ),
@@ -73,4 +61,4 @@ METHODS: dict[str, Method] = {
 """Methods by name; of those that a model allows, the first one is taken where none is named."""
 
 
-__all__ = ["METHODS", "AttributeFn", "Method"]
+__all__ = ["METHODS", "Method"]
