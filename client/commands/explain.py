@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from confide.explaining.explanation import Explanations
     from confide.inference.predictor import Predictor
 
-_DESCRIPTION = """Explain what a model said of records: of texts by tokens, of tables by columns, of pictures
-and sounds by patches. Nothing leaves this machine.
+_DESCRIPTION = """Explain what a model said of records: of texts by tokens, of tables by columns, of
+pictures and sounds by patches. Nothing leaves this machine.
 
   confide explain RUN new.csv
   confide explain RUN new.csv --rows 3,7 --output why.html --output why.json
@@ -84,13 +84,27 @@ def _parser() -> argparse.ArgumentParser:
     add_model(parser)
     add_records(parser)
     add = parser.add_argument
-    add("--rows", metavar="LIST", help=f"records to explain, such as 3,7 (default: the first {RECORDS})")
-    add("--target", metavar="NAME", help="what to explain, such as a class (default: what was predicted)")
+    add(
+        "--rows",
+        metavar="LIST",
+        help=f"records to explain, such as 3,7 (default: the first {RECORDS})",
+    )
+    add(
+        "--target",
+        metavar="NAME",
+        help="what to explain, such as a class (default: what was predicted)",
+    )
     add("--method", metavar="NAME", help=", ".join(METHODS))
-    add("--baseline", metavar="NAME", help="what records are compared with; a wrong name lists them")
+    add(
+        "--baseline", metavar="NAME", help="what records are compared with; a wrong name lists them"
+    )
     add("--parts", metavar="LIST", help=f"some of {', '.join(PARTS)} (default: all that apply)")
     add("--to", metavar="GOAL", help="counter-examples: a class, or a bound such as '>0.5'")
-    add("--change", metavar="COLUMNS", help="counter-examples: columns that may change (default: all)")
+    add(
+        "--change",
+        metavar="COLUMNS",
+        help="counter-examples: columns that may change (default: all)",
+    )
     add("--fix", metavar="COLUMNS", help="counter-examples: columns that may not, such as age,sex")
     add(
         "--output",
@@ -181,7 +195,9 @@ def _progress(asked: "Asked", able: "Answerable", total: int) -> Iterator[Callab
         columns = len(able.columns)
         totals = {"records": count, "importance": columns, "dependence": columns}
         wanted = {"records", *able.parts}
-        tasks = {name: bar.add_task(name, total=it) for name, it in totals.items() if name in wanted}
+        tasks = {
+            name: bar.add_task(name, total=it) for name, it in totals.items() if name in wanted
+        }
 
         def advance(part: str) -> None:
             if part in tasks:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Attribution:
         baseline_score: the same of the baseline.
         effort: steps, or samples, that it took; 0 where the method has none.
         adds_up: whether values are meant to add up to the difference of both.
+        instead_of: method that was tried first and whose values did not; "" where none was.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Attribution:
     baseline_score: float
     effort: int
     adds_up: bool
+    instead_of: str = ""
 
     @property
     def total(self) -> float:
@@ -101,7 +103,9 @@ def attribute_by(case: Case, score_fn: ScoreFn, wanted: str | None) -> Attributi
         for name, it in METHODS.items()
         if name != found.method and it.adds_up and (case.has_gradient or not it.needs_gradient)
     ]
-    return attribute(case, score_fn, others[0]) if others else found
+    if not others:
+        return found
+    return replace(attribute(case, score_fn, others[0]), instead_of=found.method)
 
 
 def attribute(case: Case, score_fn: ScoreFn, method: str) -> Attribution:
@@ -156,4 +160,12 @@ def strongest(values: Sequence[float], count: int, *, positive: bool) -> list[in
     return [place for place in order if sign * values[place] >= least][:count]
 
 
-__all__ = ["BOUND", "AttributeFn", "Attribution", "attribute", "attribute_by", "method_for", "strongest"]
+__all__ = [
+    "BOUND",
+    "AttributeFn",
+    "Attribution",
+    "attribute",
+    "attribute_by",
+    "method_for",
+    "strongest",
+]

@@ -225,10 +225,8 @@ class _Finder:
 
     def _values_of(self, name: str) -> _Values:
         column = self._search.rows.schema[name]
-        if column.kind == "numeric":
-            texts = self._numbers(name, column)
-        else:
-            texts = list(column.categories)
+        is_numeric = column.kind == "numeric"
+        texts = self._numbers(name, column) if is_numeric else list(column.categories)
         own = self._row[name]
         own_text = self._search.rows.shown(name, own)
         others = [text for text in texts if text != own_text and self._cost(name, text) > 0]

@@ -66,8 +66,10 @@ def partial_dependence(
     found = []
     for name, column in rows.schema.items():
         values = _values(column)
-        tried = {one: [it for it in own for _ in values] for one, own in taken.items()}
-        tried[name] = values * count
+        tried: dict[str, list[str | None]] = {
+            one: [it for it in own for _ in values] for one, own in taken.items()
+        }
+        tried[name] = [*values] * count
         shown = shown_fn(rows.outputs(tried)).reshape(count, len(values))
         found.append(Dependence(name, column.kind == "numeric", values, shown))
         advance_fn()

@@ -18,7 +18,8 @@ from confide.explaining.sentences import told
 _WIDTH, _HEIGHT = 240.0, 120.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 8.0, 8.0, 22.0
 _FOR, _AGAINST = (37, 87, 199), (180, 84, 10)
-_LONGEST, _TICKS = 11, 4
+_TICKS, _SIGN = 4, 5.0
+"""Labels of numbers, at most, and how wide a sign of one is."""
 _LEAST_SIDE, _SIDE = 72, 320
 _DASHES = ("", "5 3", "2 2", "8 2 2 2")
 
@@ -39,12 +40,13 @@ def dependence_panel(found: Dependence, of: str) -> Panel:
     """Draw how a prediction moves with a column: single records faint, their mean strong."""
     records = found.records.double().numpy()
     mean = records.mean(axis=0)
-    frame = _Frame(found.values, float(records.min()), float(records.max()))
+    values = [f"{float(one):,.4g}" for one in found.values] if found.is_numeric else found.values
+    frame = _Frame(values, float(records.min()), float(records.max()))
     parts = [*frame.axes()]
     for row in records:
         parts.append(frame.line(row, "ice") if found.is_numeric else frame.dots(row, "ice", 1.6))
     parts.append(frame.line(mean, "mean") if found.is_numeric else frame.dots(mean, "mean", 4))
-    spoken = f"Mean {of} by {found.column}: {_spoken(found.values, mean.tolist())}"
+    spoken = f"Mean {of} by {found.column}: {_spoken(values, mean.tolist())}"
     return Panel(found.column, _svg(parts, spoken))
 
 
@@ -53,7 +55,7 @@ def curve_panel(name: str, curve: Mapping[str, Any], outputs: Sequence[str]) -> 
     heights = [numpy.array(one) for one in curve["y"]]
     low, high = min(one.min() for one in heights), max(one.max() for one in heights)
     is_numeric = curve["kind"] == "numeric"
-    texts = [told(float(one)) if is_numeric else str(one) for one in curve["x"]]
+    texts = [f"{float(one):,.4g}" if is_numeric else str(one) for one in curve["x"]]
     frame = _Frame(texts, min(0.0, float(low)), max(0.0, float(high)))
     parts = [*frame.axes(), frame.level(0.0)]
     for place, one in enumerate(heights):
@@ -84,11 +86,11 @@ class _Frame:
         """Yield lines at the lowest and highest, and what values are."""
         for height, base in ((self._low, _HEIGHT - _BOTTOM), (self._high, _TOP + 6)):
             y = self._y(height)
-            yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            yield _across(y)
             yield f'<text x="{_LEFT - 4}" y="{base:.1f}" text-anchor="end">{told(height)}</text>'
         count = len(self._values)
-        every = max(1, -(-(count - 1) // (_TICKS - 1))) if count > _TICKS else 1
-        longest = _LONGEST if count > 2 else 2 * _LONGEST
+        every = max(1, -(-(count - 1) // (_TICKS - 1))) if count > 2 * _TICKS else 1
+        longest = max(3, int((_WIDTH - _LEFT - _RIGHT) * every / count / _SIGN))
         for place in range(0, count, every):
             text = self._values[place]
             shown = text if len(text) <= longest else text[: longest - 1] + "…"
@@ -99,8 +101,7 @@ class _Frame:
 
     def level(self, height: float) -> str:
         """Return a line across."""
-        y = self._y(height)
-        return f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        return _across(self._y(height))
 
     def line(self, heights: NDArray[Any], name: str, dashes: str = "") -> str:
         """Return a line through heights."""
@@ -120,12 +121,16 @@ class _Frame:
         )
 
 
+def _across(y: float) -> str:
+    right = _WIDTH - _RIGHT
+    return f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+
+
 def _svg(parts: Sequence[str], spoken: str) -> Markup:
     label = escape(spoken)
-    inner = "".join(parts)
-    return Markup(  # every text in it was escaped
-        f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" aria-label="{label}">{inner}</svg>'
-    )
+    inner, box = "".join(parts), f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}"
+    # Every text in it was escaped
+    return Markup(f'<svg viewBox="{box}" role="img" aria-label="{label}">{inner}</svg>')
 
 
 def _spoken(values: Sequence[str], heights: Sequence[float]) -> str:

@@ -30,9 +30,9 @@ from confide.inference.predictor import Predictor
 from confide.models.curves import curves_of
 
 WARNING = (
-    "These explanations were made from your own records, and can tell about them: keep them as you"
-    " keep the records. What differential privacy promises, it promises of the model, and not of a"
-    " record that is explained."
+    "These explanations were made from your own records, perhaps such that the model was trained"
+    " on, and can tell about them: keep them as you keep the records. What differential privacy"
+    " promises, it promises of the model, and not of a record that is explained."
 )
 """Stands on everything that is written."""
 AdvanceFn = Callable[[str], None]

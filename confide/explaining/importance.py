@@ -71,7 +71,9 @@ def permutation_importance(
         repeats: times that records and orders are drawn.
         advance_fn: called after each column.
     """
-    taken = {name: numpy.array(values[:MOST_RECORDS], dtype=object) for name, values in columns.items()}
+    taken = {
+        name: numpy.array(values[:MOST_RECORDS], dtype=object) for name, values in columns.items()
+    }
     count = len(next(iter(taken.values())))
     generator = numpy.random.default_rng(0)
     drawn = [generator.integers(count, size=count) for _ in range(repeats)]

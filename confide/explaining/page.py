@@ -26,8 +26,8 @@ from confide.pages.page import style, templates_of
 from confide.version import __version__
 
 _BARS, _PANELS, _OUTPUTS = 12, 9, 4
-_FAINT = 0.05
-"""Share of the largest attribution below which a token has no number beside it."""
+_FAINT, _NUMBERED = 0.05, 0.15
+"""Shares of the largest attribution from which on a token has a colour, and a number."""
 
 
 class Bar(NamedTuple):
@@ -94,7 +94,9 @@ def page_of(made: Explanations) -> str:
             records=[_record(one, made.layout) for one in made.records],
             importance=_importance(made),
             importance_of="" if made.importance is None else _importance_title(made),
-            dependence=[dependence_panel(it, made.dependence_on) for it in made.dependence[:_PANELS]],
+            dependence=[
+                dependence_panel(it, made.dependence_on) for it in made.dependence[:_PANELS]
+            ],
             curves=list(_curves(made)),
             warning=WARNING,
             style=style() + _own_style(),
@@ -127,7 +129,7 @@ def _record(one: Explained, layout: str) -> RecordView:
     changes = one.counterexample.changes if one.counterexample is not None else ()
     place = f"Record {one.number}" + (f", {one.place}" if one.place else "")
     return RecordView(
-        heading=f"{place}: {one.target.prediction}",
+        heading=f"{place}: predicted {one.target.prediction}",
         score=_score(one),
         bars=bars[:_BARS],
         more=bars[_BARS:] if layout == "bars" else [],
@@ -142,10 +144,10 @@ def _record(one: Explained, layout: str) -> RecordView:
 
 
 def _score(one: Explained) -> str:
-    text = f"{one.target.shown[0].upper()}{one.target.shown[1:]} {told(one.shown)}"
+    text = f"The {one.target.shown} is {told(one.shown)}"
     if one.baseline_shown is not None:
-        text += f", of the baseline {told(one.baseline_shown)}"
-    return f"{text}. Numbers below are in units of {one.target.unit}."
+        text += f", that of the baseline {told(one.baseline_shown)}"
+    return f"{text}. Numbers below add to {one.target.unit}."
 
 
 def _bars(units: Sequence[Unit], values: Sequence[float]) -> Iterator[Bar]:
@@ -161,7 +163,7 @@ def _words(case: Case, found: Attribution) -> Iterator[Word]:
     for unit, value, joined in zip(case.units, values, case.joined, strict=True):
         strength = abs(value) / largest
         side = "none" if strength < _FAINT else "for" if value > 0 else "against"
-        number = "" if side == "none" else signed(float(f"{value:.2g}"))
+        number = "" if strength < _NUMBERED else signed(float(f"{value:.2g}"))
         yield Word(unit.name, number, side, round(strength, 2), joined)
 
 

@@ -38,7 +38,9 @@ class Rows:
         """Return outputs [n, ...] of n rows, without gradients."""
         # Without a fingerprint `datasets` would pickle every record to make one
         records = Dataset(
-            pyarrow.table({name: pyarrow.array(it, pyarrow.string()) for name, it in columns.items()}),
+            pyarrow.table(
+                {name: pyarrow.array(it, pyarrow.string()) for name, it in columns.items()}
+            ),
             fingerprint=uuid4().hex,
         )
         made = []

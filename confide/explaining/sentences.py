@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from confide.explaining.attribution import Attribution, strongest
-from confide.explaining.counterexamples import Counterexample
+from confide.explaining.counterexamples import MOST_COLUMNS, Counterexample
 from confide.explaining.explanation import WARNING, Explained, Explanations
 from confide.explaining.methods.table import METHODS
 
@@ -19,7 +19,7 @@ def signed(value: float) -> str:
     ('+0.643', '−1,234')
     """
     text = f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"
-    return text.replace("-", "\u2212", 1)
+    return "0" if not value else text.replace("-", "\u2212", 1)
 
 
 def told(number: float) -> str:
@@ -53,7 +53,9 @@ def attribution_sentences(one: Explained, found: Attribution) -> Iterator[str]:
 def completeness(found: Attribution) -> str:
     """Say how far attributions add up."""
     how = METHODS[found.method]
-    effort = f", {found.effort} {'steps' if how.needs_gradient else 'orders'}" if found.effort else ""
+    effort = (
+        f", {found.effort} {'steps' if how.needs_gradient else 'orders'}" if found.effort else ""
+    )
     text = (
         f"Sum of attributions {signed(found.total)}, difference from the baseline"
         f" {signed(found.difference)}"
@@ -61,6 +63,8 @@ def completeness(found: Attribution) -> str:
     if not found.adds_up:
         return f"{text} ({how.title}, which need not add up)."
     wrong = "" if found.is_complete else "; they do not add up, and are to be read with care"
+    if found.instead_of:
+        wrong += f"; {METHODS[found.instead_of].title} did not add up"
     return f"{text}: error {found.error:.2%} ({how.title}{effort}){wrong}."
 
 
@@ -68,14 +72,14 @@ def counterexample_sentence(one: Explained) -> str:
     """Say what would have to be otherwise."""
     found = one.counterexample
     if found is None:
-        return f"It is {one.goal} already."
+        return f"Already so: {one.goal}."
     if not found.changes:
         return (
-            f"No row within the public ranges that differs in so few columns is {one.goal}"
-            f" ({found.tried:,} tried)."
+            f"No row within the public ranges that differs in at most {MOST_COLUMNS} of the columns"
+            f" that may change is {one.goal} ({found.tried:,} tried)."
         )
     parts = [f"{it.column} were {it.after} (is {it.before})" for it in found.changes]
-    return f"Would be {one.reached} if {listed(parts)}."
+    return f"It would be predicted {one.reached} if {listed(parts)}."
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Pictures: a unit is a patch; gradients tell of each pixel too."""
 
+import itertools
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -56,8 +57,8 @@ class Pictures:
         shown = pixels[0].float() / 255
         return Case(
             units=[
-                Unit(f"row {place // columns + 1}, column {place % columns + 1} of {rows} x {columns}")
-                for place in range(rows * columns)
+                Unit(f"row {row}, column {column} of {rows} x {columns}")
+                for row, column in itertools.product(range(1, rows + 1), range(1, columns + 1))
             ],
             inputs=inputs,
             baseline=baseline,

@@ -56,7 +56,9 @@ class Sounds:
         turned = inputs[0].T.flip(0)
         shown = (turned - low) / max(high - low, 1e-6)
         return Case(
-            units=[self._unit(place, times, parts, frames, bands) for place in range(times * parts)],
+            units=[
+                self._unit(place, times, parts, frames, bands) for place in range(times * parts)
+            ],
             inputs=inputs,
             baseline=baseline,
             groups=groups,

@@ -65,7 +65,8 @@ class Tokens:
         if found[baseline] is None:
             there = ", ".join(name for name, token in found.items() if token is not None)
             raise ConfigError(
-                f"--baseline {baseline}: the backbone's tokenizer has no such token; choose {there}."
+                f"--baseline {baseline}: the backbone's tokenizer has no such token; choose"
+                f" {there}."
             )
         self._fill = int(found[baseline])
         self._special = torch.tensor(sorted(set(self._tokenizer.all_special_ids)))

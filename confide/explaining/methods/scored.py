@@ -1,4 +1,4 @@
-"""What methods share: scores of mixtures of record and baseline, and captum without its warnings."""
+"""What methods share: scores of mixtures of record and baseline, and a quiet captum."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def scored_mixtures(case: Case, score_fn: ScoreFn) -> Callable[[Tensor], Tensor]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave captum's warnings out: of hooks that it takes off, and of gradients that it switches."""
+    """Leave captum's warnings out: of hooks that it takes off, and gradients it switches."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

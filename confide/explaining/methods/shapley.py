@@ -27,9 +27,7 @@ def shapley(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         method = ShapleyValueSampling(scored_mixtures(case, score_fn))
-        found: Tensor = method.attribute(
-            on, 0.0, n_samples=effort, perturbations_per_eval=_IN_PASS
-        )
+        found: Tensor = method.attribute(on, 0.0, n_samples=effort, perturbations_per_eval=_IN_PASS)
     return found[0]
 
 

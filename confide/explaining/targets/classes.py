@@ -9,9 +9,7 @@ from confide.metrics.outcomes.ordinal import median_labels
 from confide.tasks.task import Batch
 
 
-def of_classes(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_classes(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain the log-odds of a class, the likeliest unless another is asked for."""
     names = list(predictor.plan.task.labels)
     probabilities = predictor.task.scores(outputs)[0]
@@ -29,9 +27,7 @@ def of_classes(
     )
 
 
-def of_grades(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_grades(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain the log-odds of one of several labels in order, as their probabilities say."""
     task = predictor.plan.task
     names = list(task.outcome.label_names(task.labelling))
@@ -55,9 +51,7 @@ def of_grades(
     )
 
 
-def of_labels(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_labels(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain the log-odds of one of several labels that hold or not, the likeliest by itself."""
     task = predictor.plan.task
     names = list(task.outcome.label_names(task.labelling))

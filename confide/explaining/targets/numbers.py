@@ -9,9 +9,7 @@ from confide.inference.predictor import Predictor
 from confide.tasks.task import Batch
 
 
-def of_number(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_number(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain the number that is predicted."""
     outcome = predictor.plan.task.outcome
     assert isinstance(outcome, RegressionConfig)
@@ -30,9 +28,7 @@ def of_number(
     )
 
 
-def of_survival(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_survival(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain the log-odds of the event by the end of an interval, the last one by itself."""
     outcome = predictor.plan.task.outcome
     assert isinstance(outcome, SurvivalConfig)
@@ -52,9 +48,7 @@ def of_survival(
     )
 
 
-def of_forecast(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_forecast(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain one forecast: by itself the first step's, its middle quantile."""
     names = list(predictor.outcome.prediction_columns())
     levels = predictor.outcome.score_shape[1]

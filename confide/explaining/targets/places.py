@@ -14,9 +14,7 @@ from confide.tasks.spans.tagging import OUTSIDE
 from confide.tasks.task import LABELS, Batch
 
 
-def of_spans(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_spans(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain one word's tag: by itself that of the word that is most surely part of a span.
 
     A tag asked for by its name is explained at the word where it is likeliest.
@@ -47,9 +45,7 @@ def of_spans(
     )
 
 
-def of_mask(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_mask(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain a class in the region that the model gives it: the mean of its pixels' log-odds.
 
     By itself the class after the first with the largest region. Where the model gives a class no
@@ -78,9 +74,7 @@ def of_mask(
     )
 
 
-def of_next_item(
-    predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None
-) -> Target:
+def of_next_item(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
     """Explain an item's output, which ranks it; by itself that of the first one recommended."""
     catalogue = cast(Recommendation, predictor.task).catalogue
     ids = [str(one) for one in catalogue.ids]
