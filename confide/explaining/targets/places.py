@@ -51,7 +51,7 @@ def of_mask(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | N
     By itself the class after the first with the largest region. Where the model gives a class no
     pixel, its region is the whole picture.
     """
-    names = list(predictor.plan.task.outcome.label_names(predictor.plan.task.labelling))
+    names = list(predictor.plan.task.outcome.output_names(predictor.plan.task.labelling))
     told = outputs[0].argmax(dim=0)
     sizes = torch.bincount(told.flatten(), minlength=len(names))
     place = chosen(names, wanted, 1 + int(sizes[1:].argmax()))
