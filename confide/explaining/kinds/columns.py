@@ -66,8 +66,6 @@ class Columns:
             return self._rows.outputs({**others, **changed})
 
         groups = self._groups(inputs.shape[1])
-        with torch.enable_grad():
-            made = outputs(inputs.clone().requires_grad_(True))
         return Case(
             units=[Unit(name, self._rows.shown(name, row[name])) for name in names],
             inputs=inputs,
@@ -75,7 +73,7 @@ class Columns:
             groups=groups,
             outputs_fn=outputs,
             mixed_fn=mixed,
-            has_gradient=groups is not None and made.requires_grad,
+            has_gradient=groups is not None and self._network.has_gradient(outputs, inputs),
             batch=batch,
         )
 

@@ -58,8 +58,6 @@ class Windows:
         def outputs(values: Tensor) -> Tensor:
             return self._network.outputs(expanded(batch, FEATURES, values))
 
-        with torch.enable_grad():
-            made = outputs(inputs.clone().requires_grad_(True))
         return Case(
             units=[
                 Unit(f"{names[place // columns]}, {self._stretch(place % columns, columns)}")
@@ -70,7 +68,7 @@ class Windows:
             groups=groups,
             outputs_fn=outputs,
             mixed_fn=by_groups(inputs, baseline, groups, outputs),
-            has_gradient=made.requires_grad,
+            has_gradient=self._network.has_gradient(outputs, inputs),
             batch=batch,
             canvas=Canvas(
                 picture=(window.T - LOWEST) / (-2 * LOWEST),
