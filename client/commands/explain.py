@@ -138,7 +138,7 @@ def _refuse_outputs(arguments: argparse.Namespace) -> None:
         if not path.resolve().parent.is_dir():
             problems.append(f"--output {path}: there is no folder {path.parent}; make it first.")
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(problems)
 
 
 def _asked(arguments: argparse.Namespace) -> "Asked":

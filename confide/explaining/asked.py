@@ -82,7 +82,7 @@ def answerable(predictor: Predictor, asked: Asked) -> Answerable:
         *_table_problems(asked, list(task.table_columns)),
     ]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(problems)
     columns = list(task.table_columns)
     able = list(PARTS) if columns else list(_OF_RECORDS)
     return Answerable(
