@@ -91,6 +91,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.client.commands.predict:main",
         "predict with a run's model, or an exported one, on a file of records",
     ),
+    "explain": (
+        "confide.client.commands.explain:main",
+        "say why a model said what it said of records, on this machine alone",
+    ),
     "export": (
         "confide.client.commands.export:main",
         "write a run's model for transformers or ONNX, checked against the run's own",

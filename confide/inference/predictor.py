@@ -69,6 +69,8 @@ class Predictor:
         prepare: records -> what the model takes.
         logits: one batch, without labels, -> logits on the CPU, shape [b, ...].
         writer: writes predictions that are texts; None where they follow from outputs.
+        network: makes the whole network, from records as the task encodes them to outputs, for
+            gradients in its inputs; None where there is none but what computes, as in ONNX.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class Predictor:
     prepare: Callable[[Dataset], Examples]
     logits: Callable[[Batch], Tensor]
     writer: Writer | None = None
+    network: Callable[[], nn.Module] | None = None
 
     @property
     def plan(self) -> TrainingPlan:
@@ -180,6 +183,7 @@ def load_predictor(
             prepare=workload.prepare,
             logits=_torch_logits(workload.model, compute.device),
             writer=_writer(workload.task, workload.whole_fn, plan, compute.device),
+            network=lambda: exporter_of(plan).whole(workload, plan, merge=False),
         )
     if backbone is not None:
         raise ConfigError(
@@ -209,10 +213,12 @@ def _load_exported(
     schema = exporter.encoded_task(description.plan, description.form)
     task = build_task(schema, folder_assets(place), custom_tasks)
     load_fn = functools.partial(exporter.load_folder, place)
+    network: nn.Module | None = None
     if description.form in ("onnx", "int8"):
         logits = _onnx_logits(place)
     else:
-        logits = _torch_logits(load_fn(), compute.device)
+        network = load_fn()
+        logits = _torch_logits(network, compute.device)
     return Predictor(
         folder=place,
         description=description,
@@ -220,6 +226,7 @@ def _load_exported(
         prepare=task.encode,
         logits=logits,
         writer=_writer(task, load_fn, description.plan, compute.device),
+        network=None if network is None else lambda: network,
     )
 
 
