@@ -69,6 +69,7 @@ class Predictor:
         prepare: records -> what the model takes.
         logits: one batch, without labels, -> logits on the CPU, shape [b, ...].
         writer: writes predictions that are texts; None where they follow from outputs.
+        network: what computes logits; None where that is not torch.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class Predictor:
     prepare: Callable[[Dataset], Examples]
     logits: Callable[[Batch], Tensor]
     writer: Writer | None = None
+    network: nn.Module | None = None
 
     @property
     def plan(self) -> TrainingPlan:
@@ -180,6 +182,7 @@ def load_predictor(
             prepare=workload.prepare,
             logits=_torch_logits(workload.model, compute.device),
             writer=_writer(workload.task, workload.whole_fn, plan, compute.device),
+            network=workload.model,
         )
     if backbone is not None:
         raise ConfigError(
@@ -209,10 +212,12 @@ def _load_exported(
     schema = exporter.encoded_task(description.plan, description.form)
     task = build_task(schema, folder_assets(place), custom_tasks)
     load_fn = functools.partial(exporter.load_folder, place)
+    network: nn.Module | None = None
     if description.form in ("onnx", "int8"):
         logits = _onnx_logits(place)
     else:
-        logits = _torch_logits(load_fn(), compute.device)
+        network = load_fn()
+        logits = _torch_logits(network, compute.device)
     return Predictor(
         folder=place,
         description=description,
@@ -220,6 +225,7 @@ def _load_exported(
         prepare=task.encode,
         logits=logits,
         writer=_writer(task, load_fn, description.plan, compute.device),
+        network=network,
     )
 
 
