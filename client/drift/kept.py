@@ -109,7 +109,8 @@ def unusable_rows(config: ColumnConfig, read: Column) -> NDArray[numpy.bool_]:
     """Say which records have a value that the schema refuses, bool of shape [n]."""
     missing, values = read.missing.to_numpy(dtype=bool), read.values.to_numpy()
     refused: NDArray[numpy.bool_] = numpy.isnan(values) if config.kind == "numeric" else values < 0
-    return refused & ~missing
+    refused &= ~missing
+    return refused
 
 
 def cells_kept(

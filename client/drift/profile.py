@@ -25,6 +25,7 @@ SUFFIX = ".drift"
 """Ends the name of a file that holds one."""
 PARTS = ("columns", "predictions", "labels")
 """Groups of variables."""
+_ARRAYS = ("features", "losses", "stated", "came_true")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,8 +77,7 @@ def write_profile(path: Path, profile: Profile) -> None:
         StorageError: if it cannot be written.
     """
     tensors: dict[str, Tensor] = {
-        name: torch.from_numpy(numpy.ascontiguousarray(getattr(profile, name)))
-        for name in ("features", "losses", "stated", "came_true")
+        name: torch.from_numpy(numpy.ascontiguousarray(getattr(profile, name))) for name in _ARRAYS
     }
     described: dict[str, Any] = {"format": _FORMAT}
     for name in ("model_sha256", "source", "made", "records", "primary_metric"):
