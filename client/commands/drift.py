@@ -195,7 +195,7 @@ def _profile(
     path: str | None = None,
     like: "Profile | None" = None,
 ) -> "Profile":
-    from confide.client.drift.looking import Looked, profile_of
+    from confide.client.drift.looking import Looked, profile_with
     from confide.security.redaction import redact
 
     whole = given_whole(arguments, predictor, path=path)
@@ -204,7 +204,7 @@ def _profile(
         scored_records=config.scored_records,
         like=like,
     )
-    return profile_of(predictor, whole.records, _inputs(predictor, whole), looked)
+    return profile_with(predictor, whole.records, _inputs(predictor, whole), looked)
 
 
 def _inputs(predictor: "Predictor", whole: "Whole") -> "Inputs | None":

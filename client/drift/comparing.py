@@ -115,7 +115,8 @@ def _there(bins: Bins) -> Bins:
 
 def kolmogorov_smirnov(reference: Numbers, now: Numbers) -> Compared:
     """Compare numbers, those without a value left out; the effect is their stability index."""
-    found = stats.ks_2samp(reference.values, now.values)
+    # The exact law is not found for every pair of sizes; this one errs little from 50 values on
+    found = stats.ks_2samp(reference.values, now.values, method="asymp")
     bins = number_bins(reference, now, whole=False)
     return Compared(float(found.statistic), float(found.pvalue), psi(bins.reference, bins.now))
 

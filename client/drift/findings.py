@@ -187,7 +187,7 @@ def compare(reference: Profile, now: Profile, config: DriftConfig) -> Report:
                 p_value=made.p_value,
                 effect=made.effect,
                 threshold=getattr(config, KINDS[one.kind].threshold),
-                sentence=one.sentence,
+                sentence=one.sentence or sentences.features(made.effect),
             )
         )
     adjusted = holm([it.p_value for it in findings])
@@ -273,7 +273,7 @@ def _of_model(reference: Profile, now: Profile, floor: int, skipped: list[str]) 
             name="",
             kind="features",
             test=lambda draws, rng: mean_discrepancy(reference.features, now.features, draws, rng),
-            sentence=sentences.FEATURES,
+            sentence="",
         )
     if not len(now.losses):
         skipped.append(sentences.NO_LABELS)

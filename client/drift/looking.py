@@ -1,7 +1,7 @@
 """From records and a model to their profile: columns, predictions, labels, how well it does."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy
@@ -198,9 +198,38 @@ class Looked:
 
 
 def profile_of(
+    config: TaskConfig, records: Dataset, looked: Looked, *, fitting: Dataset | None = None
+) -> Profile:
+    """Make the profile of records that no model was asked about yet.
+
+    Args:
+        config: schema of the records.
+        records: all of them, as text.
+        looked: how.
+        fitting: those of them that have a label and fit the schema; None: all do.
+    """
+    rng = numpy.random.default_rng(looked.seed)
+    labelled = records if fitting is None else fitting
+    return Profile(
+        model_sha256="",
+        source=looked.source,
+        made=time.time(),
+        records=len(records),
+        columns=columns_kept(records, config, rng, looked.forms("columns")),
+        predictions={},
+        labels=labels_kept(labelled, config, rng, looked.forms("labels")),
+        features=NOTHING,
+        losses=numpy.zeros(0),
+        stated=NOTHING,
+        came_true=NOTHING,
+        primary_metric=config.primary_metric,
+    )
+
+
+def profile_with(
     predictor: Predictor, records: Dataset, inputs: Inputs | None, looked: Looked
 ) -> Profile:
-    """Make the profile of records.
+    """Make the profile of records, and of what a model makes of them.
 
     Args:
         predictor: the model.
@@ -211,36 +240,20 @@ def profile_of(
     Raises:
         ModelError: if the model gives no finite numbers.
     """
-    rng = numpy.random.default_rng(looked.seed)
     config = predictor.plan.task
-    profile = Profile(
+    known = [] if inputs is None else inputs.labelled.nonzero()[:, 0].tolist()
+    fitting = records.select([]) if inputs is None else inputs.records.select(known)
+    profile = replace(
+        profile_of(config, records, looked, fitting=fitting),
         model_sha256=predictor.description.model_sha256,
-        source=looked.source,
-        made=time.time(),
-        records=len(records),
-        columns=columns_kept(records, config, rng, looked.forms("columns")),
-        predictions={},
-        labels={},
-        features=NOTHING,
-        losses=numpy.zeros(0),
-        stated=NOTHING,
-        came_true=NOTHING,
-        primary_metric=config.primary_metric,
     )
     if inputs is None:
         return profile
-    known = inputs.labelled.nonzero()[:, 0].tolist()
+    rng = numpy.random.default_rng(looked.seed)
     rows = chosen(len(inputs.records), looked.scored_records, rng)
-    found = answers(predictor, _prepared(predictor, inputs, rows), inputs.labelled[rows])
-    return with_answers(
-        replace(
-            profile,
-            labels=labels_kept(inputs.records.select(known), config, rng, looked.forms("labels")),
-        ),
-        found,
-        rng,
-        looked.forms("predictions"),
-    )
+    examples = predictor.prepare(inputs.records.select(rows))
+    found = answers(predictor, examples, inputs.labelled[rows])
+    return with_answers(profile, found, rng, looked.forms("predictions"))
 
 
 def with_answers(
@@ -256,10 +269,6 @@ def with_answers(
         came_true=found.came_true,
         metrics=dict(found.metrics),
     )
-
-
-def _prepared(predictor: Predictor, inputs: Inputs, rows: Sequence[int]) -> Examples:
-    return predictor.prepare(inputs.records.select(rows))
 
 
 def chosen(records: int, most: int, rng: numpy.random.Generator) -> list[int]:
@@ -279,6 +288,7 @@ __all__ = [
     "kept_predictions",
     "labels_kept",
     "profile_of",
+    "profile_with",
     "table_columns",
     "usable",
     "with_answers",

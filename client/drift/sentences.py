@@ -10,10 +10,6 @@ from confide.client.drift.profile import Profile
 from confide.config.spelling import counted
 
 _OF = {"columns": "", "predictions": "predicted ", "labels": "label "}
-FEATURES = (
-    "Taken together, as the model sees them, records lie elsewhere than at training, whatever"
-    " single columns show."
-)
 NO_LABELS = "No record has a label: labels, performance and calibration are not compared."
 
 
@@ -78,6 +74,14 @@ def categories(part: str, name: str, bins: Bins) -> str:
     return begins + (told.get(what, f"are {what}")) + ends
 
 
+def features(distance: float) -> str:
+    """Tell how far all records lie from those of the reference."""
+    return (
+        f"Taken together, as the model sees them, records are {distance:.2f} away from those at"
+        " training (0: alike)."
+    )
+
+
 def performance(before: Profile, now: Profile) -> str:
     """Tell the mean loss, and the metric that decides."""
     first, second = float(before.losses.mean()), float(now.losses.mean())
@@ -86,7 +90,7 @@ def performance(before: Profile, now: Profile) -> str:
     told = ""
     if values[0] is not None and values[1] is not None:
         told = f"{metric} {values[1]:.3f}, {values[0]:.3f} in the reference; "
-    way = "worse than" if second > first else "as well as"
+    way = "worse than" if second > first else "no worse than"
     return (
         f"On {counted(len(now.losses), 'labelled record')} the model does {way} on those of the"
         f" reference: {told}mean loss {second:.3f}, {first:.3f} in the reference."
@@ -116,10 +120,10 @@ def _share(value: float) -> str:
 
 
 __all__ = [
-    "FEATURES",
     "NO_LABELS",
     "calibration",
     "categories",
+    "features",
     "few_labels",
     "few_values",
     "missing",
