@@ -53,7 +53,7 @@ KINDS: dict[str, Kind] = {
     "missing": Kind(title="missing values", test="Fisher", threshold="psi", effect="PSI"),
     "features": Kind(
         title="records as the model sees them",
-        test="kernel (MMD), permutations",
+        test="MMD, permutations",
         threshold="mmd",
         effect="MMD",
     ),
@@ -61,7 +61,7 @@ KINDS: dict[str, Kind] = {
         title="performance",
         test="permutations of losses",
         threshold="performance",
-        effect="standard deviations",
+        effect="deviations",
     ),
     "calibration": Kind(
         title="calibration",
@@ -186,7 +186,7 @@ def compare(reference: Profile, now: Profile, config: DriftConfig) -> Report:
                 statistic=made.statistic,
                 p_value=made.p_value,
                 effect=made.effect,
-                threshold=getattr(config, KINDS[one.kind].threshold),
+                threshold=_threshold(one, config),
                 sentence=one.sentence or sentences.features(made.effect),
             )
         )
@@ -207,6 +207,13 @@ def compare(reference: Profile, now: Profile, config: DriftConfig) -> Report:
         config=config,
         is_enough=is_enough,
     )
+
+
+def _threshold(asked: _Asked, config: DriftConfig) -> float:
+    threshold: float = (
+        config.label_psi if asked.part == "labels" else getattr(config, KINDS[asked.kind].threshold)
+    )
+    return threshold
 
 
 def _worst_first(finding: Finding) -> tuple[bool, float]:

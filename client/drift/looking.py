@@ -19,7 +19,7 @@ from confide.inference.predictor import Predictor
 from confide.inference.seen import concatenated, watched
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import StatesProbabilities
-from confide.tasks.schema import Column, read_column, read_targets
+from confide.tasks.schema import Column, read_column, read_targets, whole_columns
 from confide.tasks.task import LABELS, Examples, TalliedTask
 
 NOTHING: Floats = numpy.zeros((0, 0))
@@ -49,7 +49,11 @@ class Answers:
 def table_columns(records: Dataset, config: TaskConfig) -> dict[str, Column]:
     """Read the columns of a table, those that there are, whatever does not fit."""
     names = [name for name in config.table_columns if name in records.column_names]
-    return {name: read_column(name, config.table_columns[name], records[name][:]) for name in names}
+    table = whole_columns(records, names)
+    return {
+        name: read_column(name, config.table_columns[name], table[name].to_pylist())
+        for name in names
+    }
 
 
 def usable(records: Dataset, config: TaskConfig) -> NDArray[numpy.bool_]:

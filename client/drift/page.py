@@ -19,7 +19,10 @@ HOLDS = (
     " institution alone."
 )
 _SMALLEST = 1e-4
-_STYLE = Markup(".mark.bad { color: var(--bad); font-weight: 600; }")
+_STYLE = Markup(
+    ".mark.bad { color: var(--bad); font-weight: 600; }"
+    " td.text { min-width: 20rem; } td:first-child small { display: block; }"
+)
 _TITLES = {
     "drift": "Drift: {alarms}",
     "no drift": "No drift found",
@@ -71,23 +74,22 @@ def _told(profile: Profile) -> str:
 
 
 def _table(report: Report) -> PageTable:
-    headers = ["what", "test", "p", "p of all", "effect", "threshold", "", "in words"]
+    headers = ["what", "in words", "", "effect", "threshold", "p of all", "p"]
     rows = [
         Row(
             [
                 Cell(_named(it), _what(it)),
-                Cell(KINDS[it.kind].test),
-                Cell(_probability(it.p_value)),
-                Cell(_probability(it.adjusted)),
+                Cell(it.sentence),
+                Cell("alarm", mark="bad") if it.is_alarm else Cell("–"),
                 Cell(f"{it.effect:.3f}", KINDS[it.kind].effect),
                 Cell(f"{it.threshold:g}"),
-                Cell("alarm", mark="bad") if it.is_alarm else Cell("–"),
-                Cell(it.sentence),
+                Cell(_probability(it.adjusted)),
+                Cell(_probability(it.p_value)),
             ]
         )
         for it in report.findings
     ]
-    return PageTable(headers, rows, text=(7,), label="tests")
+    return PageTable(headers, rows, text=(1,), label="tests")
 
 
 def _named(finding: Finding) -> str:
@@ -95,10 +97,11 @@ def _named(finding: Finding) -> str:
 
 
 def _what(finding: Finding) -> str:
+    kind = KINDS[finding.kind]
     if not finding.name:
-        return ""
+        return kind.test
     part = {"columns": "", "predictions": "predictions, ", "labels": "labels, "}[finding.part]
-    return f"{part}{KINDS[finding.kind].title}"
+    return f"{part}{kind.title}, {kind.test}"
 
 
 def _probability(value: float) -> str:

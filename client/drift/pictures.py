@@ -7,7 +7,7 @@ from confide.client.drift.comparing import Bins
 from confide.client.drift.findings import Finding, Report, variable_bins
 from confide.client.drift.kept import Floats, Numbers
 from confide.client.drift.profile import Profile
-from confide.pages.figures import ALONE, FEDERATED, MUTED, Picture, legend, new_axes, picture
+from confide.pages.figures import ALONE, FEDERATED, INK, MUTED, Picture, legend, new_axes, picture
 
 MOST_PICTURES = 12
 _MOST_BARS = 14
@@ -66,7 +66,12 @@ def _variable(name: str, report: Report, finding: Finding) -> Picture:
 
 def _legend_above(axes: Axes) -> None:
     axes.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0.2
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=2,
+        frameon=False,
+        borderaxespad=0.2,
+        labelcolor=INK,
     )
 
 

@@ -31,12 +31,17 @@ class DriftConfig:
     )
     psi: float = setting(
         0.1,
-        "Population stability index from which a change of a column, of predictions or of labels"
-        " counts; 0.25 is commonly called a large one.",
+        "Population stability index from which a change of a column or of predictions counts; 0.25"
+        " is commonly called a large one.",
+        ge=0,
+    )
+    label_psi: float = setting(
+        0.02,
+        "The same of labels: twice as many of one in twenty is 0.04, and much to a model.",
         ge=0,
     )
     mmd: float = setting(
-        0.1,
+        0.05,
         "Maximum mean discrepancy (0 to 1.4) from which a change of the records as the model sees"
         " them counts.",
         ge=0,
