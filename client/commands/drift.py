@@ -132,7 +132,9 @@ def _refuse_incomplete(arguments: argparse.Namespace) -> None:
     ):
         if path is not None and not path.parent.is_dir():
             problems.append(f"{option} {path}: there is no folder {path.parent}; make it first.")
-    kept = arguments.keep_reference
+    page, kept = arguments.page, arguments.keep_reference
+    if page is not None and page.suffix != ".html":
+        problems.append(f"--page {page}: expected a name that ends in .html.")
     if kept is not None and kept.suffix != SUFFIX:
         problems.append(f"--keep-reference {kept}: expected a name that ends in {SUFFIX}.")
     if problems:

@@ -129,6 +129,7 @@ def test_thresholds_are_the_institutions_own(
         (["--reference", "{old}"], "INPUT is missing"),
         (["{old}", "--reference", "{old}", "--page", "/nowhere/x.html"], "no folder /nowhere"),
         (["--reference", "{old}", "--keep-reference", "x.csv"], "ends in .drift"),
+        (["{old}", "--reference", "{old}", "--page", "{old}"], "ends in .html"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_loaded(
