@@ -69,7 +69,8 @@ class Predictor:
         prepare: records -> what the model takes.
         logits: one batch, without labels, -> logits on the CPU, shape [b, ...].
         writer: writes predictions that are texts; None where they follow from outputs.
-        network: makes the whole network, from records as the task encodes them to outputs, for
+        module: what computes logits; None where that is not torch.
+        network_fn: makes the whole network, from records as the task encodes them to outputs, for
             gradients in its inputs; None where there is none but what computes, as in ONNX.
     """
 
@@ -79,7 +80,8 @@ class Predictor:
     prepare: Callable[[Dataset], Examples]
     logits: Callable[[Batch], Tensor]
     writer: Writer | None = None
-    network: Callable[[], nn.Module] | None = None
+    module: nn.Module | None = None
+    network_fn: Callable[[], nn.Module] | None = None
 
     @property
     def plan(self) -> TrainingPlan:
@@ -183,7 +185,8 @@ def load_predictor(
             prepare=workload.prepare,
             logits=_torch_logits(workload.model, compute.device),
             writer=_writer(workload.task, workload.whole_fn, plan, compute.device),
-            network=lambda: exporter_of(plan).whole(workload, plan, merge=False),
+            module=workload.model,
+            network_fn=lambda: exporter_of(plan).whole(workload, plan, merge=False),
         )
     if backbone is not None:
         raise ConfigError(
@@ -226,7 +229,8 @@ def _load_exported(
         prepare=task.encode,
         logits=logits,
         writer=_writer(task, load_fn, description.plan, compute.device),
-        network=None if network is None else lambda: network,
+        module=network,
+        network_fn=None if network is None else lambda: network,
     )
 
 
