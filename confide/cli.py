@@ -91,6 +91,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.client.commands.predict:main",
         "predict with a run's model, or an exported one, on a file of records",
     ),
+    "serve": (
+        "confide.client.commands.serve:main",
+        "answer over HTTP with a run's model, or an exported one",
+    ),
     "export": (
         "confide.client.commands.export:main",
         "write a run's model for transformers or ONNX, checked against the run's own",
