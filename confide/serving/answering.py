@@ -3,21 +3,25 @@
 What does not fit in one request is that request's own: the others are answered.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from uuid import uuid4
 
 import pandas
 import pyarrow
 from datasets import Dataset
 
+from confide.config.tasks.table import TASKS
 from confide.held import file_cells
 from confide.inference.inputs import kept_of, made_to_predict, read_inputs
 from confide.inference.prediction import predict_in_parts
 from confide.inference.predictor import Predictor
 from confide.models.language.writing import WritingOptions
-from confide.tasks.values import text_column
+from confide.serving.datatypes import Cells, Files
+
+Columns = dict[str, Cells | Files]
+"""Columns of records, all of one length."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,15 @@ class Asked:
     """Records of one request, ready to be checked and computed with others.
 
     Attributes:
-        cells: the columns that came, as canonical text.
+        cells: the columns that came, as canonical text; at least one.
         kept: what is told again of made records, such as whose they are; None where none is made.
     """
 
-    cells: pyarrow.Table
+    cells: Mapping[str, Cells]
     kept: pyarrow.Table | None = None
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(next(iter(self.cells.values())))
 
 
 Answer: TypeAlias = "pandas.DataFrame | Exception"
@@ -56,31 +60,30 @@ class Answerer:
         """Whether requests are computed together; texts that are written take one after another."""
         return self._predictor.writer is None
 
-    def asked(self, columns: dict[str, pyarrow.Array]) -> Asked:
-        """Take the columns of a request; files are decoded here.
-
-        Args:
-            columns: of one length; files are their bytes, and nothing names one of this machine.
+    def asked(self, columns: Columns) -> Asked:
+        """Take the columns of a request; files are decoded, and records made of rows, here.
 
         Raises:
-            DataError: if values are of a type that no column has, or rows make no records.
+            DataError: if rows make no records.
         """
         schema = self._predictor.plan.task
-        cells = {}
+        cells: dict[str, Cells] = {}
         for name, values in columns.items():
             reading = None if schema.files is None else schema.files.of(name)
-            # Never looked up: a text in a column of files would name one of this machine
             if reading is None:
-                cells[name] = text_column(name, values)
+                cells[name] = cast(Cells, values)
             else:
-                cells[name] = file_cells(values.cast(pyarrow.binary()), reading)
-        rows = pyarrow.table(cells)
-        made = made_to_predict(_dataset(rows), schema)
+                # As bytes: a text would name a file of this machine
+                files = pyarrow.array(values, pyarrow.binary())
+                cells[name] = file_cells(files, reading).to_pylist()
+        if TASKS[schema.kind].maker is None:
+            return Asked(cells)
+        made = made_to_predict(_dataset(cells), schema)
         if made is None:
-            return Asked(rows)
+            return Asked(cells)
         told = made.select_columns(kept_of(made, self._predictor)).data.table
         content = [name for name in made.column_names if name not in told.column_names]
-        return Asked(made.with_format("arrow", columns=content)[:], told)
+        return Asked(made.with_format("arrow", columns=content)[:].to_pydict(), told)
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
         """Predict on the records of several requests; each has its answer or its problems."""
@@ -93,7 +96,10 @@ class Answerer:
 
     def _together(self, asked: Sequence[Asked]) -> Iterator[Answer]:
         try:
-            frame = self._predicted(pyarrow.concat_tables(one.cells for one in asked))
+            names = asked[0].cells
+            frame = self._predicted(
+                {name: [cell for one in asked for cell in one.cells[name]] for name in names}
+            )
         except Exception as error:
             if len(asked) == 1:
                 yield error
@@ -108,13 +114,16 @@ class Answerer:
             start += len(one)
             yield part if one.kept is None else pandas.concat([one.kept.to_pandas(), part], axis=1)
 
-    def _predicted(self, cells: pyarrow.Table) -> pandas.DataFrame:
+    def _predicted(self, cells: Mapping[str, Cells]) -> pandas.DataFrame:
         inputs = read_inputs(self._predictor, _dataset(cells), with_labels=False)
         parts = predict_in_parts(self._predictor, inputs, self._writing)
         return pandas.concat([part.frame for part in parts], ignore_index=True)
 
 
-def _dataset(table: pyarrow.Table) -> Dataset:
+def _dataset(cells: Mapping[str, Cells]) -> Dataset:
+    table = pyarrow.table(
+        {name: pyarrow.array(values, pyarrow.string()) for name, values in cells.items()}
+    )
     # Without a fingerprint `datasets` would pickle every record to make one
     return Dataset(table, fingerprint=uuid4().hex)
 
@@ -123,7 +132,7 @@ def _alike(asked: Sequence[Asked]) -> list[list[int]]:
     """Group requests by the columns that they bring."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for place, one in enumerate(asked):
-        groups.setdefault(tuple(one.cells.column_names), []).append(place)
+        groups.setdefault(tuple(one.cells), []).append(place)
     return list(groups.values())
 
 

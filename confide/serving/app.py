@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import pandas
-import pyarrow
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -27,7 +26,7 @@ from confide.errors import ConfideError, DataError
 from confide.monitoring.guarding import HEADERS
 from confide.serving import plain_records, protocol
 from confide.serving.access import Access
-from confide.serving.answering import Answerer, Asked
+from confide.serving.answering import Answerer, Asked, Columns
 from confide.serving.batching import Batcher
 from confide.serving.counted import Counted
 from confide.serving.identity import Identity
@@ -88,7 +87,7 @@ def make_app(served: Served) -> ASGIApp:
         Route("/ready", about.ready),
         Route("/metrics", about.metrics),
     ]
-    handlers = {RefusedError: _refused, HTTPException: _not_found}
+    handlers = {RefusedError: _refused, HTTPException: _not_found, Exception: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return _Gate(app, served)
@@ -107,6 +106,15 @@ async def _not_found(request: Request, error: Exception) -> Response:
         status_code=error.status_code,
         headers=error.headers,
     )
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": _failure(error)}, status_code=500)
+
+
+def _failure(error: Exception) -> str:
+    # Its message, and its traceback, may quote a record
+    return f"The model failed ({type(error).__name__})."
 
 
 class _About:
@@ -202,16 +210,16 @@ class _Asked:
         self._served.batcher.refuse_full()
         return await read_body(request, limits)
 
-    def _checked(self, columns: dict[str, pyarrow.Array]) -> Asked:
-        try:
-            return self._served.answerer.asked(columns)
-        except DataError as error:
-            raise bad(" ".join(error.problems)) from None
+    def _checked(self, columns: Columns) -> Asked:
+        return self._served.answerer.asked(columns)
 
     async def _read(self, read: Callable[[], _T], body: bytes) -> _T:
-        if len(body) < _LARGE and not self._served.signature.is_costly:
-            return read()
-        return await run_in_threadpool(read)
+        try:
+            if len(body) < _LARGE and not self._served.signature.is_costly:
+                return read()
+            return await run_in_threadpool(read)
+        except DataError as error:
+            raise bad(" ".join(error.problems)) from None
 
     async def _predicted(self, asked: Asked, own_timeout_s: float | None) -> pandas.DataFrame:
         timeout_s = self._served.limits.timeout_s
@@ -230,9 +238,8 @@ class _Asked:
             raise bad(" ".join(answer.problems))
         if isinstance(answer, ConfideError):
             raise RefusedError(500, str(answer))
-        # Its message may quote a record
-        log.error("A request failed: %s.", type(answer).__name__)
-        raise RefusedError(500, f"The model failed ({type(answer).__name__}).")
+        log.error("A request was not answered. %s", _failure(answer))
+        raise RefusedError(500, _failure(answer))
 
 
 def refuse_other_model(request: Request, identity: Identity) -> None:
@@ -289,6 +296,8 @@ class _Gate:
                     await self._app(scope, receive, send_marked)
             else:
                 await self._app(scope, receive, send_marked)
+        except Exception as error:  # which is answered already
+            log.error("A request was not answered. %s", _failure(error))
         finally:
             served.counted.requests.labels(endpoint, str(status)).inc()
             if endpoint in _TAKEN:

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
-import pyarrow
 from numpy.typing import NDArray
 
 from confide.serving.refusal import bad
+from confide.tasks.values import canonical_text
 
+Cells = list[str | None]
+"""Values of a column as canonical text; None where one is missing."""
+Files = list[bytes | None]
+"""Files of a column, each as its bytes."""
 BYTES, BOOL = "BYTES", "BOOL"
 _LENGTH = struct.Struct("<I")
 _LARGEST_FLOAT = {"FP16": 65504.0, "FP32": 3.4028234663852886e38, "FP64": math.inf}
@@ -42,8 +46,8 @@ class Values:
     name: str
     datatype: str
 
-    def from_json(self, listed: Sequence[Any]) -> pyarrow.Array:
-        """Read JSON's values; null is a missing value.
+    def from_json(self, listed: Sequence[Any]) -> Cells:
+        """Read JSON's values as canonical text; null is a missing value.
 
         Raises:
             RefusedError: naming the first value that is none of the datatype.
@@ -58,15 +62,17 @@ class Values:
                     f" {self.datatype}{_range(self.datatype)}, or null where it is missing."
                 )
         if self.datatype == BYTES:
-            return pyarrow.array(listed, pyarrow.string())
-        kind = pyarrow.from_numpy_dtype(_NUMBERS[self.datatype])
+            return list(listed)
         if self.datatype.startswith("FP"):
-            dtype = _NUMBERS[self.datatype]
-            listed = [None if value is None else dtype.type(value) for value in listed]
-        return pyarrow.array(listed, kind)
+            return [None if one is None else self._float_text(one) for one in listed]
+        return list(map(canonical_text, listed))
 
-    def from_binary(self, data: bytes, count: int, *, are_texts: bool) -> pyarrow.Array:
-        """Read binary values; NaN is a missing value.
+    def _float_text(self, value: float) -> str | None:
+        # As short as it means the same number in its own precision
+        return canonical_text(float(str(_NUMBERS[self.datatype].type(value))))
+
+    def from_binary(self, data: bytes, count: int, *, are_texts: bool) -> Cells | Files:
+        """Read binary values, numbers as canonical text; NaN is a missing value.
 
         Args:
             data: the bytes of this column alone.
@@ -86,10 +92,14 @@ class Values:
             )
         if self.datatype == BOOL and any(byte > 1 for byte in data):
             raise bad(f"inputs.{self.name}: a BOOL is a byte of 0 or 1.")
-        return pyarrow.array(numpy.frombuffer(data, dtype), from_pandas=True)
+        values = numpy.frombuffer(data, dtype)
+        if self.datatype.startswith("FP"):
+            return [self._float_text(one) for one in values]
+        return list(map(canonical_text, values.tolist()))
 
-    def _read_bytes(self, data: bytes, count: int, *, are_texts: bool) -> pyarrow.Array:
-        found, start = [], 0
+    def _read_bytes(self, data: bytes, count: int, *, are_texts: bool) -> Cells | Files:
+        found: Files = []
+        start = 0
         for number in range(1, count + 1):
             end = start + _LENGTH.size
             size = _LENGTH.unpack_from(data, start)[0] if end <= len(data) else len(data)
@@ -103,9 +113,9 @@ class Values:
         if start != len(data):
             raise bad(f"inputs.{self.name}: {len(data) - start} bytes follow its {count} values.")
         if not are_texts:
-            return pyarrow.array(found, pyarrow.binary())
+            return found
         try:
-            return pyarrow.array([one.decode() for one in found], pyarrow.string())
+            return [None if one is None else one.decode() for one in found]
         except UnicodeDecodeError:
             raise bad(f"inputs.{self.name}: a value is not UTF-8; send texts in UTF-8.") from None
 
@@ -191,6 +201,8 @@ __all__ = [
     "BOOL",
     "BYTES",
     "DATATYPES",
+    "Cells",
+    "Files",
     "Values",
     "binary_values",
     "datatype_of",

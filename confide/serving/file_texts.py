@@ -4,12 +4,11 @@ import base64
 import binascii
 from collections.abc import Sequence
 
-import pyarrow
-
+from confide.serving.datatypes import Files
 from confide.serving.refusal import bad
 
 
-def decoded_files(name: str, texts: Sequence[object]) -> pyarrow.Array:
+def decoded_files(name: str, texts: Sequence[object]) -> Files:
     """Return the bytes of files that came as text.
 
     Args:
@@ -19,7 +18,7 @@ def decoded_files(name: str, texts: Sequence[object]) -> pyarrow.Array:
     Raises:
         RefusedError: naming the first that is none.
     """
-    found: list[bytes | None] = []
+    found: Files = []
     for number, text in enumerate(texts, start=1):
         if text is None:
             found.append(None)
@@ -33,7 +32,7 @@ def decoded_files(name: str, texts: Sequence[object]) -> pyarrow.Array:
                 f"{name}: value {number} is no base 64 (RFC 4648); a file travels as its bytes in"
                 " base 64. Names of files are not looked up here."
             ) from None
-    return pyarrow.array(found, pyarrow.binary())
+    return found
 
 
 __all__ = ["decoded_files"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas
-import pyarrow
 
 from confide.errors import DataError
+from confide.serving.answering import Columns
 from confide.serving.datatypes import json_values
 from confide.serving.file_texts import decoded_files
 from confide.serving.identity import Identity
@@ -17,10 +17,11 @@ from confide.serving.signature import Signature
 from confide.serving.strict_json import read_json
 from confide.tasks.values import UnsupportedValueError, canonical_text, unsupported
 
-Cells = Mapping[str, Sequence[object]]
+Raw = Mapping[str, Sequence[object]]
+"""Values of each column as they came."""
 
 
-def read_records(body: bytes, signature: Signature, *, most_records: int) -> Cells:
+def read_records(body: bytes, signature: Signature, *, most_records: int) -> Raw:
     """Read a list of JSON objects; a column that an object lacks is missing there.
 
     Raises:
@@ -37,7 +38,7 @@ def read_records(body: bytes, signature: Signature, *, most_records: int) -> Cel
     return {name: [row.get(name) for row in rows] for name in present}
 
 
-def read_csv(body: bytes, signature: Signature, *, most_records: int) -> Cells:
+def read_csv(body: bytes, signature: Signature, *, most_records: int) -> Raw:
     """Read CSV (RFC 4180) in UTF-8, strictly; an empty cell is missing.
 
     Raises:
@@ -74,8 +75,8 @@ def _refuse_many(count: int, most_records: int) -> None:
         raise bad(f"A request has at most {most_records} records (--max-records); send several.")
 
 
-def columns_of(cells: Cells, signature: Signature) -> dict[str, pyarrow.Array]:
-    """Return cells as columns of canonical text, files as their bytes.
+def columns_of(cells: Raw, signature: Signature) -> Columns:
+    """Return values as columns of canonical text, files as their bytes.
 
     Raises:
         RefusedError: if a file is no base 64, or no column of the model is there.
@@ -84,12 +85,12 @@ def columns_of(cells: Cells, signature: Signature) -> dict[str, pyarrow.Array]:
     if not cells:
         names = ", ".join(one.name for one in signature.inputs)
         raise bad(f"The records have no column of the model's; it takes {names}.")
-    columns = {}
+    columns: Columns = {}
     for name, values in cells.items():
         if name in signature.files:
             columns[name] = decoded_files(name, values)
             continue
-        columns[name] = pyarrow.array([_text(name, one) for one in values], pyarrow.string())
+        columns[name] = [_text(name, one) for one in values]
     return columns
 
 

@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas
-import pyarrow
 
-from confide.serving.datatypes import BYTES, DATATYPES, Values, binary_values, json_values
+from confide.serving.answering import Columns
+from confide.serving.datatypes import (
+    BYTES,
+    DATATYPES,
+    Cells,
+    Files,
+    Values,
+    binary_values,
+    json_values,
+)
 from confide.serving.file_texts import decoded_files
 from confide.serving.identity import Identity
 from confide.serving.refusal import bad
@@ -53,7 +61,7 @@ class InferRequest:
     """
 
     id: str | None
-    columns: dict[str, pyarrow.Array]
+    columns: Columns
     outputs: Sequence[Wanted] | None
     is_binary: bool
     timeout_s: float | None
@@ -120,10 +128,10 @@ class _InputReader:
         self._signature, self._binary, self._start = signature, binary, 0
         self._most_records = most_records
 
-    def read(self, inputs: Sequence[Any]) -> dict[str, pyarrow.Array]:
+    def read(self, inputs: Sequence[Any]) -> Columns:
         """Read all inputs."""
         known = [column.name for column in self._signature.inputs]
-        columns: dict[str, pyarrow.Array] = {}
+        columns: Columns = {}
         for place, one in enumerate(inputs):
             tensor = _object(one, f"inputs[{place}]")
             name = tensor.get("name")
@@ -145,9 +153,7 @@ class _InputReader:
             )
         return columns
 
-    def _column(
-        self, name: str, tensor: Mapping[str, Any], before: Mapping[str, pyarrow.Array]
-    ) -> pyarrow.Array:
+    def _column(self, name: str, tensor: Mapping[str, Any], before: Columns) -> Cells | Files:
         datatype = tensor.get("datatype")
         if not isinstance(datatype, str) or datatype not in DATATYPES:
             raise bad(f"inputs.{name}.datatype: expected one of {', '.join(DATATYPES)}.")
@@ -172,7 +178,7 @@ class _InputReader:
             return values.from_binary(data, count, are_texts=not is_file)
         listed = _flat(name, tensor.get("data"), count, is_column=is_column)
         column = values.from_json(listed)
-        return decoded_files(name, column.to_pylist()) if is_file else column
+        return decoded_files(name, column) if is_file else column
 
     def _count(self, name: str, shape: Any) -> tuple[int, bool]:
         """Return the number of records, and whether the shape is [n, 1]."""

@@ -110,7 +110,8 @@ def _config(
         # Called as the class would be
         http=Patience(most=limits.connections, read_s=limits.read_s),  # type: ignore[arg-type]
         log_config=None,
-        log_level=logging.ERROR,
+        # Not even its errors: their tracebacks may quote a record
+        log_level=logging.CRITICAL,
         access_log=False,
         ws="none",
         lifespan="off",
