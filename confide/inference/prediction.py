@@ -231,10 +231,12 @@ def _agreement(found: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) 
 
 def _scored(predictor: Predictor, examples: Examples) -> tuple[pandas.DataFrame, Tensor, Tensor]:
     """Return predictions, scores and labels, each of all records."""
-    logits = torch.empty((len(examples), predictor.plan.task.num_outputs))
-    for part in predictor.passes(examples):
-        logits[part.indices] = part.outputs
-    scores = predictor.task.scores(logits)
+    # Pass by pass: of more rows at once the last bits of a row's scores may differ
+    parts = [
+        (part.indices, predictor.task.scores(part.outputs)) for part in predictor.passes(examples)
+    ]
+    back = torch.cat([indices for indices, _ in parts]).argsort()
+    scores = torch.cat([found for _, found in parts])[back]
     predictor.refuse_diverged(scores)
     frame = pandas.DataFrame(dict(predictor.outcome.predictions(scores.numpy())))
     return frame, scores, examples.labels

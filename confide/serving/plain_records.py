@@ -34,8 +34,9 @@ def read_records(body: bytes, signature: Signature, *, most_records: int) -> Raw
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise bad(f"Record {number} is no JSON object, column -> value.")
-    present = [one.name for one in signature.inputs if any(one.name in row for row in rows)]
-    return {name: [row.get(name) for row in rows] for name in present}
+    present = {name for row in rows for name in row}
+    names = [one.name for one in signature.expected(present) if one.name in present]
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def read_csv(body: bytes, signature: Signature, *, most_records: int) -> Raw:
@@ -66,7 +67,8 @@ def read_csv(body: bytes, signature: Signature, *, most_records: int) -> Raw:
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
             raise bad(f"Record {number} has {len(row)} fields, expected the header's {len(header)}")
-    places = {one.name: header.index(one.name) for one in signature.inputs if one.name in header}
+    known = [one.name for one in signature.expected(header) if one.name in header]
+    places = {name: header.index(name) for name in known}
     return {name: [row[place] or None for row in rows[1:]] for name, place in places.items()}
 
 

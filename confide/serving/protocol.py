@@ -130,7 +130,8 @@ class _InputReader:
 
     def read(self, inputs: Sequence[Any]) -> Columns:
         """Read all inputs."""
-        known = [column.name for column in self._signature.inputs]
+        signature = self._signature
+        known = [column.name for column in (*signature.inputs, *signature.made)]
         columns: Columns = {}
         for place, one in enumerate(inputs):
             tensor = _object(one, f"inputs[{place}]")
@@ -143,9 +144,12 @@ class _InputReader:
             if name in columns:
                 raise bad(f"inputs.{name} stands there twice; leave one of them.")
             columns[name] = self._column(name, tensor, columns)
-        missing = [name for name in known if name not in columns]
-        if missing:
-            raise bad(f"inputs: {', '.join(missing)} missing; the model takes {', '.join(known)}.")
+        expected = [column.name for column in signature.expected(columns)]
+        if set(expected) != set(columns):
+            raise bad(
+                f"inputs: expected {', '.join(expected)}, got {', '.join(columns)} alone; a column"
+                " that is missing in every record is one of nulls."
+            )
         if self._start < len(self._binary):
             raise bad(
                 f"{len(self._binary) - self._start} bytes of binary data belong to no input; each"
@@ -258,6 +262,8 @@ def write_answer(
         ]
     outputs, binary = [], []
     for one in wanted:
+        if one.name not in frame:  # told of rows alone, and records came that were made already
+            raise bad(f"outputs.{one.name}: these records say nothing of it; leave it out.")
         column, values = types[one.name], frame[one.name].tolist()
         told: dict[str, Any] = column.described() | {"shape": [len(values)]}
         if one.is_binary:

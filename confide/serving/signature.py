@@ -1,7 +1,7 @@
 """What a served model takes and gives: a tensor a column of its task's own schema."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy
@@ -35,28 +35,37 @@ class Signature(NamedTuple):
 
     Attributes:
         inputs: columns that a request has to bring.
+        made: columns that it may bring instead, where records are made of rows: records that are
+            made already; () where none are.
         outputs: columns of an answer; those of made records, such as whose they are, come first.
         files: inputs that hold the bytes of files.
         is_costly: whether reading a request takes its time: files are decoded, or records made.
     """
 
     inputs: Sequence[Column]
+    made: Sequence[Column]
     outputs: Sequence[Column]
     files: frozenset[str]
     is_costly: bool
+
+    def expected(self, present: Collection[str]) -> Sequence[Column]:
+        """Return the columns that a request has to bring, by those that it brings."""
+        brings_made = any(column.name in present for column in self.made)
+        return self.made if brings_made else self.inputs
 
 
 def signature_of(predictor: Predictor) -> Signature:
     """Return what a model takes and gives."""
     schema = predictor.plan.task
     names = input_columns(predictor.task, schema)
-    kept: Sequence[str] = ()
-    is_made = TASKS[schema.kind].maker is not None
-    if is_made:  # of rows, such as one interaction each
-        names, kept = list(schema.source_columns), schema.owner_columns
+    is_made = TASKS[schema.kind].maker is not None  # of rows, such as one interaction each
+    columns = [Column(name, _taken(schema, name)) for name in names]
+    rows = [Column(name, BYTES) for name in schema.source_columns]
+    kept = [name for name in schema.owner_columns if is_made and name not in schema.made_columns]
     media = () if schema.files is None else schema.files.each
     return Signature(
-        inputs=[Column(name, _taken(schema, name)) for name in names],
+        inputs=rows if is_made else columns,
+        made=columns if is_made else (),
         outputs=[*(Column(name, BYTES) for name in kept), *_outputs(predictor.outcome)],
         files=frozenset(one.column for one in media) & set(names),
         is_costly=is_made or bool(media),
