@@ -6,6 +6,7 @@ Nobody waits for a request that came later than their own batch was begun.
 
 import asyncio
 import collections
+import contextlib
 import logging
 import threading
 import time
@@ -115,7 +116,9 @@ class Batcher:
             except Exception as error:  # the thread goes on whatever happens
                 answers = [error] * len(batch)
             # One wake-up for all: each takes the interpreter from whoever has it
-            batch[0].loop.call_soon_threadsafe(_resolve, batch, answers)
+            for loop in {one.loop for one in batch}:
+                with contextlib.suppress(RuntimeError):  # it has ended, and nobody waits any more
+                    loop.call_soon_threadsafe(_resolve, loop, batch, answers)
 
     def _next(self) -> list[_Waiting]:
         """Wait for requests; [] at the end, or where all gave up."""
@@ -148,9 +151,11 @@ class Batcher:
         return taken
 
 
-def _resolve(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
+def _resolve(
+    loop: asyncio.AbstractEventLoop, batch: Sequence[_Waiting], answers: Sequence[Answer]
+) -> None:
     for one, answer in zip(batch, answers, strict=True):
-        if not one.future.done():  # whoever asked may have given up
+        if one.loop is loop and not one.future.done():  # whoever asked may have given up
             one.future.set_result(answer)
 
 
