@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,22 @@ def serving(run: Path | str, *options: str, listen: str = "127.0.0.1:0") -> Iter
             process.wait()
 
 
-async def exchange(
-    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, body: bytes
-) -> tuple[int, Any]:
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@contextlib.asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Connection]:
+    """Give a connection to a port of loopback."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def exchange(connection: Connection, path: str, body: bytes) -> tuple[int, Any]:
     """Send one request over a connection that stays, and return the status and the answer."""
     reader, writer = connection
     head = (
