@@ -15,6 +15,7 @@ from small_models import save_table_run
 
 from confide.inference.inputs import read_inputs
 from confide.inference.prediction import predict_in_parts
+from confide.serving.datatypes import json_values
 
 CLIENTS, REQUESTS, STOP_AFTER = 200, 10_000, 6_000
 
@@ -77,5 +78,5 @@ def test_what_was_taken_is_answered_once_each_with_its_own(tmp_path: Path) -> No
         next(it["data"][0] for it in taken[n]["outputs"] if it["name"] == "probability_ill")
         for n in numbers
     ]
-    assert found == [float(str(one)) for one in expected]
+    assert found == json_values(expected.tolist(), "FP32")
     print(f"{len(taken)} answered, {len(refused)} refused, {len(lost)} not taken")
