@@ -1,6 +1,7 @@
 """An answer is what `predict` gives for that record alone, whoever else asks at the same time."""
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,24 @@ from builders import build_plan, build_tuning
 from picture_models import cnn_workload
 from pictures_made import build_pictures, drawn, file_of
 from served_models import app_of, asked, infer, loaded, request, served, told
+from small_items import interactions, make_catalogue
+from small_language_models import build_answer_plan, make_language_model
 from small_models import MINILM, make_backbone, save_run, save_table_run
 from starlette.types import ASGIApp
 
 from confide.config.models.cnn import CnnConfig
+from confide.config.models.items import ItemsConfig
+from confide.config.outcomes.next_item import NextItemConfig
+from confide.config.tasks.recommendation import RecommendationConfig
 from confide.errors import DataError
 from confide.inference.prediction import predict
+from confide.models.backbones import content_hash
+from confide.models.compute import Compute
 from confide.models.language.writing import WritingOptions
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
+from confide.models.workload import build_workload
+from confide.protocol.plan import TrainingPlan
 from confide.serving.answering import Answerer
 from confide.serving.datatypes import json_values
 
@@ -131,6 +141,74 @@ def test_a_summary_of_another_model_is_not_told(tmp_path: Path) -> None:
     one = served(run)
     one.batcher.end()
     assert "privacy_epsilon" not in one.identity.parameters
+
+
+# --- what is written, and what is made
+
+
+def saved(run: Path, plan: TrainingPlan) -> Path:
+    """Save the model that a plan starts from."""
+    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=0)
+    save_model(run / "model", workload, trainable_tensors(workload.model), plan)
+    return run
+
+
+def test_a_model_that_writes_answers_each_question_as_if_it_were_alone(tmp_path: Path) -> None:
+    run = saved(tmp_path, build_answer_plan(make_language_model(tmp_path / "llama")))
+    questions = ["Where is my card?", "Hi", "Why was I charged?"]
+    with app_of(run) as (app, one):
+        answers = asked(app, *(infer(one, {"prompt": [it]}) for it in questions))
+        (metrics,) = asked(app, request("GET", "/metrics"))
+    expected = predict(run, pandas.DataFrame({"prompt": questions}), device="cpu")
+    assert [told(answer)["prediction"] for answer in answers] == [
+        [it] for it in expected.prediction
+    ]
+    assert "confide_serve_batch_records_count 3.0" in metrics.text.splitlines()
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("items")
+    backbone = ItemsConfig(name=str(make_catalogue(folder / "catalogue")), width=4)
+    task = RecommendationConfig(outcome=NextItemConfig(top=2), known=4, metrics=["hit_rate_10"])
+    digest = content_hash(Path(backbone.name))
+    tuning = build_tuning("head")
+    return saved(
+        folder, build_plan(task=task, backbone=backbone, backbone_sha256=digest, tuning=tuning)
+    )
+
+
+def test_rows_of_one_user_in_two_requests_are_not_put_together(items: Path) -> None:
+    rows = interactions(users=4)
+    first = rows[rows.user.isin(["u0", "u1"])]
+    second = rows[rows.user.isin(["u1", "u2"])].assign(user="u1")
+    sent = [
+        request(
+            "POST",
+            "/predict",
+            json=json.loads(it[["user", "item", "time"]].to_json(orient="records")),
+        )
+        for it in (first, second)
+    ]
+    with app_of(items) as (app, _):
+        answers = [answer.json()["predictions"] for answer in asked(app, *sent)]
+    assert [[row["user"] for row in answer] for answer in answers] == [["u0", "u1"], ["u1"]]
+    for rows, answer in zip((first, second), answers, strict=True):
+        expected = predict(items, rows, device="cpu")
+        assert [row["item_1"] for row in answer] == expected["item_1"].tolist()
+
+
+def test_records_that_are_made_already_are_taken_too(items: Path) -> None:
+    history = {"history": ['["i1", "i2"]', '["i3"]']}
+    with app_of(items) as (app, one):
+        answer, odd = asked(
+            app,
+            infer(one, history, outputs=[{"name": "item_1"}]),
+            infer(one, history, outputs=[{"name": "user"}]),
+        )
+    expected = predict(items, pandas.DataFrame(history), device="cpu")
+    assert told(answer) == {"item_1": expected["item_1"].tolist()}
+    assert "outputs.user: these records say nothing of it" in odd.json()["error"]
 
 
 # --- files
