@@ -180,7 +180,7 @@ def main() -> None:
             name: (port, stack.enter_context(server(command, port)))
             for (name, command), port in zip(commands.items(), ports, strict=True)
         }
-        few = max(arguments.requests // 10, 50)
+        few = max(arguments.requests // 10, 20)
         for clients, turn in itertools.product(arguments.clients, range(arguments.turns + 1)):
             jobs: dict[str, Callable[[], Measured]] = {}
             count = few if clients == 1 else arguments.requests

@@ -155,15 +155,25 @@ def predict_in_parts(
         ModelError: if the model gives no finite numbers.
         ConfigError: if it writes the likeliest words alone, and others are asked for.
     """
-    if writing is not None and predictor.writer is None and predictor.plan.task.outcome.is_written:
-        _refuse_drawing(writing)
-        if not predictor.plan.private:
-            log.warning(RECITES)
+    if writing is not None:
+        check_writing(predictor, writing)
     for start in range(0, len(inputs.records), _PART):
         try:
             yield _part_from(start, predictor, inputs, writing, past)
         except DataError as error:  # numbered within its part
             raise DataError([_renumbered(one, start) for one in error.problems]) from None
+
+
+def check_writing(predictor: Predictor, writing: WritingOptions) -> None:
+    """Refuse options of writing that a model has no use for; warn of what it may recite.
+
+    Raises:
+        ConfigError: if it writes the likeliest words alone, and others are asked for.
+    """
+    if predictor.writer is None and predictor.plan.task.outcome.is_written:
+        _refuse_drawing(writing)
+        if not predictor.plan.private:
+            log.warning(RECITES)
 
 
 def _part_from(
@@ -279,4 +289,4 @@ def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float]
     return metrics, int(labelled.sum())
 
 
-__all__ = ["Part", "predict", "predict_in_parts", "read_past", "score"]
+__all__ = ["Part", "check_writing", "predict", "predict_in_parts", "read_past", "score"]

@@ -15,7 +15,7 @@ from datasets import Dataset
 from confide.config.tasks.table import TASKS
 from confide.held import file_cells
 from confide.inference.inputs import kept_of, made_to_predict, read_inputs
-from confide.inference.prediction import predict_in_parts
+from confide.inference.prediction import check_writing, predict_in_parts
 from confide.inference.predictor import Predictor
 from confide.models.language.writing import WritingOptions
 from confide.serving.datatypes import Cells, Files
@@ -50,10 +50,16 @@ class Answerer:
     Args:
         predictor: the model.
         writing: how a model that writes does so.
+
+    Raises:
+        ConfigError: if a model that writes the likeliest words alone is asked for others.
     """
 
     def __init__(self, predictor: Predictor, writing: WritingOptions) -> None:
-        self._predictor, self._writing = predictor, writing
+        check_writing(predictor, writing)
+        self._predictor = predictor
+        # Without it nothing is checked and told again with each batch
+        self._writing = None if predictor.writer is None else writing
 
     @property
     def takes_together(self) -> bool:
