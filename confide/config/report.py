@@ -34,6 +34,12 @@ class ReportConfig:
         None, "Class that is looked for, of two; null: the second of task.labels."
     )
     costs: CostsConfig = field(default_factory=CostsConfig)
+    least_in_group: int = setting(
+        20,
+        "Fewest test records of a group of task.subgroups, over all institutions, of which figures"
+        " are shown; what leaves an institution is decided by its policy.",
+        ge=1,
+    )
 
     def label_problems(self, labels: Sequence[str]) -> Iterator[str]:
         """Yield what contradicts a task's classes."""

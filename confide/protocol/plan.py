@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from confide.config.aggregation import UNMASKED
 from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.models.backbone import BackboneConfig
@@ -299,6 +300,8 @@ class TrainingPlan:
         yield from self._gram_problems()
         if self.sums is not None:
             yield from self.sums.problems()
+            if self.task.subgroups:
+                yield f"task.subgroups={list(self.task.subgroups)}: {UNMASKED}."
         yield from self._peers_problems()
         if self.releases:
             yield from self._release_problems()

@@ -241,6 +241,8 @@ def _measured(result: RunResult) -> Measured:
         false_positive=costs.false_positive,
         is_summed=EVERYBODY in outcome.test,
         settings=task.outcome,
+        subgroups=task.told_apart,
+        least_in_group=result.report.least_in_group,
     )
 
 

@@ -23,6 +23,11 @@ from confide.config.outcomes.text import TextConfig
 from confide.config.outcomes.transcript import TranscriptConfig
 from confide.metrics.metric import Metric
 
+_NO_PERSON = (
+    "its errors are of words, items or pixels, many a record, so that a group's rate is not one of"
+    " its people"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeKind:
@@ -37,6 +42,8 @@ class OutcomeKind:
             kind of task does.
         problem_type: what transformers calls it; None: it has no name for it.
         assets: what it needs of a pretrained backbone's folder, whatever the records are.
+        without_subgroups: why its metrics are not told by groups of records, as a clause; unsaid of
+            those that are (:data:`~confide.metrics.subgroups.kind.GROUP_KINDS`).
     """
 
     schema: type[OutcomeConfig]
@@ -45,6 +52,7 @@ class OutcomeKind:
     pipeline_tags: Mapping[str, str] = field(default_factory=dict)
     problem_type: str | None = None
     assets: tuple[str, ...] = ()
+    without_subgroups: str = _NO_PERSON
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -69,6 +77,10 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=MultiLabelConfig,
         outcome="confide.tasks.outcomes.multi_label.MultiLabel",
         title="Several labels",
+        without_subgroups=(
+            "each label has a rate in each group, and a gap between them; learn the one that"
+            " matters with outcome=classes"
+        ),
         problem_type="multi_label_classification",
     ),
     "ordinal": OutcomeKind(
@@ -80,11 +92,16 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=SurvivalConfig,
         outcome="confide.tasks.outcomes.survival.Survival",
         title="Survival",
+        without_subgroups=(
+            "groups are observed for unlike times, so that their errors do not compare without a"
+            " model of who is lost"
+        ),
     ),
     "forecast": OutcomeKind(
         schema=ForecastConfig,
         outcome="confide.tasks.outcomes.forecast.Forecast",
         title="Forecast",
+        without_subgroups="a window of a series is of nobody's group",
     ),
     "next_item": OutcomeKind(
         schema=NextItemConfig,
