@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.spelling import repeats
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 MOST_COLUMNS, MOST_GROUPS = 8, 32
 """Columns whose groups are told, and groups of one: each adds to what a record moves."""
 
-Values = list[int | float | str]
+Values = list[Any]
+"""Names or numbers; OmegaConf takes no union of them in a list of a dictionary."""
 
 
 def subgroups_of(
-    declared: Mapping[str, Sequence[int | float | str]], columns: Mapping[str, "ColumnConfig"]
+    declared: Mapping[str, Sequence[Any]], columns: Mapping[str, "ColumnConfig"]
 ) -> tuple[Subgroups, ...]:
     """Read ``task.subgroups``, which fits (:func:`subgroup_problems`).
 
@@ -52,7 +53,7 @@ def _is_number(value: object) -> bool:
 
 
 def subgroup_problems(
-    declared: Mapping[str, Sequence[int | float | str]],
+    declared: Mapping[str, Sequence[Any]],
     *,
     columns: Mapping[str, "ColumnConfig"],
     targets: Sequence[str],
@@ -84,7 +85,7 @@ def subgroup_problems(
             yield from _value_problems(key, values)
 
 
-def _value_problems(key: str, values: Sequence[int | float | str]) -> Iterator[str]:
+def _value_problems(key: str, values: Sequence[Any]) -> Iterator[str]:
     if not values:
         yield (
             f"{key}: expected public categories, as [a, b], or ascending edges of bands, as"

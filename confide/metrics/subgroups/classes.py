@@ -230,11 +230,12 @@ def _f1(cells: Floats) -> Floats:
     return numpy.asarray((2 * right / both).mean(axis=-1))
 
 
-def _around(name: str, value: float, deviation: float) -> Measure:
+def _around(name: str, value: float, deviation: float, *, is_compared: bool = True) -> Measure:
     metric = CLASSIFICATION[name]
     return Measure(
         name=name,
         value=value,
+        is_compared=is_compared,
         ends_fn=lambda z: interval_around(metric, value, noise=0.0, sampling=deviation, z=z),
     )
 
@@ -269,11 +270,15 @@ def _auc(tables: Sequence[ScoreTable]) -> Measure:
 
 
 def _brier(tables: Sequence[ScoreTable]) -> Measure:
-    """Return the mean squared error, half its sum over classes."""
+    """Return the mean squared error, half its sum over classes.
+
+    Not compared: where a class is rarer there is less to be wrong about.
+    """
     halves = 1 if len(tables) == 1 else 2
     each = [float(brier(table.counts, table.edges)) for table in tables]
     drawn = [brier(table.draws.counts, table.draws.edges) for table in tables]
-    return _around("brier", sum(each) / halves, sum(map(spread, drawn)) / halves)
+    deviation = sum(map(spread, drawn)) / halves
+    return _around("brier", sum(each) / halves, deviation, is_compared=False)
 
 
 def _calibration(table: ScoreTable, of: str) -> Measure:

@@ -13,7 +13,7 @@ from confide.metrics.subgroups.pooled import pooled
 def describe_subgroups(
     kind: str, measured: Measured, section: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """Return the summary's ``evaluation.subgroups``; {} where no institution tells any group.
+    """Return the summary's ``evaluation.subgroups``; {} of an outcome without groups.
 
     Args:
         kind: of the outcome.
@@ -42,11 +42,9 @@ def describe_subgroups(
                 "withheld": [name for name in its_groups.names if name not in groups],
                 **_compared(groups),
             }
-    if not columns:
-        return {}
     section_of_groups: dict[str, Json] = {
         "floor": measured.least_in_group,
-        "noise": max(tally.std for tally in measured.tallies.values()),
+        "noise": max((tally.std for tally in measured.tallies.values()), default=0.0),
         "positive": None if context.positive is None else measured.labels[context.positive],
         "columns": columns,
         "institutions": _institutions_compared(cast(Any, section.get("clients", {}))),
