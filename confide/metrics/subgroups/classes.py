@@ -108,7 +108,8 @@ class _Counted:
     """What institutions counted of a group.
 
     Attributes:
-        cells: records by class and prediction, of those that tell them, none negative, [c, c].
+        cells: records by class and prediction, of those that tell them, [c, c]; with noise they may
+            be negative, and are added as they are, since sums are right in the mean.
         variance: of the noise in each.
         right: records predicted right, of all institutions.
         wrong: the others.
@@ -135,10 +136,10 @@ class _Counted:
         right += float(found.trace())
         wrong += float(found.sum() - found.trace())
         return cls(
-            cells=found.clip(min=0.0),
+            cells=found,
             variance=variance,
-            right=max(0.0, right),
-            wrong=max(0.0, wrong),
+            right=right,
+            wrong=wrong,
             variances=(classes * variance + alone, (classes**2 - classes) * variance + alone),
         )
 
@@ -183,7 +184,8 @@ def _share(
     of: str = "",
     is_compared: bool = True,
 ) -> Measure:
-    """Return a share of part in both numbers, >= 0; unknown of less than one record."""
+    """Return a share of part in both numbers; unknown of less than one record."""
+    part, rest = max(0.0, part), max(0.0, rest)
     value = part / (part + rest) if part + rest >= 1 else math.nan
     return Measure(
         name=name,
@@ -216,7 +218,9 @@ def _rates(counted: _Counted, place: int, of: str) -> list[Measure]:
 def _macro_f1(counted: _Counted) -> Measure:
     """Return the mean of F1 over classes; its interval by draws of records and of noise."""
     rng = numpy.random.default_rng(_SEED)
-    drawn = rng.poisson(counted.cells, size=(_DRAWS, *counted.cells.shape)).astype(float)
+    drawn = rng.poisson(counted.cells.clip(min=0.0), size=(_DRAWS, *counted.cells.shape)).astype(
+        float
+    )
     drawn += rng.normal(size=drawn.shape) * math.sqrt(counted.variance)
     value = float(_f1(counted.cells))
     deviation = spread(_f1(drawn))
@@ -227,7 +231,7 @@ def _f1(cells: Floats) -> Floats:
     """Return the mean of F1 over classes: [..., c, c] -> [...]."""
     right = numpy.diagonal(cells, axis1=-2, axis2=-1)
     both = (cells.sum(axis=-1) + cells.sum(axis=-2)).clip(min=1.0)
-    return numpy.asarray((2 * right / both).mean(axis=-1))
+    return numpy.asarray((2 * right / both).clip(0, 1).mean(axis=-1))
 
 
 def _around(name: str, value: float, deviation: float, *, is_compared: bool = True) -> Measure:
@@ -313,8 +317,8 @@ def _mean(name: str, counted: _Counted, values: Integers) -> Measure:
     cells, total = counted.cells, float(counted.cells.sum())
     mean = float((cells * values).sum()) / total
     away = (values - mean) ** 2
-    variance = float((cells * away).sum()) / total + counted.variance * float(away.sum()) / total
-    half = math.sqrt(variance / total)
+    variance = max(0.0, float((cells * away).sum()) / total)
+    half = math.sqrt(variance / total + counted.variance * float(away.sum()) / total**2)
     return Measure(name=name, value=mean, ends_fn=lambda z: (mean - z * half, mean + z * half))
 
 

@@ -169,8 +169,8 @@ def _beyond_chance(gaps: Sequence[Mapping[str, Any]]) -> str:
 
 def _told(gap: Mapping[str, Any]) -> str:
     return (
-        f"{_named(gap)}, {number(gap['value'])}{within(gap)} higher for {gap['highest']} than for"
-        f" {gap['lowest']}"
+        f"{_named(gap)}, {number(gap['value'])}{within(gap)} higher for “{gap['highest']}” than for"
+        f" “{gap['lowest']}”"
     )
 
 
@@ -182,12 +182,12 @@ def _ratio(column: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     shares = {one["group"]: one["measures"]["share"]["value"] for one in column["groups"]}
     below = "below" if ratio["below_four_fifths"] else "not below"
     return (
-        f"{ratio['lowest']} are taken for “{told['positive']}” {number(ratio['value'])}"
-        f"{within(ratio)} times as often as {ratio['highest']}: {below} 0.8, the rule of four"
-        " fifths (29 CFR 1607.4 D), a rule of thumb and no test. In truth it is"
-        f" {number(shares[ratio['lowest']])} of {ratio['lowest']} and"
-        f" {number(shares[ratio['highest']])} of {ratio['highest']}: where these differ, no model"
-        " has equal selection and equal errors both."
+        f"“{ratio['lowest']}” is taken for “{told['positive']}” {number(ratio['value'])}"
+        f"{within(ratio)} times as often as “{ratio['highest']}”: {below} 0.8, the rule of four"
+        " fifths (29 CFR 1607.4 D), a rule of thumb and no test. In truth"
+        f" {number(shares[ratio['lowest']])} of the one and {number(shares[ratio['highest']])} of"
+        " the other are: where these differ, no useful model has equal selection and equal errors"
+        " both."
     )
 
 
@@ -195,8 +195,8 @@ def _untold(column: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     if not column["withheld"]:
         return ""
     return (
-        f"Nothing is told of {', '.join(column['withheld'])}: nobody, fewer than {told['floor']}"
-        " test records, or kept by policies."
+        f"Not told: {', '.join(column['withheld'])} (nobody in it, fewer than {told['floor']} test"
+        " records, or kept by policies)."
     )
 
 
