@@ -56,7 +56,7 @@ def door(
     plan: TrainingPlan = PLAN,
     **options: Any,
 ) -> Institution:
-    ledger = build_ledger(folder / "ward.ledger", epsilon=20.0, delta=1e-3)
+    ledger = build_ledger(folder / "ward.ledger", epsilon=20.0, delta=1e-4)
     given = {"policy": POLICY, "ledger": ledger, "key_fn": None, **options}
     return build_institution(plan, data or records(), trainer=TRAINER, **given)
 
@@ -87,7 +87,7 @@ def test_noisy_sums_by_group_leave_in_the_one_release_of_the_test_records(tmp_pa
     tally, declared = reply.tallies["test"], score_schedules(PLAN)["test"]
     # Two statistics of all records, and one of each column
     assert tally.std == pytest.approx(declared.noise_multiplier * math.sqrt(4))
-    ledger = build_ledger(tmp_path / "ward.ledger", epsilon=20.0, delta=1e-3)
+    ledger = build_ledger(tmp_path / "ward.ledger", epsilon=20.0, delta=1e-4)
     releases = [event for event in ledger._file.log.events if event.kind == "score"]
     assert len(releases) == 2  # of either split, as without groups
     release = Schedule(noise_multiplier=tally.std / math.sqrt(4), sampling_rate=1.0, steps=1)
