@@ -150,13 +150,15 @@ def _gap_table(gaps: Sequence[Mapping[str, Any]]) -> PageTable:
 
 def _named(gap: Mapping[str, Any]) -> str:
     name = str(gap["measure"]).replace("_", " ")
-    return f"{name}: {gap['called']}" if gap["called"] else name
+    return f"{name} ({gap['called']})" if gap["called"] else name
 
 
 def _beyond_chance(gaps: Sequence[Mapping[str, Any]]) -> str:
     """Return a sentence on which gaps are sure, and which may be chance."""
     if not gaps:
         return "One group alone is told, so that there is nothing to compare."
+    # Equalised odds is the wider of two gaps that are told themselves
+    gaps = [one for one in gaps if one["called"] != "equalised odds"]
     sure = [one for one in gaps if one["beyond_chance"]]
     if not sure:
         widest = max(gaps, key=lambda one: one["value"])
