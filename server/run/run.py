@@ -44,9 +44,10 @@ from confide.server.run.edges import read_edges, release_edges
 from confide.server.run.evaluated import evaluation_of
 from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
+from confide.server.run.lineage import lineage_of
 from confide.server.run.many import few_named
 from confide.server.run.metrics_log import MetricsSink
-from confide.server.run.outputs import Stopwatch, save_models, versions
+from confide.server.run.outputs import CpuClock, Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import RunResult, summarise, summarise_failure
 from confide.server.run.withdrawal import Withdrawal, remember, withdrawals
@@ -92,6 +93,7 @@ def open_run(
         store=store,
         checkpoint=checkpoint,
         watch=Stopwatch(before.get("seconds", {})),
+        cpu=CpuClock(before.get("cpu_seconds", {})),
         resumed=resumed,
         withdrawn=withdrawals(run_dir) if checkpoint else {},
     )
@@ -192,6 +194,8 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             withdrawn=withdrawn,
             insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
             report=run.config.report,
+            cpu_seconds=run.cpu.seconds(),
+            lineage=lineage_of(plan),
             client_privacy=client_statement(
                 run.config.strategy,
                 rounds=outcome.state.server_round,

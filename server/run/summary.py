@@ -14,6 +14,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.server.personal.compared import compared
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
+from confide.server.run.energy import energy_statement
 from confide.server.run.evaluated import evaluation_of
 from confide.server.run.measured import by_support, over_sample
 from confide.server.run.statement import how_protected, privacy_statement, with_peers_statement
@@ -111,6 +112,8 @@ class RunResult:
         insight: what its model tells of itself; {} for nothing.
         report: what the report says of mistakes and their costs.
         client_privacy: what the models cost a client as a whole; {} for no such promise.
+        cpu_seconds: who computed -> seconds of processors; {} for unknown ones.
+        lineage: what the model comes from; {} for unknown.
     """
 
     plan: TrainingPlan
@@ -124,6 +127,8 @@ class RunResult:
     insight: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: ReportConfig = field(default_factory=ReportConfig)
     client_privacy: Mapping[str, Any] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -195,6 +200,13 @@ def _further(result: RunResult, summary: Mapping[str, Any]) -> dict[str, Any]:
         "best": _best(plan, state),
         "virtual": _virtual(state.history),
         "evaluation": evaluation,
+        "lineage": dict(result.lineage),
+        "energy": energy_statement(
+            result.cpu_seconds,
+            result.report.energy,
+            engine=findings.engine,
+            is_deployed=any(line.records is None for line in findings.institutions.values()),
+        ),
         "personal": compared(
             ALGORITHMS[plan.objective.kind],
             plan.task.primary_metric,
