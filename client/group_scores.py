@@ -12,6 +12,7 @@ of bands that move from job to job differences would be of few.
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,14 @@ from confide.metrics.subgroups.disclosure import told_groups
 from confide.metrics.subgroups.groups import Subgroups
 from confide.metrics.subgroups.kind import group_kind
 from confide.metrics.subgroups.pooled import by_groups, group_name, split_up
+from confide.metrics.tally import MOST_SUMS
 from confide.protocol.plan import TrainingPlan
+from confide.tasks.outcomes.build import outcome_of
+
+log = logging.getLogger(__name__)
+
+_MOST = MOST_SUMS // 2
+"""Sums by group in one answer: the others have to fit in beside them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +110,9 @@ class GroupScores:
                     if counts is not None:
                         name = group_name(one.name, told.column, group)
                         found[name] = [int(it) for it in counts.ravel()]
+        if sum(map(len, found.values())) > _MOST:  # of many classes and groups: no scores
+            first = f"{self.statistics[0].name}/"
+            found = {name: sums for name, sums in found.items() if name.startswith(first)}
         return found
 
 
@@ -121,6 +132,12 @@ def group_scores(
     if split != "test" or not told or codes is None or kind is None:
         return None
     statistics = kind.statistics_fn(plan.task.metric_table, names)
+    numbers, groups = outcome_of(plan.task).score_shape[-1], sum(len(one.names) for one in told)
+    while sum(len(one.counts_fn(numbers)) for one in statistics) * groups > _MOST:
+        log.warning(
+            "Groups of %d classes are too many to tell %s of.", numbers, statistics[-1].name
+        )
+        statistics = statistics[:-1]
     if not statistics:
         return None
     return GroupScores(told_apart=told, codes=codes.cpu().numpy(), statistics=statistics)

@@ -35,7 +35,10 @@ def energy_statement(
     total = sum(cpu_seconds.values())
     left_out = [_ALWAYS]
     if is_deployed:
-        left_out.insert(0, "everything that institutions computed, since they do not tell it")
+        left_out.insert(
+            0,
+            "what institutions computed, which they do not tell, and the processes of the network",
+        )
     if str(engine.get("device", "cpu")) != "cpu":
         left_out.insert(0, f"the device {engine['device']}")
     if engine.get("name") == "ray":

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST_COLUMNS, MOST_GROUPS = 8, 32
 """Columns whose groups are told, and groups of one: each adds to what a record moves."""
 
+_LONGEST = 200
+
 Values = list[Any]
 """Names or numbers; OmegaConf takes no union of them in a list of a dictionary."""
 
@@ -78,7 +80,9 @@ def subgroup_problems(
     if len(declared) > MOST_COLUMNS:
         yield f"subgroups names {len(declared)} columns: expected at most {MOST_COLUMNS}."
     for name, values in declared.items():
-        key = f"subgroups.{name}={list(values)}"
+        key = f"subgroups.{name[:_LONGEST]}={list(values)}"
+        if not 0 < len(name) <= _LONGEST:
+            yield f"{key}: expected a name of 1 to {_LONGEST} characters."
         if name in targets:
             yield f"{key}: this is what is predicted; metrics by label are told without it."
         elif values or not (name in columns and columns[name].categories):

@@ -38,7 +38,9 @@ def describe_subgroups(
         }
         if groups:
             columns[its_groups.column] = {
-                "groups": [_line(name, they) for name, they in groups.items()],
+                "groups": [
+                    _line(name, they, sums[name].institutions) for name, they in groups.items()
+                ],
                 "withheld": [name for name in its_groups.names if name not in groups],
                 **_compared(groups),
             }
@@ -59,9 +61,14 @@ def _positive(measured: Measured) -> int | None:
     return 1 if measured.positive is None else list(measured.labels).index(measured.positive)
 
 
-def _line(name: str, measures: Mapping[str, Measure]) -> dict[str, Json]:
+def _line(name: str, measures: Mapping[str, Measure], institutions: int) -> dict[str, Json]:
     told = {key: one.as_figure() for key, one in measures.items() if key != RECORDS}
-    return {"group": name, RECORDS: measures[RECORDS].as_figure(), "measures": dict(told)}
+    return {
+        "group": name,
+        RECORDS: measures[RECORDS].as_figure(),
+        "institutions": institutions,
+        "measures": dict(told),
+    }
 
 
 def _compared(groups: Groups) -> dict[str, Any]:

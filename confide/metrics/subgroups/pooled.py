@@ -23,6 +23,11 @@ class GroupSums:
 
     parts: Mapping[str, Sequence[tuple[Floats, float]]]
 
+    @property
+    def institutions(self) -> int:
+        """Number of institutions that tell anything of the group."""
+        return max(map(len, self.parts.values()))
+
     def of(self, name: str) -> Sequence[tuple[Floats, float]]:
         """Return the sums of a statistic; () where nobody tells them."""
         return self.parts.get(name, ())

@@ -24,7 +24,7 @@ _SHOWN = {
 }
 """Measure -> header of its column, in their order; summary.json has the others."""
 _DRAWN = ("accuracy", "selection", "recall", "false_positive_rate")
-_MOST_ROWS = 32
+_MOST_ROWS, _MOST_SAID = 32, 4
 _GAPS_ON_CARD = ("accuracy", "selection", "recall", "false_positive_rate", "mae", "mean_error")
 
 
@@ -81,10 +81,12 @@ def _block(name: str, column: Mapping[str, Any], told: Mapping[str, Any]) -> Blo
 
 def _with_notes(block: Block, told: Mapping[str, Any]) -> Block:
     notes = [
-        "Small figures: 95 % intervals. A gap is the largest difference of two groups; its interval"
-        " allows for all pairs that were compared. Calibration: the share of the class that is"
-        " observed, less what probabilities say on average. Groups are few of the test records:"
-        " what chance may explain may be there all the same.",
+        "Small figures: 95 % intervals, and the number of institutions that tell a group; those"
+        " where it has fewer records than their policy asks for are not in it. A gap is the largest"
+        " difference of two groups; its interval allows for all pairs that were compared."
+        " Calibration: the share of the class that is observed, less what probabilities say on"
+        " average. Groups are few of the test records: what chance may explain may be there all the"
+        " same.",
         *([_noise(told)] if told["noise"] else []),
     ]
     return Block(
@@ -109,7 +111,7 @@ def _table(groups: Sequence[Mapping[str, Any]]) -> PageTable:
         Row(
             [
                 Cell(one["group"]),
-                Cell(f"{one['records']['value']:,.0f}"),
+                Cell(f"{one['records']['value']:,.0f}", f"at {one['institutions']}"),
                 *(with_interval(one["measures"].get(key), 2) for key in keys),
             ]
         )
@@ -166,7 +168,9 @@ def _beyond_chance(gaps: Sequence[Mapping[str, Any]]) -> str:
             "No gap is beyond what chance may explain; the widest is"
             f" {_told(widest)}. With more test records a gap may show."
         )
-    return f"Beyond chance: {'; '.join(map(_told, sure))}."
+    named = sorted(sure, key=lambda one: -float(one["value"]))[:_MOST_SAID]
+    more = f"; and {len(sure) - len(named)} more" if len(sure) > len(named) else ""
+    return f"Beyond chance: {'; '.join(map(_told, named))}{more}."
 
 
 def _told(gap: Mapping[str, Any]) -> str:
@@ -206,9 +210,11 @@ def _picture(
     name: str, groups: Sequence[Mapping[str, Any]], told: Mapping[str, Any]
 ) -> Picture | None:
     """Draw rates of each group with their intervals, one measure below another."""
+    there = dict.fromkeys(key for one in groups for key in one["measures"])
     rows = [
         (key, one["group"], one["measures"][key])
-        for key in _DRAWN
+        for key in there
+        if key in _DRAWN or key.startswith("recall (")
         for one in groups
         if one["measures"].get(key, {}).get("value") is not None
     ]
@@ -229,7 +235,7 @@ def _picture(
     for place in range(1, len(rows)):
         if rows[place][0] != rows[place - 1][0]:
             axes.axhline(len(rows) - place - 0.5, color=MUTED, linewidth=0.8, linestyle=":")
-    labels = [f"{short(group)}: {_SHOWN[key].split(' (')[0]}" for key, group, _ in rows]
+    labels = [f"{short(group)}: {_drawn_as(key)}" for key, group, _ in rows]
     axes.set_yticks(range(len(rows)), labels[::-1])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(visible=False, axis="y")
@@ -241,6 +247,11 @@ def _picture(
         title=f"Rates by {name}",
         caption=f"Dots: the model's rates on test records of each group; bars: 95 % intervals.{it}",
     )
+
+
+def _drawn_as(key: str) -> str:
+    name, _, of = key.partition(" (")
+    return f"{short(of[:-1])} found" if of else _SHOWN[name].split(" (")[0]
 
 
 def subgroup_card(evaluation: Mapping[str, Any]) -> Sequence[str]:
