@@ -51,7 +51,7 @@ from confide.metrics.release import (
 )
 from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key
-from confide.protocol.messages import PERSONAL, Evaluation, Request
+from confide.protocol.messages import OLD, PERSONAL, Evaluation, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Tensors
@@ -64,6 +64,7 @@ from confide.tasks.task import Examples
 log = logging.getLogger(__name__)
 
 _SUMS, _STD = "sums", "sums std"
+_OF_THE_END = ("test", OLD)
 _USED_UP = (Refusal.SCORES_SPENT, Refusal.POLICY_MAX_EVALUATIONS)
 
 
@@ -131,7 +132,7 @@ class Scored:
         is_shared = ALGORITHMS[self.plan.objective.kind].personal == "beside"
         of_all = sha256(self.params)
         texts = {
-            split: f"{of_all if is_shared and split == 'test' else self.digest}\0{split}"
+            split: f"{of_all if is_shared and split in _OF_THE_END else self.digest}\0{split}"
             for split in splits
         }
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
@@ -222,11 +223,13 @@ class Scores:
         """
         # Scores on training records would tell who is among them.
         splits = [split for split in asked if split not in ("train", PERSONAL)]
+        if not scored.plan.compares:  # nothing was declared for them
+            splits = [split for split in splits if split != OLD]
         if ALGORITHMS[scored.plan.objective.kind].personal != "beside":
             return self.of(scored, splits)
         shared = replace(scored, tensors=scored.params, kept={})
-        told = self.of(scored, [split for split in splits if split != "test"])
-        told |= self.of(shared, [split for split in splits if split == "test"])
+        told = self.of(scored, [split for split in splits if split not in _OF_THE_END])
+        told |= self.of(shared, [split for split in splits if split in _OF_THE_END])
         if PERSONAL in asked:
             own = self.of(scored, ("test",), with_sums=False)
             if "test" in own:

@@ -141,6 +141,7 @@ def _spent(
         released,
         answers=timing_of(run.config.strategy).answers_a_step,
         own_models=ALGORITHMS[plan.objective.kind].personal == "beside",
+        compares=plan.compares,
     )
 
 

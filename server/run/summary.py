@@ -15,6 +15,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.server.personal.compared import compared
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
+from confide.server.run.going_on import lineage
 from confide.server.run.measured import by_support, over_sample
 from confide.server.run.statement import how_protected, privacy_statement, with_peers_statement
 from confide.server.run.sums import scores_are_summed, sums_statement
@@ -111,6 +112,7 @@ class RunResult:
         insight: what its model tells of itself; {} for nothing.
         report: what the report says of mistakes and their costs.
         client_privacy: what the models cost a client as a whole; {} for no such promise.
+        compared: the run's model beside the one that it started from; {} where nothing was.
     """
 
     plan: TrainingPlan
@@ -124,6 +126,7 @@ class RunResult:
     insight: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: ReportConfig = field(default_factory=ReportConfig)
     client_privacy: Mapping[str, Any] = field(default_factory=dict)
+    compared: Mapping[str, Any] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -192,6 +195,8 @@ def _further(result: RunResult, summary: Mapping[str, Any]) -> dict[str, Any]:
         "client_privacy": dict(result.client_privacy),
         "model": {name: dict(part) for name, part in result.insight.items()},
         "best": _best(plan, state),
+        "lineage": lineage(plan),
+        "release": dict(result.compared),
         "virtual": _virtual(state.history),
         "evaluation": evaluation,
         "personal": compared(

@@ -11,6 +11,7 @@ from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule
 from confide.config.delays.table import DELAYS
 from confide.config.generators.generator import INSTITUTION_COLUMN
 from confide.config.generators.table import GENERATORS
+from confide.config.models.run import GOES_ON, RunConfig
 from confide.config.models.table import BACKBONES
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
@@ -36,7 +37,8 @@ def register_schema() -> None:
     store.store(name="schema", node=schema)
     nodes: dict[str, dict[str, Any]] = {
         "task": {name: kind.schema for name, kind in TASKS.items()},
-        "backbone": {name: kind.schema for name, kind in BACKBONES.items()},
+        # What stands for another run's is replaced by it before anybody looks
+        "backbone": {GOES_ON: RunConfig} | {name: kind.schema for name, kind in BACKBONES.items()},
         "tuning": {name: kind.schema for name, kind in TUNINGS.items()},
         "strategy": {
             "composed": ComposedStrategyConfig,
