@@ -10,6 +10,7 @@ a pool encodes one by one where it raises.
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from datasets import Dataset
@@ -101,11 +102,12 @@ class RecordPool:
             key=key,
         )
         refuse_untrainable(name, [parts[split] for split in SPLITS])
-        encoded = {split: self._taken(parts[split]) for split in SPLITS}
+        encoded = {split: self._taken(part) for split, part in parts.items()}
         names, owners = self._known.owners, {}
         if names is not None:
-            owners = {split: [names[row] for row in parts[split]] for split in SPLITS}
-        return grouped(encoded, owners, group_column=self._config.group_column), units
+            owners = {split: [names[row] for row in part] for split, part in parts.items()}
+        data = grouped(encoded, owners, group_column=self._config.group_column)
+        return replace(data, apart=len(rows) - data.num_records), units
 
     def _taken(self, rows: Sequence[int]) -> Examples:
         """Return encoded records of a split, as wide as they alone would be."""
