@@ -19,6 +19,12 @@ from confide.server.report.sections.audit import audit_section
 from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.sections.evaluation import evaluation_card
 from confide.server.report.sections.inputs import most_used
+from confide.server.run.lineage_words import (
+    cost_of,
+    lineage_sentences,
+    parents_in,
+    release_sentences,
+)
 from confide.server.run.sums import sums_sentences
 
 
@@ -57,6 +63,8 @@ def model_card(run: RunFiles) -> str:
         intended=sentences.intended(run),
         weak=sentences.weakest(run),
         digest=summary["model_sha256"],
+        lineage=[*lineage_sentences(summary), *release_sentences(summary)],
+        parents=[{**one, "cost": cost_of(one)} for one in parents_in(summary)],
         versions=summary.get("versions", {}),
     )
 

@@ -27,8 +27,10 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.run.measured import pooled
 
 log = logging.getLogger(__name__)
-NEW, BEFORE = "new", "old"
+NEW, BEFORE = "new_model", "old_model"
 """Which of two models: what the run trained, and the one that it started from."""
+NEW_RECORDS, OLD_RECORDS, ALL_RECORDS = "new_records", "old_records", "all_records"
+"""Whose test records: those that the old model was not tested on before, those that it was, all."""
 
 
 def origin(config: Config) -> Description | None:
@@ -134,7 +136,7 @@ def choose(outcome: Outcome, plan: TrainingPlan, settings: ServerConfig) -> Choi
     }
     metric = plan.task.metric_table[plan.task.primary_metric]
     name, margin = plan.task.primary_metric, settings.release_margin
-    new, old = (scores[which].get("all", {}).get(name) for which in (NEW, BEFORE))
+    new, old = (scores[which].get(ALL_RECORDS, {}).get(name) for which in (NEW, BEFORE))
     sign = 1 if metric.direction == "max" else -1
     # Of a model that has diverged there is no metric, and nothing is better for that
     better = new is not None and (old is None or sign * (new - old) > margin)
@@ -176,15 +178,18 @@ def _scores(
     tallies: Mapping[str, Mapping[str, ScoreTally]],
 ) -> dict[str, dict[str, float]]:
     """Put the scores of one model together: on new records, on old ones, on all."""
-    own = {"new": (test, tallies.get("test", {})), "old": (old, tallies.get(OLD, {}))}
+    own = {
+        NEW_RECORDS: (test, tallies.get("test", {})),
+        OLD_RECORDS: (old, tallies.get(OLD, {})),
+    }
     parts = {name: pair for name, pair in own.items() if pair[0]}
     if len(parts) > 1:
-        parts["all"] = (
+        parts[ALL_RECORDS] = (
             _side_by_side({name: pair[0] for name, pair in parts.items()}),
             _side_by_side({name: pair[1] for name, pair in parts.items()}),
         )
     elif parts:
-        parts["all"] = next(iter(parts.values()))
+        parts[ALL_RECORDS] = next(iter(parts.values()))
     table = plan.task.metric_table
     return {name: dict(pooled(told, sums, table)[0]) for name, (told, sums) in parts.items()}
 
@@ -196,7 +201,7 @@ def _side_by_side(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _uncertainty(scores: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:
     """Return the 95 % half width that noise alone gives the difference of both; {} for none."""
-    noise = [scores[which].get("all", {}).get(noise_name(name)) for which in (NEW, BEFORE)]
+    noise = [scores[which].get(ALL_RECORDS, {}).get(noise_name(name)) for which in (NEW, BEFORE)]
     told = [float(one) for one in noise if one is not None]
     return {"noise": Z * sum(one**2 for one in told) ** 0.5} if told else {}
 
@@ -233,8 +238,11 @@ def released_plan(plan: TrainingPlan, choice: Choice, earlier: Description | Non
 
 
 __all__ = [
+    "ALL_RECORDS",
     "BEFORE",
     "NEW",
+    "NEW_RECORDS",
+    "OLD_RECORDS",
     "Choice",
     "begin_from",
     "choose",
