@@ -2,15 +2,20 @@
 
 import argparse
 import itertools
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.client.records.sources.reading_options import add_reading_options, reading_of
-from confide.config.custom import BACKBONE_HELP, CUSTOM_TASK_HELP, look_in_current_folder
+from confide.client.commands.given import (
+    add_model,
+    add_model_options,
+    add_records,
+    given_inputs,
+    given_model,
+    given_whole,
+    needed_columns,
+)
 from confide.config.spelling import counted
 from confide.errors import ConfigError
 from confide.terminal import is_reader_gone, make_console
@@ -40,14 +45,6 @@ it is CSV on the standard output. The label column may be missing, or empty for 
 task's metrics on labelled ones are printed. If records do not fit, all mistakes are listed at once,
 and nothing is written."""
 
-_INPUT_HELP = (
-    "a file (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .conll, .npz), a folder of"
-    " pictures or sounds, pkg://PACKAGE/FILE, or a database's URL"
-)
-_PERSONAL_HELP = (
-    "use an institution's own model, where the strategy has some stay there: its name, of a"
-    " simulation, or the folder of its kit"
-)
 _KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
 
@@ -82,10 +79,8 @@ def main(argv: Sequence[str]) -> int:
                 f"--output {arguments.output} is INPUT itself, {arguments.records}, and would"
                 " replace it; name another file."
             )
-    # Tokenizers warn, and fall back, when a process forks after they used threads
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    look_in_current_folder(arguments.custom_task)
-    _use(arguments)
+    with given_model(arguments) as predictor:
+        _predict(arguments, predictor)
     return 0
 
 
@@ -95,28 +90,17 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_model(parser)
+    add_records(parser)
     add = parser.add_argument
-    add(
-        "run",
-        metavar="RUN",
-        type=Path,
-        help="RUN, RUN/model, or a folder that confide export wrote",
-    )
-    add("records", metavar="INPUT", help=_INPUT_HELP)
     add(
         "--output",
         type=Path,
         help="file to write: .csv, .tsv, .jsonl or .parquet (default: CSV to stdout)",
     )
     add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
-    add("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
-    add_reading_options(parser)
-    add("--personal", metavar="WHERE", help=_PERSONAL_HELP)
-    add("--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP)
-    add("--backbone", metavar="FOLDER", help=BACKBONE_HELP)
-    devices = ("auto", "cpu", "cuda", "mps")
+    add_model_options(parser)
     add_writing_options(parser)
-    add("--device", choices=devices, default="auto", help="device to compute on")
     return parser
 
 
@@ -176,58 +160,15 @@ def writing_of(arguments: argparse.Namespace) -> "WritingOptions":
         raise ConfigError(str(error)) from None
 
 
-def _use(arguments: argparse.Namespace) -> None:
-    """Predict with the run's model, or an institution's own."""
-    from confide.client.personal.model import model_of
-
-    with model_of(
-        arguments.run,
-        arguments.personal,
-        custom_tasks=arguments.custom_task,
-        backbone=arguments.backbone,
-    ) as arguments.run:
-        _predict(arguments)
-
-
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(arguments: argparse.Namespace, predictor: "Predictor") -> None:
     from confide.client.commands.predictions_file import write_predictions
-    from confide.client.records.judged import outside_notes
-    from confide.client.records.whole import Whole, read_whole
-    from confide.config.client import TrainerConfig
-    from confide.inference.inputs import kept_of, made_to_predict, read_inputs
     from confide.inference.prediction import predict_in_parts
-    from confide.inference.predictor import load_predictor
-    from confide.models.compute import make_compute
 
-    # Without a cache of features: nothing of the records is kept on disk
-    compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))
-    # The model first: what its task needs decides which columns are read
-    predictor = load_predictor(
-        arguments.run,
-        compute=compute,
-        custom_tasks=arguments.custom_task,
-        backbone=arguments.backbone,
-    )
-    schema = predictor.plan.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
-    needed = [*predictor.task.content_columns(), *schema.target_columns, *schema.source_columns]
-    needed = list(dict.fromkeys(needed))
-    whole = read_whole(
-        arguments.records,
-        query=arguments.query,
-        needed=needed,
-        keep=keep,
-        reading=replace(reading_of(arguments), files=schema.files),
-    )
-    rows = made_to_predict(whole.records, schema)
-    if rows is not None:  # a line a user, and not a line a row
-        told = rows.select_columns(kept_of(rows, predictor)).data.table
-        whole = Whole(records=rows, kept=told)
-    past = _read_past(arguments, predictor, needed)
+    whole = given_whole(arguments, predictor, keep=keep)
+    past = _read_past(arguments, predictor)
     _refuse_taken(predictor, whole.kept.column_names, has_past=past is not None)
-    inputs = read_inputs(predictor, whole.records, places=whole.places)
-    for note in outside_notes(inputs.records, schema):
-        print(f"note: {note}", file=sys.stderr)
+    inputs = given_inputs(predictor, whole)
     parts: list[Part] = []
     # On one terminal a bar and the predictions would write into each other
     hidden = arguments.output is None and sys.stdout.isatty()
@@ -241,15 +182,14 @@ def _predict(arguments: argparse.Namespace) -> None:
     _summarise(predictor, parts, arguments.output)
 
 
-def _read_past(
-    arguments: argparse.Namespace, predictor: "Predictor", needed: Sequence[str]
-) -> "PastAnswers | None":
+def _read_past(arguments: argparse.Namespace, predictor: "Predictor") -> "PastAnswers | None":
     """Read past conversations, if any are named.
 
     Raises:
         ConfigError: if the model answers none.
         DataError: naming everything that does not fit.
     """
+    from confide.client.records.sources.reading_options import reading_of
     from confide.client.records.whole import read_whole
     from confide.inference.language.past_answers import ENCODER, refuse_unshown
     from confide.inference.prediction import read_past
@@ -260,7 +200,11 @@ def _read_past(
         return None
     refuse_unshown(predictor.task)
     whole = read_whole(
-        arguments.past, query=None, needed=needed, keep=[], reading=reading_of(arguments)
+        arguments.past,
+        query=None,
+        needed=needed_columns(predictor),
+        keep=[],
+        reading=reading_of(arguments),
     )
     encoder = arguments.past_encoder or ENCODER
     return read_past(predictor, whole.records, encoder=encoder, places=whole.places)

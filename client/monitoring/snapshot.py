@@ -23,6 +23,7 @@ from confide.monitoring.parts import (
     Process,
     certificates_in,
     disks_at,
+    is_missing,
     processes_in,
 )
 from confide.security.chain import Event
@@ -91,6 +92,7 @@ class InstitutionSnapshot:
         ledger: the ledger.
         audit: the audit log.
         certificates: certificates of the kit.
+        missing_keys: names of files of keys that are not there, and that it takes to take part.
         disks: disks that are written to.
     """
 
@@ -105,6 +107,7 @@ class InstitutionSnapshot:
     ledger: LedgerSeen
     audit: Audit
     certificates: tuple[CertificateSeen, ...]
+    missing_keys: tuple[str, ...]
     disks: tuple[DiskSeen, ...]
 
     @property
@@ -151,6 +154,7 @@ class InstitutionWatch:
             ledger=ledger,
             audit=self._read_audit(kit),
             certificates=_certificates(kit),
+            missing_keys=_missing_keys(kit),
             disks=_disks(kit),
         )
 
@@ -244,6 +248,16 @@ def _certificates(kit: InstitutionKit | None) -> tuple[CertificateSeen, ...]:
     if own.exists():
         paths["trainer.crt"] = own
     return certificates_in(paths, _RENEW)
+
+
+def _missing_keys(kit: InstitutionKit | None) -> tuple[str, ...]:
+    if kit is None:
+        return ()
+    coordinator = kit.config.coordinator
+    needed = [coordinator.key]
+    if kit.config.policy.secure.required:
+        needed += [coordinator.trainer_key, coordinator.trainer_certificate]
+    return tuple(path.name for path in map(kit.path, needed) if is_missing(path))
 
 
 def _disks(kit: InstitutionKit | None) -> tuple[DiskSeen, ...]:

@@ -229,7 +229,13 @@ install_files() {
     done
     for file in $(kit_files "$home"); do
         case $file in
-        nodes/* | trainers/*) [ -f "$here/$file" ] || step "remove $home/$file" rm -f "$home/$file" ;;
+        # The coordinator's certificate is of the federation's authority again
+        nodes/* | trainers/* | server-ca.crt)
+            [ -f "$here/$file" ] || {
+                changed=yes
+                step "remove $home/$file" rm -f "$home/$file"
+            }
+            ;;
         esac
     done
     same "$service/install.conf" "$home/install.conf" ||

@@ -333,6 +333,25 @@ def test_a_kit_that_breaks_is_told_and_what_ran_by_it_stays(tmp_path: Path) -> N
     assert "cannot be read" in watch().kit_problems[0]
 
 
+def test_a_key_that_is_gone_keeps_an_institution_from_being_ready(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path)
+    watch = InstitutionWatch(tmp_path)
+    key = kit.path(kit.config.coordinator.key)
+    key.parent.mkdir(exist_ok=True)
+    key.write_text("held")
+    assert "node.key" not in [it.check for it in ready(watch())]
+    key.unlink()
+    told = [it for it in ready(watch()) if it.check == "node.key"]
+    assert [it.status for it in told] == ["error"]
+
+
+def test_a_key_of_masked_sums_is_needed_where_policy_requires_them(tmp_path: Path) -> None:
+    make_kit(tmp_path)
+    assert "trainer.key" not in InstitutionWatch(tmp_path)().missing_keys
+    watch = InstitutionWatch(tmp_path, ["policy.secure.required=true"])
+    assert {"trainer.key", "trainer.crt"} <= set(watch().missing_keys)
+
+
 def test_a_kit_that_could_never_be_read_is_unknown_and_raises_nothing(tmp_path: Path) -> None:
     (tmp_path / "client.yaml").write_text("defaults: [institution\n")
     seen = InstitutionWatch(tmp_path)()

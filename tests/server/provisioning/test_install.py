@@ -119,6 +119,18 @@ def test_what_the_coordinator_removes_is_removed(
     assert not machine.path(gone).exists()
 
 
+def test_the_root_of_an_external_authority_goes_as_it_came(machine: Machine, kit: Path) -> None:
+    machine.link_program()
+    root, installed = kit / "server-ca.crt", machine.path(f"{HOME}/server-ca.crt")
+    root.write_text("another authority's\n")
+    install(machine, kit, "--yes")
+    assert installed.read_text() == "another authority's\n"
+    root.unlink()
+    told = install(machine, kit, "--yes")
+    assert steps(told, "To be done:\n") == [f"remove {HOME}/server-ca.crt"]
+    assert not installed.exists()
+
+
 def test_a_kit_of_another_is_not_put_over_it(
     machine: Machine, kit: Path, out: Path, config: Config, tmp_path: Path
 ) -> None:
