@@ -46,8 +46,8 @@ def lineage_sentences(summary: Mapping[str, Any]) -> list[str]:
         claimed = found["claimed"]
         lines.append(
             f"With this run at most epsilon {claimed['epsilon']:g} at delta {claimed['delta']:g} a"
-            f" {claimed['unit']} of an institution that took part in all {len(parents) + 1}, as"
-            " the coordinator claims; what each spent is in its own ledger."
+            f" {claimed['unit']} of an institution that took part in all {len(parents) + 1}"
+            " runs, as the coordinator claims; what each spent is in its own ledger."
         )
     else:
         without = ", ".join(dict.fromkeys(found["unprotected"]))
@@ -63,14 +63,14 @@ def release_sentences(summary: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     metric, scores = found["metric"], found["scores"]
-    both = {name: (scores[NEW].get(name, {}), scores[BEFORE].get(name, {})) for name in RECORDS}
+    # Without old records all of them are the same
+    sorts = RECORDS if OLD_RECORDS in scores[NEW] else {ALL_RECORDS: "test records"}
+    both = {name: (scores[NEW].get(name, {}), scores[BEFORE].get(name, {})) for name in sorts}
     told = [
-        f"{RECORDS[name]} {_score(new, metric)} (before {_score(old, metric)})"
+        f"{sorts[name]} {_score(new, metric)} (before {_score(old, metric)})"
         for name, (new, old) in both.items()
         if metric in new and metric in old
     ]
-    if OLD_RECORDS not in scores[NEW] and told:  # then all of them are the same records
-        told = told[:1]
     lines = [f"{metric}, new model: {', '.join(told)}."] if told else []
     if not told:
         lines = ["Nobody told how the new model scores beside the one that it started from."]

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from confide.config.composing.folders import CONF_MODULE, composing_without, current, shown
-from confide.config.composing.going_on import going_on, model_words
+from confide.config.composing.going_on import going_on, gone_on_from, model_words
 from confide.config.composing.hydra_state import own_hydra
 from confide.config.composing.main_job import with_main_job
 from confide.config.composing.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
@@ -75,10 +75,10 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         told = tuple(word for word in given if any(one.startswith(f"{word}:") for one in said))
         problems = [one for one in problems if not one.startswith(told)] + said
         if composed is not None:
-            try:
-                composed = going_on(composed)
-            except ConfigError as error:
-                problems += error.problems
+            gone_on, differing = gone_on_from(composed)
+            problems += differing
+        if composed is not None and gone_on is not None:
+            composed = gone_on
             found = [*value_problems(composed), *unasked_guarantees(composed, words)]
             # What was wrong in a file was left out, and is not also missing or contradicted
             found = [p for p in found if not any(mistake.covers(p) for mistake in mistakes)]

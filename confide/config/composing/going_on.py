@@ -90,8 +90,27 @@ def going_on(composed: DictConfig) -> DictConfig:
     Raises:
         ConfigError: if there is no such run, or its task is another, naming each difference.
     """
+    found, problems = gone_on_from(composed)
+    if found is None or problems:
+        raise ConfigError(problems)
+    return found
+
+
+def gone_on_from(composed: DictConfig) -> tuple[DictConfig | None, list[str]]:
+    """Do as :func:`going_on`, and tell mistakes beside what can be composed all the same.
+
+    Returns:
+        The config, None where the earlier run cannot be used; and what is wrong.
+    """
     if not is_going_on(composed):
-        return composed
+        return composed, []
+    try:
+        return _with_model_of_run(composed)
+    except ConfigError as error:
+        return None, list(error.problems)
+
+
+def _with_model_of_run(composed: DictConfig) -> tuple[DictConfig, list[str]]:
     path = str(composed.backbone.path)
     described = _described(path)
     backbone, tuning = dict(described["backbone"]), own_settings(dict(described["tuning"]))
@@ -120,10 +139,7 @@ def going_on(composed: DictConfig) -> DictConfig:
     except OmegaConfBaseException as error:
         told = str(error).strip().splitlines()[0]
         raise ConfigError(f"backbone.path={path}: {_DESCRIPTION} is damaged: {told}") from None
-    problems = task_differences(found, described["task"], path)
-    if problems:
-        raise ConfigError(problems)
-    return found
+    return found, task_differences(found, described["task"], path)
 
 
 def _refuse_other_start(composed: DictConfig, path: str) -> None:
@@ -234,4 +250,11 @@ def model_words(composed: DictConfig | None, overrides: Sequence[str]) -> list[s
     return problems
 
 
-__all__ = ["going_on", "is_going_on", "model_words", "task_differences", "with_job_of_run"]
+__all__ = [
+    "going_on",
+    "gone_on_from",
+    "is_going_on",
+    "model_words",
+    "task_differences",
+    "with_job_of_run",
+]
