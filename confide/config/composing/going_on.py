@@ -75,10 +75,7 @@ def _is_kept(word: str, named: set[str]) -> bool:
 
 def is_going_on(composed: DictConfig) -> bool:
     """Say whether a composed config names an earlier run, which is not in its place yet."""
-    return bool(
-        OmegaConf.select(composed, "backbone.kind", throw_on_missing=False) == GOES_ON
-        and not OmegaConf.is_missing(composed.backbone, "path")
-    )
+    return bool(OmegaConf.select(composed, "backbone.kind", throw_on_missing=False) == GOES_ON)
 
 
 def going_on(composed: DictConfig) -> DictConfig:
@@ -104,6 +101,9 @@ def gone_on_from(composed: DictConfig) -> tuple[DictConfig | None, list[str]]:
     """
     if not is_going_on(composed):
         return composed, []
+    if OmegaConf.is_missing(composed.backbone, "path"):
+        unset = "backbone.path is not set; name the RUN that this one goes on from, backbone.path="
+        return None, [f"{unset}RUN."]
     try:
         return _with_model_of_run(composed)
     except ConfigError as error:
@@ -139,7 +139,7 @@ def _with_model_of_run(composed: DictConfig) -> tuple[DictConfig, list[str]]:
     except OmegaConfBaseException as error:
         told = str(error).strip().splitlines()[0]
         raise ConfigError(f"backbone.path={path}: {_DESCRIPTION} is damaged: {told}") from None
-    return found, task_differences(found, described["task"], path)
+    return found, _task_differences(found, described["task"], path)
 
 
 def _refuse_other_start(composed: DictConfig, path: str) -> None:
@@ -180,7 +180,7 @@ def _described(path: str) -> Mapping[str, Any]:
     return {**parts, "backbone_sha256": values.get("backbone_sha256")}
 
 
-def task_differences(composed: DictConfig, theirs: Mapping[str, Any], path: str) -> list[str]:
+def _task_differences(composed: DictConfig, theirs: Mapping[str, Any], path: str) -> list[str]:
     """List where the task of a config is another than the one that a model was trained for.
 
     Args:
@@ -233,7 +233,7 @@ def model_words(composed: DictConfig | None, overrides: Sequence[str]) -> list[s
     """
     if composed is None or not is_going_on(composed):
         return []
-    path = composed.backbone.path
+    path = OmegaConf.select(composed, "backbone.path", throw_on_missing=False) or "RUN"
     problems = []
     for word in overrides:
         key = word.lstrip("+~").split("=")[0]
@@ -250,11 +250,4 @@ def model_words(composed: DictConfig | None, overrides: Sequence[str]) -> list[s
     return problems
 
 
-__all__ = [
-    "going_on",
-    "gone_on_from",
-    "is_going_on",
-    "model_words",
-    "task_differences",
-    "with_job_of_run",
-]
+__all__ = ["going_on", "gone_on_from", "is_going_on", "model_words", "with_job_of_run"]

@@ -20,7 +20,6 @@ _HOW_TO_SET = {
         "name the records, data.path=FILE, or choose data or an experiment that does;"
         f" {MAIN_JOB} is the main job."
     ),
-    "backbone.path": "name the RUN that this one goes on from, backbone.path=RUN.",
     "backbone.name": (
         "name the folder of a model in Hugging Face format (config.json, *.safetensors, and its"
         " tokenizer or preprocessor_config.json), backbone.name=FOLDER."
