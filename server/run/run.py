@@ -149,10 +149,10 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             " anew."
         )
     with run.progress, MetricsSink(run.run_dir / "metrics.jsonl", tracker) as sink:
+        earlier = origin(run.config)
         with run.watch.phase("edges"):
-            edges = _edges(run, prepare_fn)
+            edges = _edges(run, prepare_fn, earlier)
         with run.watch.phase("prepare"):
-            earlier = origin(run.config)
             plan, released = _plan(run, edges, prepare_fn, earlier)
             workload = _workload(run, plan)
             begin_from(workload, plan, run.config, earlier)
@@ -223,10 +223,14 @@ def _count(grid: Grid, reach: Reach) -> int:
     return len(reach.names) or len(list(grid.get_node_ids()))
 
 
-def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
+def _edges(
+    run: Run, prepare_fn: PrepareFn, earlier: Description | None
+) -> ReleasedEdges | None:
     """Return the edges that the run's task needs released; None where it needs none."""
     if not run.config.task.released_columns:
         return None
+    if earlier is not None and earlier.plan.edges is not None:
+        return earlier.plan.edges  # what its tensors were trained on
     asked = release_plan(make_plan(run.config, backbone_sha256=None, job=run.job))
     kept = run.run_dir / EDGES
     edges = read_edges(kept, asked)
