@@ -145,6 +145,7 @@ def test_a_worse_model_is_not_released(run: Simulate, tmp_path: Path) -> None:
         tmp_path / "first",
         HEART,
         *("client.optimizer.learning_rate=300", "strategy=fedavg", "server.release=if_better"),
+        "task.primary_metric=log_loss",  # of which less is better
     )
     assert worse["release"]["released"] == "old_model"
     assert worse["model_sha256"] == first["model_sha256"]
@@ -183,7 +184,7 @@ def test_a_lineage_is_told_from_its_beginning(run: Simulate, tmp_path: Path) -> 
     plans = [read_description(tmp_path / name / "model").plan for name in ("first", "second")]
     assert [one["plan_sha256"] for one in parents] == [plan.sha256 for plan in plans]
     assert third["lineage"]["claimed"] == {"epsilon": 9.0, "delta": 3e-3, "unit": "record"}
-    exposed = goes_on(run, tmp_path / "second", words, "privacy=none", name="exposed")
+    exposed = goes_on(run, tmp_path / "second", HEART, name="exposed")
     assert exposed["lineage"]["unprotected"] == ["simulation"]
 
 
