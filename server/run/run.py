@@ -223,9 +223,7 @@ def _count(grid: Grid, reach: Reach) -> int:
     return len(reach.names) or len(list(grid.get_node_ids()))
 
 
-def _edges(
-    run: Run, prepare_fn: PrepareFn, earlier: Description | None
-) -> ReleasedEdges | None:
+def _edges(run: Run, prepare_fn: PrepareFn, earlier: Description | None) -> ReleasedEdges | None:
     """Return the edges that the run's task needs released; None where it needs none."""
     if not run.config.task.released_columns:
         return None
