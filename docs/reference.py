@@ -20,6 +20,7 @@ from hydra.core.config_store import ConfigStore
 from confide.client.deployment.kit import KitConfig
 from confide.config.composing.schema import register_schema
 from confide.config.fields import describe_range
+from confide.config.models.run import RunConfig
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 
@@ -267,10 +268,15 @@ def _variants(group: str) -> dict[str, type]:
     # Hydra's store has no public way to list what was registered.
     entries = ConfigStore.instance().repo.get(group, {})
     return {
-        name.removesuffix("_schema.yaml"): entry.node._metadata.object_type
+        name.removesuffix("_schema.yaml"): _published(entry.node._metadata.object_type)
         for name, entry in entries.items()
         if name.endswith("_schema.yaml")
     }
+
+
+def _published(schema: type) -> type:
+    """Return a schema without what it takes only to leave it out."""
+    return RunConfig if issubclass(schema, RunConfig) else schema
 
 
 def _variant_of(group: str, choice: str | None) -> str:
