@@ -1,10 +1,10 @@
 """Going on from a released model: python benchmarks/continual.py [FOLDER [SETTING]].
 
-It writes continual.csv. A first run is trained on what is there by then, a second one goes on from its model with the rest,
-which alone it trains on, as FedAvg and with an L2-SP penalty on the way from there. Both are scored
-on the test records of either time, beside the first model and one that is trained on all records at
-once, with the same rounds. Every run is trained without privacy, and with record-level privacy of
-its own; whoever takes part in both runs spends both.
+It writes continual.csv. A first run is trained on what is there by then, a second one goes on from
+its model with the rest, which alone it trains on, as FedAvg and with an L2-SP penalty on the way
+from there. Both are scored on the test records of either time, beside the first model and one that
+is trained on all records at once, with the same rounds. Every run is trained without privacy, and
+with record-level privacy of its own; whoever takes part in both runs spends both.
 
 Tweets: 1,000 of them at four banks, three quarters of which come first by a keyed hash, so that the
 rest is of the same kind; a head on MiniLM's features. Hospitals: patients younger than 55 first,

@@ -20,7 +20,6 @@ from hydra.core.config_store import ConfigStore
 from confide.client.deployment.kit import KitConfig
 from confide.config.composing.schema import register_schema
 from confide.config.fields import describe_range
-from confide.config.models.run import RunConfig
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 
@@ -90,6 +89,8 @@ def rows(schema: type, prefix: str = "", *, leave: tuple[str, ...] = ()) -> Iter
             continue
         if dataclasses.is_dataclass(hint):
             yield from rows(typing.cast(type, hint), f"{key}.")
+            continue
+        if "meaning" not in item.metadata:  # it is taken only to be left out
             continue
         factory = item.default_factory
         default = item.default if factory is dataclasses.MISSING else factory()
@@ -268,15 +269,10 @@ def _variants(group: str) -> dict[str, type]:
     # Hydra's store has no public way to list what was registered.
     entries = ConfigStore.instance().repo.get(group, {})
     return {
-        name.removesuffix("_schema.yaml"): _published(entry.node._metadata.object_type)
+        name.removesuffix("_schema.yaml"): entry.node._metadata.object_type
         for name, entry in entries.items()
         if name.endswith("_schema.yaml")
     }
-
-
-def _published(schema: type) -> type:
-    """Return a schema without what it takes only to leave it out."""
-    return RunConfig if issubclass(schema, RunConfig) else schema
 
 
 def _variant_of(group: str, choice: str | None) -> str:
