@@ -90,7 +90,10 @@ def _in_place_of_any() -> type[BackboneConfig]:
     names = {item.name for schema in schemas for item in dataclasses.fields(schema)}
     own = {item.name for item in dataclasses.fields(RunConfig)}
     others = [(name, Any, dataclasses.field(default=None)) for name in sorted(names - own)]
-    return dataclasses.make_dataclass(RunConfig.__name__, others, bases=(RunConfig,))
+    told = {"__doc__": RunConfig.__doc__}
+    return dataclasses.make_dataclass(
+        RunConfig.__name__, others, bases=(RunConfig,), namespace=told
+    )
 
 
 __all__ = ["register_schema"]
