@@ -40,7 +40,10 @@ STEPS = "steps"
 """Figure of a reply: the number of local steps in its update, where plans allow for fewer."""
 PERSONAL = "personal"
 """What stands among splits for the test records, scored with tensors of the institution's own."""
-SCORED = (*SPLITS, PERSONAL)
+OLD = "old"
+"""What stands among splits for test records that the model a run started from was tested on too;
+where an institution tells them apart, the test split has the others alone."""
+SCORED = (*SPLITS, PERSONAL, OLD)
 """All that an evaluation may be about."""
 
 Evaluation = Mapping[str, float]
@@ -383,6 +386,7 @@ def _invalid(reason: str) -> ProtocolError:
 
 
 __all__ = [
+    "OLD",
     "PERSONAL",
     "SCORED",
     "SPLITS",
