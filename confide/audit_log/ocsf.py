@@ -39,6 +39,7 @@ _ENTITIES: Mapping[str, tuple[str, int, str, int]] = {
     "begun": ("audit log", 1, "Create", INFORMATIONAL),
     "clock": ("clock", 3, "Update", MEDIUM),
     "continued": ("audit log", 3, "Update", INFORMATIONAL),
+    "drift_checked": ("model", 2, "Read", INFORMATIONAL),
     "issued": ("certificate", 1, "Create", INFORMATIONAL),
     "opened": ("masked sum", 2, "Read", INFORMATIONAL),
     "plan_seen": ("plan", 1, "Create", INFORMATIONAL),

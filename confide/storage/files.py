@@ -67,7 +67,7 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
@@ -240,16 +240,18 @@ def sync(path: str | Path) -> None:
         os.close(handle)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value with null for numbers that are not finite, for which JSON has no words."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 __all__ = [
     "Mark",
+    "finite",
     "folder_name",
     "locked",
     "make_private_folder",

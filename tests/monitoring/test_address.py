@@ -12,7 +12,7 @@ import pytest
 
 from confide.deployment import unix_socket
 from confide.errors import ConfigError
-from confide.monitoring.address import check, listening, loopback, shown
+from confide.monitoring.address import check, is_loopback, listening, loopback, shown
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,25 @@ def test_a_unix_socket_answers_http(tmp_path: Path) -> None:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
             assert client.get("http://localhost/health").text == "ok"
         thread.join()
+
+
+def test_what_asks_for_a_password_may_listen_on_any_address() -> None:
+    with listening("0.0.0.0:0", anywhere=True) as listener:
+        assert shown(listener, scheme="https").startswith("https://0.0.0.0:")
+    with pytest.raises(ConfigError, match="neither password nor TLS"), listening("0.0.0.0:0"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("10.0.0.5:1", False),
+        ("[::]:1", False),
+        ("ward.example.org:1", False),
+    ],
+)
+def test_loopback_is_told_from_other_addresses(address: str, expected: bool) -> None:
+    assert is_loopback(address) is expected

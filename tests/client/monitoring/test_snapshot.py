@@ -20,7 +20,12 @@ from confide.client.commands.client import main as client
 from confide.client.deployment.audited import AuditedHandler, watched
 from confide.client.deployment.job_files import keep_plan
 from confide.client.deployment.kit import InstitutionKit
-from confide.client.deployment.kit_audit import log_start, open_audit_log
+from confide.client.deployment.kit_audit import (
+    DRIFT_CHECKED,
+    log_decision,
+    log_start,
+    open_audit_log,
+)
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.monitoring.judge import health, ready
 from confide.client.monitoring.metrics import METRICS, metrics
@@ -134,6 +139,24 @@ def test_a_run_with_rounds_left_is_unfinished_until_it_ends_or_is_stopped(tmp_pa
     client(["approve", PRIVATE.job, str(tmp_path), "--yes"])
     door.handle("train", ask(PRIVATE, 2))
     assert unfinished() == 0
+
+
+def test_the_newest_check_for_drift_of_each_model_is_told(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path)
+    for model, verdict in [
+        ("a", "drift"),
+        ("b", "drift"),
+        ("a", "no drift"),
+        ("c", "too few records"),
+    ]:
+        content = {"model": model * 64, "tests": 9, "verdict": verdict, "alarms": 0}
+        log_decision(kit, DRIFT_CHECKED, content)
+    found = values(InstitutionWatch(kit.folder)())
+    alarms = {name: value(found, "confide_drift_alarm", model=name * 12) for name in "abc"}
+    assert alarms == {"a": 0.0, "b": 1.0, "c": None}
+    for name in "abc":
+        checked = value(found, "confide_drift_checked_timestamp_seconds", model=name * 12)
+        assert checked == pytest.approx(time.time(), abs=60)
 
 
 def test_counts_outlive_the_one_who_counts(tmp_path: Path) -> None:
