@@ -10,7 +10,6 @@ from flwr.clientapp import ClientApp
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request, RequestKind, pack_reply, unpack_request
 
-
 log = logging.getLogger(__name__)
 
 
