@@ -285,5 +285,6 @@ def test_an_export_of_odd_events_that_its_own_key_signed_is_told_or_read(
     path.write_text(json.dumps({**raw, "signature": key.sign(_canonical(raw)).hex()}))
     assert confide_ledger("verify", path) in (0, 1)
     told = "".join(capsys.readouterr())
+    assert "unforeseen" not in told
     assert "\x1b" not in told
     assert "\u202e" not in told
