@@ -14,7 +14,7 @@ from confide.protocol.lineage import Parent
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome, Predecessor
 from confide.server.rounds.state import RunState
-from confide.server.run.going_on import BEFORE, NEW, choose
+from confide.server.run.going_on import BEFORE, NEW, choose, earlier_runs
 from confide.server.run.lineage_words import lineage_sentences, release_sentences
 
 PLAN = build_plan()
