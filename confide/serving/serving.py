@@ -95,6 +95,8 @@ def serve(served: Served, address: str, tls: Tls | None) -> int:
             _tell(served, listener, is_tls=tls is not None)
             while thread.is_alive() and not stop.wait(0.2):
                 pass
+            if not stop.is_set():
+                raise RuntimeError("The thread that answers has ended by itself.")
             with _ended_by_another():
                 return _stop(served, server, thread)
         finally:
