@@ -44,10 +44,13 @@ def put_up(folder: Path, *names: str) -> None:
 
 
 def institution(folder: Path, *, up: bool = True, **settings: object) -> InstitutionKit:
-    """Make a kit, with its authority's certificate, whose processes run."""
+    """Make a kit, with its key and its authority's certificate, whose processes run."""
     kit = make_kit(folder, **settings)
     authority = certificates.make_authority("heart", ec_keys.make_key())
     (folder / "ca.crt").write_text(certificates.certificate_pem(authority))
+    key = folder / "node.key"
+    key.write_text(ec_keys.new_node_text(key))
+    key.chmod(0o600)
     if up:
         put_up(kit.state / "logs", "trainer", "executor", "supernode")
     return kit

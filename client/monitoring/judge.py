@@ -24,6 +24,9 @@ def ready(snapshot: InstitutionSnapshot) -> Iterator[Finding]:
     if snapshot.link.is_connected is False:
         # It listens while it runs something: between two runs nobody answers there
         yield Finding("coordinator", "warning", snapshot.link.problem)
+    for name in snapshot.missing_keys:
+        fix = "bring it back; `confide doctor KIT` says where it comes from."
+        yield Finding(name, "error", f"{name} is missing", fix)
     for certificate in snapshot.certificates:
         yield certificate.finding
     yield from gather(("disk", lambda: disk(*(seen.folder for seen in snapshot.disks))))

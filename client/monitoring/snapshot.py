@@ -14,7 +14,7 @@ from confide.client.deployment.kit import FILE, InstitutionKit, read_kit
 from confide.client.deployment.launch import ROLES
 from confide.client.deployment.supernode_log import supernode_told
 from confide.client.monitoring.ledger_reader import Account, LedgerReader, LedgerSeen
-from confide.client.monitoring.tally import InstitutionTally, JobSeen, RefusalSeen
+from confide.client.monitoring.tally import DriftSeen, InstitutionTally, JobSeen, RefusalSeen
 from confide.errors import ConfigError
 from confide.monitoring.audit_reader import AuditReader
 from confide.monitoring.parts import (
@@ -23,6 +23,7 @@ from confide.monitoring.parts import (
     Process,
     certificates_in,
     disks_at,
+    is_missing,
     processes_in,
 )
 from confide.security.chain import Event
@@ -60,6 +61,7 @@ class Audit:
         last_request: time of the newest request, in seconds since 1970; None before any.
         jobs: jobs that asked here, the one with the newest event first.
         newest_refusals: the last refusals, the newest first.
+        drift: the newest check for drift of each model, the newest first.
     """
 
     problem: str = ""
@@ -73,6 +75,7 @@ class Audit:
     last_request: float | None = None
     jobs: tuple[JobSeen, ...] = ()
     newest_refusals: tuple[RefusalSeen, ...] = ()
+    drift: tuple[DriftSeen, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,7 @@ class InstitutionSnapshot:
         ledger: the ledger.
         audit: the audit log.
         certificates: certificates of the kit.
+        missing_keys: names of files of keys that are not there, and that it takes to take part.
         disks: disks that are written to.
     """
 
@@ -105,6 +109,7 @@ class InstitutionSnapshot:
     ledger: LedgerSeen
     audit: Audit
     certificates: tuple[CertificateSeen, ...]
+    missing_keys: tuple[str, ...]
     disks: tuple[DiskSeen, ...]
 
     @property
@@ -151,6 +156,7 @@ class InstitutionWatch:
             ledger=ledger,
             audit=self._read_audit(kit),
             certificates=_certificates(kit),
+            missing_keys=_missing_keys(kit),
             disks=_disks(kit),
         )
 
@@ -197,6 +203,7 @@ class InstitutionWatch:
             last_request=made.last_request,
             jobs=tuple(reversed(made.jobs.values())),
             newest_refusals=tuple(reversed(made.newest_refusals)),
+            drift=tuple(reversed(made.drift.values())),
         )
 
 
@@ -244,6 +251,16 @@ def _certificates(kit: InstitutionKit | None) -> tuple[CertificateSeen, ...]:
     if own.exists():
         paths["trainer.crt"] = own
     return certificates_in(paths, _RENEW)
+
+
+def _missing_keys(kit: InstitutionKit | None) -> tuple[str, ...]:
+    if kit is None:
+        return ()
+    coordinator = kit.config.coordinator
+    needed = [coordinator.key]
+    if kit.config.policy.secure.required:
+        needed += [coordinator.trainer_key, coordinator.trainer_certificate]
+    return tuple(path.name for path in map(kit.path, needed) if is_missing(path))
 
 
 def _disks(kit: InstitutionKit | None) -> tuple[DiskSeen, ...]:

@@ -71,6 +71,9 @@ class Predictor:
         writer: writes predictions that are texts; None where they follow from outputs.
         most_rows: records that are computed together at most; with 1 no other record has any part
             in the last bits of a record's outputs.
+        module: what computes logits; None where that is not torch.
+        network_fn: makes the whole network, from records as the task encodes them to outputs, for
+            gradients in its inputs; None where there is none but what computes, as in ONNX.
     """
 
     folder: Path
@@ -80,6 +83,8 @@ class Predictor:
     logits: Callable[[Batch], Tensor]
     writer: Writer | None = None
     most_rows: int = 32
+    module: nn.Module | None = None
+    network_fn: Callable[[], nn.Module] | None = None
 
     @property
     def plan(self) -> TrainingPlan:
@@ -183,6 +188,8 @@ def load_predictor(
             prepare=workload.prepare,
             logits=_torch_logits(workload.model, compute.device),
             writer=_writer(workload.task, workload.whole_fn, plan, compute.device),
+            module=workload.model,
+            network_fn=lambda: exporter_of(plan).whole(workload, plan, merge=False),
         )
     if backbone is not None:
         raise ConfigError(
@@ -212,10 +219,12 @@ def _load_exported(
     schema = exporter.encoded_task(description.plan, description.form)
     task = build_task(schema, folder_assets(place), custom_tasks)
     load_fn = functools.partial(exporter.load_folder, place)
+    network: nn.Module | None = None
     if description.form in ("onnx", "int8"):
         logits = _onnx_logits(place)
     else:
-        logits = _torch_logits(load_fn(), compute.device)
+        network = load_fn()
+        logits = _torch_logits(network, compute.device)
     return Predictor(
         folder=place,
         description=description,
@@ -223,6 +232,8 @@ def _load_exported(
         prepare=task.encode,
         logits=logits,
         writer=_writer(task, load_fn, description.plan, compute.device),
+        module=network,
+        network_fn=None if network is None else lambda: network,
     )
 
 

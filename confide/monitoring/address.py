@@ -4,7 +4,6 @@ A page without a password is for loopback and Unix sockets alone. What asks for 
 any address of this machine.
 """
 
-import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from confide.deployment.unix_socket import bound_privately, remove
 from confide.errors import ConfigError
 
 DEFAULT = "127.0.0.1:9108"
+_LOOPBACK = ("127.0.0.1", "::1")
+"""Others of 127.0.0.0/8 are loopback too, and a request to one would be refused for its Host."""
 _UNIX = "unix:"
 _OWNER = 0o600
 _BACKLOG = 64
@@ -90,7 +91,7 @@ def is_unix(address: str) -> bool:
 
 
 def is_loopback(address: str, setting: str = "listen") -> bool:
-    """Tell whether HOST:PORT is on this machine's loopback.
+    """Tell whether HOST:PORT is this machine's loopback, by a name that requests may call it.
 
     Args:
         address: the address.
@@ -102,10 +103,7 @@ def is_loopback(address: str, setting: str = "listen") -> bool:
     Raises:
         ConfigError: if it is no address.
     """
-    try:
-        return ipaddress.ip_address(split(address, setting)[0]).is_loopback
-    except ValueError:
-        return False
+    return split(address, setting)[0] in _LOOPBACK
 
 
 def split(address: str, setting: str = "listen") -> tuple[str, int]:

@@ -128,6 +128,14 @@ def _certificate(name: str, path: Path, fix: str) -> CertificateSeen:
     )
 
 
+def is_missing(path: Path) -> bool:
+    """Return whether a file is not there; False in a folder that this user may not look into."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
+
+
 def disks_at(folders: Mapping[str, Path]) -> tuple[DiskSeen, ...]:
     """Measure the disks that folders are on, whether or not they exist yet.
 
@@ -190,6 +198,7 @@ __all__ = [
     "ProcessState",
     "certificates_in",
     "disks_at",
+    "is_missing",
     "process_findings",
     "processes_in",
     "shared_samples",

@@ -18,7 +18,16 @@ ROOT = Path(__file__).parent.parent.parent
 CONTAINERS = ROOT / "containers"
 DOCKERFILE = (CONTAINERS / "Dockerfile").read_text()
 VARIABLES = {"KIT": "/srv/kit", "RECORDS": "/srv/records", "RUNS": "/srv/runs"}
-COMPOSED = ("institution/compose.yaml", "institution/compose.gpu.yaml", "coordinator/compose.yaml")
+ADDED = {
+    "institution/compose.external.yaml": "/kit/server-ca.crt",
+    "institution/compose.certificate.yaml": "/kit/node.crt",
+}
+COMPOSED = (
+    "institution/compose.yaml",
+    "institution/compose.gpu.yaml",
+    *ADDED,
+    "coordinator/compose.yaml",
+)
 
 
 def read(name: str) -> dict[str, Any]:
@@ -81,6 +90,16 @@ def test_the_trainer_has_no_network_and_nobody_else_its_secrets() -> None:
         assert "/kit/state/trainer" not in writable(INSTITUTION[role])
     holders = [role for role, service in INSTITUTION.items() if "/kit/node.key" in targets(service)]
     assert holders == ["supernode"]
+
+
+@pytest.mark.parametrize(("name", "target"), ADDED.items())
+def test_a_file_that_not_all_kits_have_is_added_for_the_one_with_a_network(
+    name: str, target: str
+) -> None:
+    (service,) = read(name)["services"].items()
+    (volume,) = service[1]["volumes"]
+    assert (service[0], volume["target"], volume["read_only"]) == ("supernode", target, True)
+    assert volume["bind"] == {"create_host_path": False}
 
 
 def test_each_writes_to_its_own_folders_alone() -> None:
