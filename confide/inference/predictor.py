@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from confide.errors import ConfigError, ModelError
 from confide.inference import packages
 from confide.inference.exporter import exporter_of
+from confide.inference.hub_folder import NOT_THE_MODEL
 from confide.models.compute import Compute
 from confide.models.encoders.assets import folder_assets
 from confide.models.language.answering import AnswerModel
@@ -41,7 +42,7 @@ FORMS = {
 }
 """Forms that a model is exported to, and what each is."""
 ONNX_FILE = "model.onnx"
-_UNHASHED = {"README.md", "confide.json"}
+_UNHASHED = {*NOT_THE_MODEL, "confide.json"}
 
 
 class Pass(NamedTuple):
@@ -69,11 +70,11 @@ class Predictor:
         prepare: records -> what the model takes.
         logits: one batch, without labels, -> logits on the CPU, shape [b, ...].
         writer: writes predictions that are texts; None where they follow from outputs.
-        most_rows: records that are computed together at most; with 1 no other record has any part
-            in the last bits of a record's outputs.
         module: what computes logits; None where that is not torch.
         network_fn: makes the whole network, from records as the task encodes them to outputs, for
             gradients in its inputs; None where there is none but what computes, as in ONNX.
+        most_rows: records that are computed together at most; with 1 no other record has any part
+            in the last bits of a record's outputs.
     """
 
     folder: Path
@@ -82,9 +83,9 @@ class Predictor:
     prepare: Callable[[Dataset], Examples]
     logits: Callable[[Batch], Tensor]
     writer: Writer | None = None
-    most_rows: int = 32
     module: nn.Module | None = None
     network_fn: Callable[[], nn.Module] | None = None
+    most_rows: int = 32
 
     @property
     def plan(self) -> TrainingPlan:

@@ -15,7 +15,6 @@ from confide.errors import ConfigError
 
 DEFAULT = "127.0.0.1:9108"
 _LOOPBACK = ("127.0.0.1", "::1")
-"""Others of 127.0.0.0/8 are loopback too, and a request to one would be refused for its Host."""
 _UNIX = "unix:"
 _OWNER = 0o600
 _BACKLOG = 64
@@ -91,7 +90,7 @@ def is_unix(address: str) -> bool:
 
 
 def is_loopback(address: str, setting: str = "listen") -> bool:
-    """Tell whether HOST:PORT is this machine's loopback, by a name that requests may call it.
+    """Tell whether HOST:PORT is on this machine's loopback.
 
     Args:
         address: the address.
@@ -103,6 +102,7 @@ def is_loopback(address: str, setting: str = "listen") -> bool:
     Raises:
         ConfigError: if it is no address.
     """
+    # Others of 127.0.0.0/8 are loopback too, and a request to one would be refused for its Host
     return split(address, setting)[0] in _LOOPBACK
 
 
