@@ -64,9 +64,11 @@ def main(argv: Sequence[str]) -> int:
     kit = None
     if arguments.kit is not None:
         from confide.client.deployment.kit import read_kit
+        from confide.client.deployment.kit_user import check_user
 
         # Mistakes elsewhere in it, such as records that moved, are no matter here
         kit = read_kit(arguments.kit)[0]
+        check_user(kit, "drift")
     with given_model(arguments) as predictor:
         report = _check(arguments, predictor, kit, config)
     if report is None:
