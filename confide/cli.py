@@ -91,6 +91,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.client.commands.predict:main",
         "predict with a run's model, or an exported one, on a file of records",
     ),
+    "serve": (
+        "confide.client.commands.serve:main",
+        "answer over HTTP with a run's model, or an exported one",
+    ),
+    "explain": (
+        "confide.client.commands.explain:main",
+        "say why a model said what it said of records, on this machine alone",
+    ),
     "drift": (
         "confide.client.commands.drift:main",
         "say whether records are still like those that a model was trained on",

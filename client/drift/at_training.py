@@ -87,7 +87,7 @@ class ReferenceMaker:
             task=workload.task,
             prepare=workload.prepare,
             logits=lambda batch: model_outputs(trainer, batch),
-            network=model,
+            module=model,
         )
         together = Examples.concat(held_out)
         rows = chosen(len(together), DriftConfig().scored_records, rng)

@@ -123,7 +123,7 @@ def answers(predictor: Predictor, examples: Examples, labelled: Tensor) -> Answe
     task = predictor.task
     tallied = isinstance(task, TalliedTask)
     order, scores, losses, frames, features = [], [], [], [], []
-    with watched(predictor.network) as seen:
+    with watched(predictor.module) as seen:
         for part in predictor.passes(examples):
             predictor.refuse_diverged(part.outputs)
             order.append(part.indices)

@@ -5,17 +5,19 @@ leaves either the old content or the new, never a part of it.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from safetensors import SafetensorError
@@ -171,6 +173,38 @@ def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
         ) from None
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to be read that another user may have put there.
+
+    A pipe would be waited for, and a device has no end.
+
+    Raises:
+        OSError: if it cannot be read, or is no file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """Read a file that another user may have put there.
+
+    Args:
+        path: file to read.
+        most: largest size in bytes.
+
+    Raises:
+        OSError: if it cannot be read, is no file, or is larger.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+    return data
+
+
 def mark_of(path: Path) -> Mark:
     """Return by what a file is told from the one that replaces it; None where there is none."""
     try:
@@ -218,6 +252,8 @@ __all__ = [
     "locked",
     "make_private_folder",
     "mark_of",
+    "open_regular",
+    "read_regular",
     "replace_file",
     "share",
     "sync",
