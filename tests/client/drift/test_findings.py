@@ -74,6 +74,13 @@ def test_a_column_with_few_values_is_left_out_and_said() -> None:
     )
 
 
+def test_a_column_that_is_gone_is_said() -> None:
+    now = replace(profile(1), columns={"age": profile(1).columns["age"]})
+    assert compare(profile(0), now, CONFIG).skipped == (
+        "sex: the records now have no such column; not compared.",
+    )
+
+
 def test_findings_come_worst_first() -> None:
     report = compare(profile(0), profile(1, shift=0.7, ill=0.9), CONFIG)
     sizes = [it.effect / it.threshold for it in report.alarms]
