@@ -24,8 +24,8 @@ class Network:
         self._logits = predictor.logits
         self._together: bool | None = None
         self.module: nn.Module | None = None
-        if predictor.network is not None:
-            self.module = predictor.network().eval()
+        if predictor.network_fn is not None:
+            self.module = predictor.network_fn().eval()
             parameter = next(self.module.parameters(), None)
             self._device = torch.device("cpu") if parameter is None else parameter.device
 

@@ -261,7 +261,7 @@ def load_model(
     return workload, tensors, plan.task.labels
 
 
-_NOT_LEARNT = ("metrics", "primary_metric", "drafted", "self_training")
+_NOT_LEARNT = ("metrics", "primary_metric", "drafted", "self_training", "subgroups")
 """Settings of a task that tensors do not depend on."""
 
 
