@@ -308,6 +308,8 @@ class Institution:
                 scored=scored.of_splits(request.splits),
             )
         told = self._scores.asked(scored, request.splits)
+        if self._safeguards.scored_fn is not None:
+            self._safeguards.scored_fn(plan, scored.tensors, self._trainer, self._data)
         terms = self._account.terms(plan, schedule)
         reply = Reply(
             institution=self.name,

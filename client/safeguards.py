@@ -8,10 +8,16 @@ from confide.client.algorithm_state import ClientStates
 from confide.client.evaluation_quota import Evaluations
 from confide.client.ledger.ledger import Ledger
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn, Randomness
 from confide.client.secure_sums.taking_part import TakingPart
+from confide.client.training.trainer import Trainer
 from confide.errors import PrivacyError
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
 
+ScoredFn = Callable[[TrainingPlan, Tensors, Trainer, InstitutionData], None]
+"""Plan, tensors that predict, the trainer that holds the model, the institution's records."""
 SecondsFn = Callable[[int, int], float]
 """(number of the round, number of training units) -> virtual seconds that all its steps take."""
 
@@ -37,6 +43,8 @@ class Safeguards:
         sums: what it takes part in masked sums with; None declines plans that ask for them.
         emulates_sums: whether updates leave as they are where a plan asks for masked sums, in a
             simulation that adds them up in the open.
+        scored_fn: called when a trained model was scored, for what the institution keeps of it;
+            None for nothing.
     """
 
     policy: Policy
@@ -51,6 +59,7 @@ class Safeguards:
     seconds_fn: SecondsFn | None = None
     sums: TakingPart | None = None
     emulates_sums: bool = False
+    scored_fn: ScoredFn | None = None
 
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:
@@ -67,4 +76,4 @@ class Safeguards:
         )
 
 
-__all__ = ["Safeguards", "SecondsFn"]
+__all__ = ["Safeguards", "ScoredFn", "SecondsFn"]

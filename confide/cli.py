@@ -91,6 +91,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.client.commands.predict:main",
         "predict with a run's model, or an exported one, on a file of records",
     ),
+    "serve": (
+        "confide.client.commands.serve:main",
+        "answer over HTTP with a run's model, or an exported one",
+    ),
+    "explain": (
+        "confide.client.commands.explain:main",
+        "say why a model said what it said of records, on this machine alone",
+    ),
+    "drift": (
+        "confide.client.commands.drift:main",
+        "say whether records are still like those that a model was trained on",
+    ),
     "export": (
         "confide.client.commands.export:main",
         "write a run's model for transformers or ONNX, checked against the run's own",
@@ -115,8 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after ``confide``; None for this process's own.
 
     Returns:
-        Exit status: 0 done, 1 the run failed, 2 the command or its config is wrong, 130 it was
-        interrupted.
+        Exit status: 0 done, 1 the run failed, 2 the command or its config is wrong, 3 ``drift``
+        raises an alarm, 130 it was interrupted.
     """
     if argv is None:  # the streams are this process's own
         protect_streams()

@@ -26,6 +26,8 @@ from pathlib import Path
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 """Exit statuses of all commands: the work failed, the command or its config is wrong, Ctrl-C."""
+EXIT_DRIFT = 3
+"""Exit status of ``confide drift`` with an alarm."""
 
 _MOST_TOLD = 300
 """Characters told of an exception of other code, whose message may be a page."""
@@ -171,6 +173,7 @@ class UnreadableError(StorageError):
 
 
 __all__ = [
+    "EXIT_DRIFT",
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
     "EXIT_USAGE",

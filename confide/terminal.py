@@ -1,17 +1,35 @@
 """What commands print to: consoles that take names as they are, and streams whose reader may leave.
 
-Names of institutions, columns and labels come from records. A console of rich would read ``[/3]``
-in them as markup and ``:cat:`` as an emoji; a stream in ASCII would refuse what it cannot encode;
-and ``confide partition ... | head -2`` would end the command before its files are written.
+Names of institutions, columns and labels come from records, others from the other side. A console
+of rich would read ``[/3]`` in them as markup and ``:cat:`` as an emoji; a terminal obeys the
+control characters in them, by which a name clears the screen or writes over the lines above; a
+stream in ASCII would refuse what it cannot encode; and ``confide partition ... | head -2`` would
+end the command before its files are written.
 """
 
 import io
+import re
 import sys
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+# C0 and C1 but tab and end of line; what turns the direction of the text after it; other ends of
+# lines; halves of characters. Joiners, which some scripts need, stay.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    r"""Return a text with what a terminal would obey, and not show, written as its escape.
+
+    >>> print(plain("Mill\x1b[2J"))
+    Mill\x1b[2J
+    """
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def make_console(
@@ -26,7 +44,15 @@ def make_console(
     """
     from rich.console import Console
 
-    return Console(stderr=stderr, file=file, quiet=quiet, markup=False, emoji=False)
+    class PlainConsole(Console):
+        def render(
+            self, renderable: "RenderableType", options: "ConsoleOptions | None" = None
+        ) -> "Iterable[Segment]":
+            # Its own control codes come beside texts, and its styles after them
+            for part in super().render(renderable, options):
+                yield part if part.control else part._replace(text=plain(part.text))
+
+    return PlainConsole(stderr=stderr, file=file, quiet=quiet, markup=False, emoji=False)
 
 
 class _UntilGone(io.RawIOBase):
@@ -88,4 +114,4 @@ def is_reader_gone() -> bool:
     return isinstance(raw, _UntilGone) and raw.is_gone
 
 
-__all__ = ["is_reader_gone", "make_console", "protect_streams"]
+__all__ = ["is_reader_gone", "make_console", "plain", "protect_streams"]

@@ -19,6 +19,7 @@ from hydra.core.config_store import ConfigStore
 
 from confide.client.deployment.kit import KitConfig
 from confide.config.composing.schema import register_schema
+from confide.config.drift import DriftConfig
 from confide.config.fields import describe_range
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
@@ -47,6 +48,11 @@ KIT = """\
 
 What an institution decides: the file in its kit that `confide client` and `confide doctor` read.
 Its `policy.*` and `trainer.*` are those [above](#policy), with the schema's defaults.
+"""
+DRIFT = """\
+## drift.yaml
+
+When `confide drift --thresholds drift.yaml` raises an alarm ([drift](drift.md)).
 """
 FEDERATION = """\
 ## federation.yaml
@@ -291,6 +297,7 @@ def reference() -> str:
     for group, default in groups.items():
         parts += _group(group, default)
     parts += [KIT, *_table(list(rows(KitConfig, leave=("policy", "trainer"))), {}, "")]
+    parts += [DRIFT, *_table(list(rows(DriftConfig)), {}, "")]
     parts += [FEDERATION, *_table(list(rows(FederationConfig)), {}, "")]
     return "\n".join(parts).rstrip() + "\n"
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.progress import Progress
 from rich.table import Table
 
 from confide import cli
 from confide.errors import EXIT_FAILED
 from confide.server.run.closing import closing_table
 from confide.simulations.commands import simulate as command
-from confide.terminal import make_console
+from confide.terminal import make_console, plain
 
 NAMES = [
     *[
@@ -61,6 +62,37 @@ def test_console_prints_every_name_as_it_is(name: str) -> None:
     console.print(name, soft_wrap=True)
     console.print(table)
     assert name in stream.getvalue()
+
+
+HOSTILE = [
+    "\x1b[2J\x1b]0;title\x07",
+    "over\rwritten",
+    "\x9b2J",
+    "a\u202eb\u2066c",
+    "\u2028\x7f\x00",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_that_a_terminal_obeys_comes_from_a_name(name: str) -> None:
+    stream = io.StringIO()
+    console = make_console(file=stream)
+    table = Table("institution", title=name)
+    table.add_row(name)
+    console.print(name, soft_wrap=True)
+    console.print(table)
+    with Progress(console=console) as bar:
+        bar.add_task(name, total=1)
+    told = stream.getvalue()
+    assert plain(told) == told
+
+
+def test_a_terminal_still_gets_its_styles() -> None:
+    stream = io.StringIO()
+    console = make_console(file=stream)
+    console._force_terminal, console._color_system = True, 1  # type: ignore[assignment]
+    console.print("no", style="bold")
+    assert "\x1b[1m" in stream.getvalue()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -50,9 +50,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_records(parser: argparse.ArgumentParser) -> None:
-    """Add the records, and how they are read."""
-    parser.add_argument("records", metavar="INPUT", help=_INPUT_HELP)
+def add_records(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add the records, and how they are read; optional ones may be left out, and are None."""
+    parser.add_argument(
+        "records", metavar="INPUT", help=_INPUT_HELP, nargs="?" if optional else None
+    )
     parser.add_argument("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
     add_reading_options(parser)
 

@@ -5,12 +5,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from confide.config.composing.folders import CONFIG_DIR_HELP, own_configs
-from confide.config.fields import range_problems
 from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError
 
@@ -78,33 +75,9 @@ def load_policy(path: Path | None) -> PolicyConfig:
     Raises:
         ConfigError: naming every key that is unknown, mistyped or out of range.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from confide.config.composing.strict_yaml import read_strict
 
-    from confide.config.composing.own_files import in_file
-
-    if path is None:
-        return PolicyConfig()
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
-        # By way of JSON, as plans are read: the same values are valid in both
-        policy = TypeAdapter(PolicyConfig).validate_json(json.dumps(raw))
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: is not YAML: {error.problem}.") from None
-    except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}).") from None
-    except ValidationError as error:
-        mistakes = error.errors(include_url=False)
-        raise ConfigError(
-            [
-                in_file(path, f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}.")
-                for e in mistakes
-            ]
-        ) from None
-    problems = list(range_problems(policy))
-    if problems:
-        raise ConfigError([in_file(path, problem) for problem in problems])
-    return policy
+    return PolicyConfig() if path is None else read_strict(path, PolicyConfig)
 
 
 def _asked_policy(file: Path | None, overrides: Sequence[str]) -> PolicyConfig:

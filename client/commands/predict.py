@@ -16,6 +16,7 @@ from confide.client.commands.given import (
     given_whole,
     needed_columns,
 )
+from confide.client.commands.writing_options import add_writing_options, writing_of
 from confide.config.spelling import counted
 from confide.errors import ConfigError
 from confide.terminal import is_reader_gone, make_console
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from confide.inference.language.past_answers import PastAnswers
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
-    from confide.models.language.writing import WritingOptions
 
 _DESCRIPTION = """Predict on a file of records, with the model of a run or an exported one.
 
@@ -100,34 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
     add_model_options(parser)
-    add_writing_options(parser)
-    return parser
-
-
-def add_writing_options(parser: argparse.ArgumentParser) -> None:
-    """Add how a language model writes its answers."""
-    group = parser.add_argument_group("models that write")
-    group.add_argument(
-        "--max-new-tokens",
-        type=int,
-        metavar="N",
-        help="most tokens of an answer (default: the task's)",
-    )
-    group.add_argument(
-        "--temperature",
-        type=float,
-        default=0.0,
-        metavar="T",
-        help="0: the likeliest word each time (default); above: words are drawn",
-    )
-    group.add_argument(
-        "--top-p",
-        type=float,
-        default=1.0,
-        metavar="P",
-        help="share of probability, from the likeliest word down, that words are drawn from",
-    )
-    group.add_argument("--seed", type=int, default=0, help="of drawn words (default: 0)")
+    group = add_writing_options(parser)
     group.add_argument(
         "--past",
         metavar="INPUT",
@@ -139,25 +112,7 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="frozen encoder of texts that finds it (default: all-MiniLM-L6-v2)",
     )
-
-
-def writing_of(arguments: argparse.Namespace) -> "WritingOptions":
-    """Return how answers are written.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
-    from confide.models.language.writing import WritingOptions
-
-    try:
-        return WritingOptions(
-            max_new_tokens=arguments.max_new_tokens,
-            temperature=arguments.temperature,
-            top_p=arguments.top_p,
-            seed=arguments.seed,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return parser
 
 
 def _predict(arguments: argparse.Namespace, predictor: "Predictor") -> None:

@@ -120,6 +120,13 @@ class KitConfig:
         ge=1,
         le=1000,
     )
+    drift_references: int = setting(
+        4,
+        "Models whose reference statistics are kept for `confide drift`, in the trainer's folder of"
+        " state; 0: none is made when a model is scored.",
+        ge=0,
+        le=100,
+    )
     state: str = setting("state", "Folder of sockets, logs, and algorithms' state between rounds.")
     audit_log: str | None = setting(
         None,

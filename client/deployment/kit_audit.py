@@ -17,6 +17,8 @@ from confide.version import __version__
 
 APPROVED, STOPPED = "approved", "stopped"
 """Kinds of events of decisions that an institution's people made."""
+DRIFT_CHECKED = "drift_checked"
+"""Kind of the event of a check for drift that they made."""
 _SHOWN = ("policy.",)
 """Settings whose values hold no secret, and are told."""
 
@@ -48,12 +50,12 @@ def log_start(log: AuditLog, kit: InstitutionKit, ledger: list[Event]) -> None:
 
 
 def log_decision(kit: InstitutionKit, kind: str, content: dict[str, Any]) -> None:
-    """Write what one of the institution's people decided.
+    """Write what one of the institution's people decided, or checked.
 
     Args:
         kit: the kit.
-        kind: :data:`APPROVED` or :data:`STOPPED`.
-        content: which job, and which plan.
+        kind: :data:`APPROVED`, :data:`STOPPED` or :data:`DRIFT_CHECKED`.
+        content: which job and which plan, or what came of the check.
 
     Raises:
         ConfideError: if it cannot be written.
@@ -94,4 +96,4 @@ def _fingerprint(key: PrivateKey) -> str:
     return ec_keys.key_fingerprint(key.public_key())
 
 
-__all__ = ["APPROVED", "STOPPED", "log_decision", "log_start", "open_audit_log"]
+__all__ = ["APPROVED", "DRIFT_CHECKED", "STOPPED", "log_decision", "log_start", "open_audit_log"]

@@ -19,6 +19,7 @@ from confide.client.deployment.job_files import is_stopped, keep_plan
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.kit_ledger import ledger_file, open_ledger
 from confide.client.deployment.kit_sums import sums_files, taking_part
+from confide.client.drift.at_training import ReferenceMaker
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Institution, refusal, with_head
 from confide.client.ledger.folder import Members, known_by
@@ -27,7 +28,7 @@ from confide.client.policy import Policy
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
 from confide.client.records.judged import sampled_token_notes
-from confide.client.safeguards import Safeguards
+from confide.client.safeguards import Safeguards, ScoredFn
 from confide.client.training.deadline import Deadline
 from confide.client.training.private.custom_checks import check_encoding
 from confide.config.models.backbone import Weights
@@ -187,9 +188,13 @@ class DeployedInstitution:
             members = Members(ids=units, known_by=known)
             self._ledger.know_members(members, anchors=self._kit.anchors)
         trainer = make_trainer(workload, plan, self._deadline.check)
-        return Assembly(trainer, plan).institution(self.name, encoded, self._safeguards(secret))
+        scored_fn = None
+        if self._kit.config.drift_references and not plan.releases:
+            scored_fn = ReferenceMaker(self._kit, records, plan).make
+        safeguards = self._safeguards(secret, scored_fn)
+        return Assembly(trainer, plan).institution(self.name, encoded, safeguards)
 
-    def _safeguards(self, secret: bytes | None) -> Safeguards:
+    def _safeguards(self, secret: bytes | None, scored_fn: ScoredFn | None) -> Safeguards:
         config = self._kit.config
         return Safeguards(
             policy=self._policy,
@@ -205,6 +210,7 @@ class DeployedInstitution:
                 most=config.policy.max_evaluations,
             ),
             sums=self._sums,
+            scored_fn=scored_fn,
         )
 
     def _workload(self, plan: TrainingPlan) -> Workload:

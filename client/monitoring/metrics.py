@@ -9,6 +9,8 @@ from confide.client.monitoring.tally import DIRECTIONS
 from confide.monitoring.parts import shared_samples
 from confide.monitoring.samples import SHARED, Metered, Sample, families
 
+_SHOWN = 12
+"""Characters of a model's hash that name it."""
 METRICS: dict[str, Metered] = {
     **SHARED,
     "confide_requests_total": Metered(
@@ -43,6 +45,14 @@ METRICS: dict[str, Metered] = {
         "gauge", "epsilon of the rounds computed so far, rounded up to 0.01", ("budget",)
     ),
     "confide_epsilon_left": Metered("gauge", "epsilon that a new run may cost", ("budget",)),
+    "confide_drift_alarm": Metered(
+        "gauge",
+        "1 if the newest check for drift raised an alarm, 0 if not; absent after too few records",
+        ("model",),
+    ),
+    "confide_drift_checked_timestamp_seconds": Metered(
+        "gauge", "time of the newest check for drift, in seconds since 1970", ("model",)
+    ),
     "confide_ledger_sound": Metered(
         "gauge", "1 if the ledger is whole, 0 if it is damaged; absent if there is none"
     ),
@@ -86,6 +96,14 @@ def _samples(snapshot: InstitutionSnapshot) -> Iterator[Sample]:
     yield "confide_approvals_waiting", (), len(snapshot.waiting)
     connected = snapshot.link.is_connected
     yield "confide_coordinator_connected", (), None if connected is None else float(connected)
+    for check in audit.drift:
+        model = (check.model[:_SHOWN],)
+        yield "confide_drift_checked_timestamp_seconds", model, check.time
+        yield (
+            "confide_drift_alarm",
+            model,
+            None if check.is_alarm is None else float(check.is_alarm),
+        )
     yield from _budget(snapshot)
 
 

@@ -14,7 +14,7 @@ from confide.client.deployment.kit import FILE, InstitutionKit, read_kit
 from confide.client.deployment.launch import ROLES
 from confide.client.deployment.supernode_log import supernode_told
 from confide.client.monitoring.ledger_reader import Account, LedgerReader, LedgerSeen
-from confide.client.monitoring.tally import InstitutionTally, JobSeen, RefusalSeen
+from confide.client.monitoring.tally import DriftSeen, InstitutionTally, JobSeen, RefusalSeen
 from confide.errors import ConfigError
 from confide.monitoring.audit_reader import AuditReader
 from confide.monitoring.parts import (
@@ -61,6 +61,7 @@ class Audit:
         last_request: time of the newest request, in seconds since 1970; None before any.
         jobs: jobs that asked here, the one with the newest event first.
         newest_refusals: the last refusals, the newest first.
+        drift: the newest check for drift of each model, the newest first.
     """
 
     problem: str = ""
@@ -74,6 +75,7 @@ class Audit:
     last_request: float | None = None
     jobs: tuple[JobSeen, ...] = ()
     newest_refusals: tuple[RefusalSeen, ...] = ()
+    drift: tuple[DriftSeen, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +203,7 @@ class InstitutionWatch:
             last_request=made.last_request,
             jobs=tuple(reversed(made.jobs.values())),
             newest_refusals=tuple(reversed(made.newest_refusals)),
+            drift=tuple(reversed(made.drift.values())),
         )
 
 

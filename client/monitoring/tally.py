@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from confide.audit_log.compare import ANSWERED, REFUSED
-from confide.client.deployment.kit_audit import APPROVED, STOPPED
+from confide.client.deployment.kit_audit import APPROVED, DRIFT_CHECKED, STOPPED
 from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
 
 DIRECTIONS = ("in", "out")
-_MOST_JOBS, _MOST_REFUSALS = 100, 20
+_MOST_JOBS, _MOST_REFUSALS, _MOST_MODELS = 100, 20, 10
 
 Standing = Literal["seen", "answered", "refused", "waits", "approved", "stopped"]
 """Of a job: its plan was seen; it was answered or refused last; it waits for people's approval, has
@@ -75,6 +75,21 @@ class RefusalSeen:
     time: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class DriftSeen:
+    """The newest check for drift of a model.
+
+    Attributes:
+        model: SHA-256 of the model.
+        is_alarm: whether it raised an alarm; None where too few records told nothing.
+        time: of the check, in seconds since 1970.
+    """
+
+    model: str
+    is_alarm: bool | None
+    time: float
+
+
 @dataclass(kw_only=True)
 class InstitutionTally:
     """The fold of a log's events.
@@ -88,6 +103,7 @@ class InstitutionTally:
         last_request: time of the newest request; None before any.
         jobs: name -> job, the one with the newest event last.
         newest_refusals: the last refusals, the newest last.
+        drift: model -> its newest check for drift, the newest last.
         events: number of events.
     """
 
@@ -101,6 +117,7 @@ class InstitutionTally:
     newest_refusals: deque[RefusalSeen] = field(
         default_factory=lambda: deque(maxlen=_MOST_REFUSALS)
     )
+    drift: dict[str, DriftSeen] = field(default_factory=dict)
     events: int = 0
 
     def take(self, event: Event) -> None:
@@ -117,6 +134,8 @@ class InstitutionTally:
                 self._stand(event, standing="approved", plan=str(content["plan"]), code="")
             case str(kind) if kind == STOPPED:
                 self._stand(event, standing="stopped")
+            case str(kind) if kind == DRIFT_CHECKED:
+                self._take_drift(event)
 
     def _take_request(self, event: Event) -> None:
         content = event.content
@@ -147,6 +166,16 @@ class InstitutionTally:
                 was_scored=kind == "evaluate",
             )
 
+    def _take_drift(self, event: Event) -> None:
+        model = str(event.content["model"])
+        verdicts = {"drift": True, "no drift": False}
+        self.drift.pop(model, None)
+        self.drift[model] = DriftSeen(
+            model=model, is_alarm=verdicts.get(str(event.content["verdict"])), time=event.time
+        )
+        while len(self.drift) > _MOST_MODELS:
+            del self.drift[next(iter(self.drift))]
+
     def _stand(self, event: Event, **known: Any) -> None:
         """Keep what an event says of its job, beside what earlier ones said."""
         name = str(event.content["job"])
@@ -156,4 +185,4 @@ class InstitutionTally:
             del self.jobs[next(iter(self.jobs))]
 
 
-__all__ = ["DIRECTIONS", "InstitutionTally", "JobSeen", "RefusalSeen", "Standing"]
+__all__ = ["DIRECTIONS", "DriftSeen", "InstitutionTally", "JobSeen", "RefusalSeen", "Standing"]

@@ -290,6 +290,11 @@ class Trainer:
         """
         return self._scorer.together(many)
 
+    def model_with(self, tensors: Tensors) -> nn.Module:
+        """Return the model with these tensors, to be asked until it next trains or scores."""
+        self._load(tensors)
+        return self._model.eval()
+
     def records(self, tensors: Tensors, examples: Examples) -> Records:
         """Return records, with the model that holds ``tensors``, for an algorithm that reads them.
 

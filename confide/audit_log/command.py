@@ -17,7 +17,7 @@ from confide.audit_log.words import in_words, when
 from confide.errors import ConfigError, UnreadableError
 from confide.security import certificates, ec_keys
 from confide.security.chain import Event
-from confide.terminal import is_reader_gone
+from confide.terminal import is_reader_gone, plain
 
 _HELP = """Verify, show or export an audit log: who did what, when, and why it was refused.
 
@@ -100,7 +100,7 @@ def _verify(words: Sequence[str]) -> int:
 
 def _tell(folder: Path, found: Verified) -> int:
     for problem in found.problems:
-        print(f"{folder}: {problem}", file=sys.stderr)
+        print(plain(f"{folder}: {problem}"), file=sys.stderr)
     if found.problems:
         return 1
     last, begun = found.last, found.begun
@@ -108,10 +108,11 @@ def _tell(folder: Path, found: Verified) -> int:
     whose = f"{begun.content['side']} {begun.content['name']}, " if begun else ""
     notes = " ".join(found.notes)
     files = "1 file" if found.files == 1 else f"{found.files} files"
-    print(
+    told = (
         f"{folder}: whole. {whose}{last.number} events in {files}, the last of"
-        f" {when(last.time)}, head {last.hash}. {notes}".strip()
+        f" {when(last.time)}, head {last.hash}. {notes}"
     )
+    print(plain(told.strip()))
     return 0
 
 
@@ -140,8 +141,10 @@ def _ledger_events(path: Path) -> Sequence[Event]:
         )
         return events
     try:
-        return [Event(**raw) for raw in json.loads(path.read_text())["events"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = [Event(**raw) for raw in json.loads(path.read_text())["events"]]
+        # Events without a hash, such as of a number that is none, are those of no ledger
+        return [event for event in told if event.hash]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableError(
             f"--ledger={path} is no export of a ledger ({type(error).__name__}: {error}); make one"
             " with `confide ledger export`."
@@ -168,7 +171,8 @@ def _show(words: Sequence[str]) -> int:
     parser.add_argument("--last", type=int, default=50)
     given = parser.parse_args(words)
     for event in deque(_events(given.folder), maxlen=max(0, given.last)):
-        print(f"{event.number:>6} {when(event.time)} {event.kind:<9} {in_words(event)}")
+        line = f"{event.number:>6} {when(event.time)} {event.kind:<9} {in_words(event)}"
+        print(plain(line).replace("\n", r"\n"))
     return 0
 
 

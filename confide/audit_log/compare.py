@@ -14,8 +14,10 @@ from confide.errors import UnreadableError
 from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
 
-ANSWERED, REFUSED, ROUND = "answered", "refused", "round"
-"""Kinds of an institution's events about requests, and of the coordinator's about a round."""
+ANSWERED, REFUSED = "answered", "refused"
+"""Kinds of an institution's events about requests."""
+RUN, ENROLLED, ROUND = "run", "enrolled", "round"
+"""Kinds of the coordinator's events about a run, who takes part in it, and its rounds."""
 _WORK = frozenset({"reserve", "settle", "score", "mask", "unmask"})
 """Kinds of events of a ledger that a trainer writes, which its audit log knows of; other commands
 write the others."""
@@ -47,6 +49,7 @@ class Told:
         refusals: job -> codes of all refusals of the institution.
         rounds: (job, round) -> name -> accepted, or the code of a refusal, by the coordinator.
         absent: job -> name -> why it did not take part, by the coordinator.
+        enrolled: job -> names of those who took part, by the coordinator.
     """
 
     side: str = ""
@@ -56,6 +59,7 @@ class Told:
     refusals: dict[str, set[str]] = field(default_factory=dict)
     rounds: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
     absent: dict[str, dict[str, str]] = field(default_factory=dict)
+    enrolled: dict[str, set[str]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """Take what an event tells.
@@ -65,7 +69,7 @@ class Told:
         """
         try:
             self._take(event)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise UnreadableError(
                 f"Event {event.number} does not say what an event {event.kind} of this release"
                 " says; read the log with the release that wrote it."
@@ -73,21 +77,27 @@ class Told:
 
     def _take(self, event: Event) -> None:
         content = event.content
-        if event.kind == BEGUN:
-            self.side, self.name = str(content["side"]), str(content["name"])
+        # A log is of one side: a later event of this kind names no other
+        if event.kind == BEGUN and event.number == 1:
+            self.side, self.name = _text(content["side"]), _text(content["name"])
         if isinstance(content.get("ledger"), Mapping):
-            self.ledger[content["ledger"]["number"]] = content["ledger"]["hash"]
+            self.ledger[_number(content["ledger"]["number"])] = _text(content["ledger"]["hash"])
         if event.kind in (ANSWERED, REFUSED) and content["request"] == "train":
-            place = content["job"], content["round"]
-            self.answers.setdefault(place, set()).add(content.get("code", ANSWERED))
+            place = _text(content["job"]), _number(content["round"])
+            self.answers.setdefault(place, set()).add(_text(content.get("code", ANSWERED)))
         if event.kind == REFUSED:
-            self.refusals.setdefault(content["job"], set()).add(content["code"])
-        if content.get("state") == "begun":
-            self.absent.setdefault(content["job"], {}).update(content["absent"])
+            self.refusals.setdefault(_text(content["job"]), set()).add(_text(content["code"]))
+        if event.kind == RUN and content.get("state") == "begun":
+            self.absent.setdefault(_text(content["job"]), {}).update(_codes(content["absent"]))
         # Where clients are not asked in rounds, each counts its own questions
         if event.kind == ROUND and not content.get("by_arrival"):
-            outcomes = dict.fromkeys(content["accepted"], ANSWERED) | dict(content["refused"])
-            self.rounds[content["job"], content["round"]] = outcomes
+            accepted = dict.fromkeys(map(_text, content["accepted"]), ANSWERED)
+            place = _text(content["job"]), _number(content["round"])
+            self.rounds[place] = accepted | _codes(content["refused"])
+        if event.kind == ENROLLED:
+            self.enrolled.setdefault(_text(content["job"]), set()).add(
+                _text(content["institution"])
+            )
 
 
 def ledger_problems(told: Told, events: Sequence[Event]) -> Iterator[str]:
@@ -102,7 +112,7 @@ def ledger_problems(told: Told, events: Sequence[Event]) -> Iterator[str]:
             yield "The log names no event of the ledger, and the ledger counts rounds."
         return
     for number, digest in told.ledger.items():
-        if number > len(events):
+        if not 1 <= number <= len(events):
             yield (
                 f"The log names event {number} of the ledger, which ends with {len(events)}:"
                 " this is an older copy of the ledger, or another one."
@@ -149,6 +159,35 @@ def side_problems(institution: Told, coordinator: Told) -> Iterator[str]:
                 " round, and the institution's log does not say so."
             )
     yield from _missing_rounds(institution, coordinator)
+    yield from _another_name(institution, coordinator)
+
+
+def _another_name(institution: Told, coordinator: Told) -> Iterator[str]:
+    """Yield a sentence for each job that the log answered under a name that nobody had there."""
+    # By job, since a coordinator's log of an earlier time may be archived
+    for job in sorted({job for (job, _), own in institution.answers.items() if ANSWERED in own}):
+        known = coordinator.enrolled.get(job)
+        if known and institution.name not in known:
+            yield (
+                f"Job {job}: the log is {institution.name}'s and says that it trained, and the"
+                f" coordinator knows {', '.join(sorted(known))}: one of them names another side."
+            )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _codes(told: Any) -> dict[str, str]:
+    return {_text(name): _text(code) for name, code in dict(told).items()}
 
 
 def _missing_rounds(institution: Told, coordinator: Told) -> Iterator[str]:

@@ -17,12 +17,16 @@ from pathlib import Path
 from confide.errors import UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import Event
+from confide.storage.files import open_regular, read_regular
 
 HEAD = "audit.head"
+_LONGEST_HEAD = 2**16
 CONTINUED, TORN = "continued", "torn"
 """Kinds of the first event of a file but the first, and of one that names a torn line."""
-_NAME = re.compile(r"audit-(\d{10})\.jsonl")
+_NAME = re.compile(r"audit-([0-9]{10})\.jsonl")
 _FIELDS = {"number": int, "time": float, "kind": str, "content": dict, "previous": str}
+_YEARS_1_TO_9999_S = -62_135_596_800, 253_402_300_799
+"""First and last second that a calendar knows, since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,9 @@ def parse_line(line: bytes) -> Event:
     digest = raw.pop("hash")
     if any(type(raw[name]) is not kind for name, kind in _FIELDS.items()):
         raise ValueError("it is no event")
+    first, last = _YEARS_1_TO_9999_S
+    if not first <= raw["time"] <= last:
+        raise ValueError("its time is none")
     event = Event(**raw)
     if event.hash != digest:
         raise ValueError("it does not have the hash that stands in it")
@@ -146,7 +153,7 @@ def lines_of(path: Path) -> Iterator[Line]:
         UnreadableError: if it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number, raw in enumerate(file, start=1):
                 if raw.endswith(b"\n"):
                     yield to_line(path, number, raw)
@@ -161,7 +168,7 @@ def read_rest(path: Path, start: int) -> bytes:
         UnreadableError: if it cannot be read, or has become shorter.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file.seek(0, os.SEEK_END) < start:
                 raise UnreadableError(f"{path} has become shorter.")
             file.seek(start)
@@ -178,10 +185,10 @@ def read_head(folder: Path) -> AuditHead | None:
     """
     path = folder / HEAD
     try:
-        return AuditHead.from_text(path.read_text())
+        return AuditHead.from_text(read_regular(path, most=_LONGEST_HEAD).decode())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnreadableError(f"{path} cannot be read: {error}.") from None
 
 

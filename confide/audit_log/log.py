@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -237,7 +238,7 @@ class AuditLog:
         digest = hashlib.sha256(self._torn).hexdigest()
         name = f"{self._file.name}.torn-{self._end}-{digest[:8]}"
         write_secret(self.folder / name, self._torn)
-        self._give(self.folder / name)
+        self._give_named(name)
         return {"file": name, "bytes": len(self._torn), "sha256": digest}
 
     def _write(self, kind: str, content: Mapping[str, Any]) -> Event:
@@ -254,14 +255,16 @@ class AuditLog:
         line = line_of(event)
         path = self._file or self.folder / file_name(event.number)
         is_new = not path.exists()
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # An administrator who writes must not follow a link of the log's own user elsewhere
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         self._file = path
         try:
+            if is_new:
+                self._give(handle)
             self._put(handle, line)
         finally:
             os.close(handle)
         if is_new:
-            self._give(path)
             sync(self.folder)
         self._end, self._lines = self._end + len(line), self._lines + 1
         self._last, self._torn = event, b""
@@ -289,14 +292,22 @@ class AuditLog:
             return
         head = sign_head(last.number, last.hash, self._key)
         write_text(self.folder / HEAD, head.to_text(), mode=0o600)
-        self._give(self.folder / HEAD)
+        self._give_named(HEAD)
         self._head = head
 
-    def _give(self, path: Path) -> None:
+    def _give_named(self, name: str) -> None:
+        handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            self._give(handle)
+        finally:
+            os.close(handle)
+
+    def _give(self, handle: int) -> None:
         """Give a file that an administrator wrote to the log's own user, who could not read it."""
-        owner = self.folder.stat()
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            os.chown(path, owner.st_uid, owner.st_gid)
+        owner, found = self.folder.stat(), os.fstat(handle)
+        is_ours = found.st_uid == 0 and found.st_nlink == 1 and stat.S_ISREG(found.st_mode)
+        if os.geteuid() == 0 and owner.st_uid != 0 and is_ours:
+            os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 def signing_key(path: Path, folder: Path) -> PrivateKey:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confide.audit_log.compare import ANSWERED, REFUSED, ROUND
+from confide.audit_log.compare import ANSWERED, ENROLLED, REFUSED, ROUND, RUN
 from confide.audit_log.log import BEGUN
 from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
@@ -39,6 +39,7 @@ _ENTITIES: Mapping[str, tuple[str, int, str, int]] = {
     "begun": ("audit log", 1, "Create", INFORMATIONAL),
     "clock": ("clock", 3, "Update", MEDIUM),
     "continued": ("audit log", 3, "Update", INFORMATIONAL),
+    "drift_checked": ("model", 2, "Read", INFORMATIONAL),
     "issued": ("certificate", 1, "Create", INFORMATIONAL),
     "opened": ("masked sum", 2, "Read", INFORMATIONAL),
     "plan_seen": ("plan", 1, "Create", INFORMATIONAL),
@@ -68,7 +69,7 @@ class Exporter:
             event: of the log.
         """
         if event.kind == BEGUN:
-            self._owner, self._side = str(event.content["name"]), str(event.content["side"])
+            self._owner, self._side = _text(event, "name"), _text(event, "side")
         class_uid, attributes = self._mapped(event)
         activity = attributes["activity_id"]
         failed = event.kind == REFUSED or "failed" in event.content
@@ -102,22 +103,22 @@ class Exporter:
             ANSWERED: self._request,
             REFUSED: self._request,
             ROUND: self._round,
-            "run": self._round,
-            "enrolled": self._enrolled,
+            RUN: self._round,
+            ENROLLED: self._enrolled,
             **dict.fromkeys(_STARTS, self._lifecycle),
         }
         return by_kind.get(event.kind, self._entity)(event)
 
     def _request(self, event: Event) -> tuple[int, dict[str, Any]]:
-        asked, code = str(event.content["request"]), event.content.get("code")
+        asked, code = _text(event, "request"), event.content.get("code")
         number, name = _REQUESTS.get(asked, (_OTHER, asked.title()))
-        severity = INFORMATIONAL if code is None else HIGH if code in _GRAVE else LOW
+        severity = INFORMATIONAL if code is None else HIGH if str(code) in _GRAVE else LOW
         attributes = {
             **_activity(number, name, severity),
-            "actor": {"app_name": str(event.content["by"])},
+            "actor": {"app_name": _text(event, "by")},
             "api": {"operation": asked, "service": {"name": "confide trainer"}},
-            "src_endpoint": {"name": str(event.content["by"])},
-            "resources": [{"type": "job", "name": str(event.content["job"])}],
+            "src_endpoint": {"name": _text(event, "by")},
+            "resources": [{"type": "job", "name": _text(event, "job")}],
         }
         return API, attributes if code is None else {**attributes, "status_code": str(code)}
 
@@ -129,20 +130,20 @@ class Exporter:
             "actor": {"app_name": "confide server"},
             "api": {"operation": operation, "service": {"name": "confide server"}},
             "src_endpoint": {"name": self._owner or "coordinator"},
-            "resources": [{"type": "job", "name": str(event.content["job"])}],
+            "resources": [{"type": "job", "name": _text(event, "job")}],
         }
 
     def _enrolled(self, event: Event) -> tuple[int, dict[str, Any]]:
         return AUTHENTICATION, {
             **_activity(1, "Logon", INFORMATIONAL),
-            "user": {"name": str(event.content["institution"])},
+            "user": {"name": _text(event, "institution")},
             "service": {"name": "confide server"},
             "is_remote": True,
         }
 
     def _lifecycle(self, event: Event) -> tuple[int, dict[str, Any]]:
         number, name = _STARTS[event.kind]
-        app = {"name": str(event.content["process"]), "vendor_name": "confide"}
+        app = {"name": _text(event, "process"), "vendor_name": "confide"}
         return LIFECYCLE, {
             **_activity(number, name, LOW if "failed" in event.content else INFORMATIONAL),
             "app": {**app, "version": str(event.content.get("version", __version__))},
@@ -161,6 +162,11 @@ class Exporter:
         if "user" in event.content:
             attributes["actor"] = {"user": {"name": str(event.content["user"])}}
         return ENTITY, attributes
+
+
+def _text(event: Event, name: str) -> str:
+    """Return what an event names; "unknown" where one of another release does not."""
+    return str(event.content.get(name, "unknown"))
 
 
 def _activity(number: int, name: str, severity: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A federation as its coordinator declares it: institutions, its own address, the task."""
 
+import fnmatch
 import ipaddress
 import json
 import re
@@ -79,8 +80,15 @@ class FederationConfig:
                     " port, no wildcard, and letters outside ASCII as xn--."
                 )
         for name in self.institutions:
-            for problem in name_problems(name):
-                yield f"institutions={problem}"
+            yield from (f"institutions={it}" for it in (*name_problems(name), *self._poses(name)))
+
+    def _poses(self, name: str) -> Iterator[str]:
+        for host in self.hosts:
+            if _is_name_of(host, name):
+                yield (
+                    f"{name!r}: TLS would take the certificate of its trainer for the coordinator's"
+                    f" at {host}; choose another name."
+                )
 
 
 _KEYS = ", ".join(item.name for item in fields(FederationConfig))
@@ -185,6 +193,12 @@ def _look_alikes(names: Iterable[str]) -> list[list[str]]:
     for name in names:
         groups.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _is_name_of(host: str, common_name: str) -> bool:
+    """Tell whether a certificate without alternative names may be taken for a host's."""
+    # More than the wildcards that TLS knows, so that none is missed
+    return fnmatch.fnmatchcase(host.lower(), common_name.lower().rstrip("."))
 
 
 def _is_host(host: str) -> bool:

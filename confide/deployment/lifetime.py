@@ -10,10 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from confide.storage.files import read_regular
+
 PROCESSES = "processes.json"
 """File in which a supervisor keeps the process ids of its programs."""
 STARTS = "starts.json"
 """File in which it counts how often it started each of them, over all its own lives."""
+_LARGEST_FILE, _LARGEST_NUMBER = 2**16, 2**31
 _PR_SET_PDEATHSIG = 1
 
 
@@ -23,13 +26,7 @@ def processes(folder: Path) -> dict[str, int]:
     Args:
         folder: the supervisor's folder.
     """
-    try:
-        ids = {
-            str(name): int(pid)
-            for name, pid in json.loads((folder / PROCESSES).read_text()).items()
-        }
-    except (OSError, TypeError, ValueError, AttributeError):
-        return {}
+    ids = _numbers(folder / PROCESSES)
     supervisor = ids.get("supervisor", 0)
     # 0 and negative ids name groups of processes: this one's own would always be alive.
     if supervisor <= 0:
@@ -50,10 +47,18 @@ def starts(folder: Path) -> dict[str, int]:
     Args:
         folder: the supervisor's folder.
     """
+    return _numbers(folder / STARTS)
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Read names and numbers; {} if they cannot be read, or are none of these.
+
+    Whoever looks may be another user than the supervisor, and is not to fall over what it finds.
+    """
     try:
-        counts = json.loads((folder / STARTS).read_text())
-        return {str(name): int(count) for name, count in counts.items()}
-    except (OSError, TypeError, ValueError, AttributeError):
+        found = json.loads(read_regular(path, most=_LARGEST_FILE)).items()
+        return {str(name): int(number) for name, number in found if abs(number) < _LARGEST_NUMBER}
+    except (OSError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
         return {}
 
 

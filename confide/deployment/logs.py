@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from confide.storage.files import open_regular
+
 _LONGEST_MESSAGE = 2000
 _TAIL_BYTES = 16 * 2**10
 
@@ -45,11 +47,11 @@ def log_tail(path: Path, *, since: int = 0, most: int = _TAIL_BYTES) -> str:
         most: largest number of bytes returned.
     """
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             # logrotate, too, empties a log
             file.seek(max(since if since <= size else 0, size - most))
-            return file.read().decode(errors="replace")
+            return file.read(most).decode(errors="replace")
     except OSError:
         return ""
 

@@ -12,11 +12,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
-
 from confide.deployment.checks import Finding, Status, ok, validity
 from confide.security import certificates
 from confide.security.client_tls import load_pair
+from confide.security.parsing import DAMAGED, certificate_of
 from confide.security.proxies import proxy_of, split_address, tunnel
 from confide.security.redaction import redact
 
@@ -142,7 +141,11 @@ def _check_tls(
         )
         return
     with secured:
-        certificate = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
+        try:
+            certificate = certificate_of(secured.getpeercert(binary_form=True) or b"")
+        except DAMAGED as error:
+            yield Finding("certificate", "error", f"cannot be read ({error})", _RENEW)
+            return
         yield ok(
             "certificate",
             f"signed by {ca.name}, for {', '.join(certificates.hosts_of(certificate))}",

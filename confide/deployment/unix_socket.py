@@ -7,11 +7,13 @@ import os
 import shutil
 import socket as sockets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from confide.errors import ConfigError
 
+_LONGEST_WAIT_S, _PAUSE_S = 5.0, 0.02
 _LONGEST_PATH = 107
 """Largest size of a path in Linux's ``sockaddr_un``, in bytes."""
 
@@ -44,7 +46,7 @@ def bound_privately(socket: Path, *, mode: int, group: str | None) -> Iterator[P
     before = os.umask(0o177)
     try:
         # Of two services that start at once, the second then finds the first.
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        _lock(folder, path.parent)
         _remove_stale(path)
         yield path
         if group is not None:
@@ -58,6 +60,22 @@ def bound_privately(socket: Path, *, mode: int, group: str | None) -> Iterator[P
     finally:
         os.umask(before)
         os.close(folder)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    # Whoever may list the folder may lock it, other users too, and must not hold a start up
+    end = time.monotonic() + _LONGEST_WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() >= end:
+                raise ConfigError(
+                    f"socket: another process holds a lock on {folder} (`lsof {folder}` shows"
+                    " which); end it, or let this user alone into the folder (chmod 700)."
+                ) from None
+            time.sleep(_PAUSE_S)
 
 
 def remove(path: Path) -> None:

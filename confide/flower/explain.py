@@ -68,7 +68,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
-        r"Exit Code: 606\b(?:.|\n)*?(?P<finding>expected [^\n]*)",
+        r"Exit Code: 606\b(?:.|\n){0,4000}?(?P<finding>expected [^\n]{0,200})",
         (
             "The coordinator refuses this release of Flower ({finding}); install the same minor"
             " release of flwr on both sides."

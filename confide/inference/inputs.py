@@ -47,7 +47,8 @@ def made_to_predict(records: Dataset | pandas.DataFrame, task: TaskConfig) -> Da
     is_made = TASKS[task.kind].maker is None or set(task.content_columns) <= names
     if is_made or not set(task.source_columns) <= names or not len(records):
         return None
-    table = pyarrow.table({name: _as_text(records, name) for name in task.source_columns})
+    rows = _only(records, task.source_columns)
+    table = pyarrow.table({name: _as_text(rows, name) for name in task.source_columns})
     made = to_predict(Dataset(table, fingerprint=uuid4().hex), task)
     if made.problems:
         raise DataError([problem.text for problem in made.problems])
@@ -81,13 +82,12 @@ def read_inputs(
     """
     task, config = predictor.task, predictor.plan.task
     _refuse_odd(records, [*task.content_columns(), *config.target_columns])
-    names = [name for name in input_columns(task, config) if name in _names(records)]
+    needed, present = input_columns(task, config), _names(records)
+    names = [name for name in needed if name in present]
+    targets = [name for name in config.target_columns if with_labels and name in present]
+    records = _only(records, [*names, *targets])
     columns = {name: _as_cells(records, name, config) for name in names}
-    labels = {
-        name: _as_cells(records, name, config).to_pylist()
-        for name in config.target_columns
-        if with_labels and name in _names(records)
-    }
+    labels = {name: _as_cells(records, name, config).to_pylist() for name in targets}
     labelled = predictor.outcome.labelled(labels) or [False] * len(records)
     # A schema wants a label in each record; where there is none any will do, and is not looked at.
     for name, any_label in predictor.outcome.placeholder().items():
@@ -105,8 +105,7 @@ def read_inputs(
             columns[name] = pyarrow.array(values, pyarrow.string())
     # Without a fingerprint `datasets` would pickle every record to make one.
     taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
-    needed = input_columns(task, config)
-    missing = _lacking(needed, _names(records))
+    missing = _lacking(needed, present)
     problems = [*missing, *_problems(task, taken, places)]
     if problems:
         raise DataError(problems)
@@ -146,22 +145,34 @@ def _names(records: Dataset | pandas.DataFrame) -> list[str]:
     )
 
 
-def _as_cells(records: Dataset | pandas.DataFrame, name: str, config: TaskConfig) -> pyarrow.Array:
+def _only(
+    records: Dataset | pandas.DataFrame, names: Sequence[str]
+) -> pyarrow.Table | pandas.DataFrame:
+    """Return columns of records, all at once: `datasets` takes its time for each question."""
+    if isinstance(records, pandas.DataFrame):
+        return records
+    kept = list(dict.fromkeys(names))
+    return records.with_format("arrow", columns=kept)[:] if kept else pyarrow.table({})
+
+
+def _as_cells(
+    records: pyarrow.Table | pandas.DataFrame, name: str, config: TaskConfig
+) -> pyarrow.Array:
     """Look at files: paths from the current folder on, bytes of files, or cells."""
     files = None if config.files is None else config.files.of(name)
     if files is None:
         return _as_text(records, name)
     values = (
-        records.select_columns([name]).with_format("arrow")[:][name]
-        if isinstance(records, Dataset)
+        records[name]
+        if isinstance(records, pyarrow.Table)
         else pyarrow.array(records[name], from_pandas=True)
     )
     return file_cells(values, files, Path(), looked=True)
 
 
-def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
-    if isinstance(records, Dataset):
-        return text_column(name, records.select_columns([name]).with_format("arrow")[:][name])
+def _as_text(records: pyarrow.Table | pandas.DataFrame, name: str) -> pyarrow.Array:
+    if isinstance(records, pyarrow.Table):
+        return text_column(name, records[name])
     try:
         return text_column(name, pyarrow.array(records[name], from_pandas=True))
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:

@@ -155,15 +155,25 @@ def predict_in_parts(
         ModelError: if the model gives no finite numbers.
         ConfigError: if it writes the likeliest words alone, and others are asked for.
     """
-    if writing is not None and predictor.writer is None and predictor.plan.task.outcome.is_written:
-        _refuse_drawing(writing)
-        if not predictor.plan.private:
-            log.warning(RECITES)
+    if writing is not None:
+        check_writing(predictor, writing)
     for start in range(0, len(inputs.records), _PART):
         try:
             yield _part_from(start, predictor, inputs, writing, past)
         except DataError as error:  # numbered within its part
             raise DataError([_renumbered(one, start) for one in error.problems]) from None
+
+
+def check_writing(predictor: Predictor, writing: WritingOptions) -> None:
+    """Refuse options of writing that a model has no use for; warn of what it may recite.
+
+    Raises:
+        ConfigError: if it writes the likeliest words alone, and others are asked for.
+    """
+    if predictor.writer is None and predictor.plan.task.outcome.is_written:
+        _refuse_drawing(writing)
+        if not predictor.plan.private:
+            log.warning(RECITES)
 
 
 def _part_from(
@@ -231,10 +241,12 @@ def _agreement(found: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) 
 
 def _scored(predictor: Predictor, examples: Examples) -> tuple[pandas.DataFrame, Tensor, Tensor]:
     """Return predictions, scores and labels, each of all records."""
-    logits = torch.empty((len(examples), predictor.plan.task.num_outputs))
-    for part in predictor.passes(examples):
-        logits[part.indices] = part.outputs
-    scores = predictor.task.scores(logits)
+    # Pass by pass: of more rows at once the last bits of a row's scores may differ
+    parts = [
+        (part.indices, predictor.task.scores(part.outputs)) for part in predictor.passes(examples)
+    ]
+    back = torch.cat([indices for indices, _ in parts]).argsort()
+    scores = torch.cat([found for _, found in parts])[back]
     predictor.refuse_diverged(scores)
     frame = pandas.DataFrame(dict(predictor.outcome.predictions(scores.numpy())))
     return frame, scores, examples.labels
@@ -277,4 +289,4 @@ def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float]
     return metrics, int(labelled.sum())
 
 
-__all__ = ["Part", "predict", "predict_in_parts", "read_past", "score"]
+__all__ = ["Part", "check_writing", "predict", "predict_in_parts", "read_past", "score"]

@@ -70,6 +70,11 @@ class Predictor:
         prepare: records -> what the model takes.
         logits: one batch, without labels, -> logits on the CPU, shape [b, ...].
         writer: writes predictions that are texts; None where they follow from outputs.
+        module: what computes logits; None where that is not torch.
+        network_fn: makes the whole network, from records as the task encodes them to outputs, for
+            gradients in its inputs; None where there is none but what computes, as in ONNX.
+        most_rows: records that are computed together at most; with 1 no other record has any part
+            in the last bits of a record's outputs.
     """
 
     folder: Path
@@ -78,6 +83,9 @@ class Predictor:
     prepare: Callable[[Dataset], Examples]
     logits: Callable[[Batch], Tensor]
     writer: Writer | None = None
+    module: nn.Module | None = None
+    network_fn: Callable[[], nn.Module] | None = None
+    most_rows: int = 32
 
     @property
     def plan(self) -> TrainingPlan:
@@ -89,16 +97,16 @@ class Predictor:
         """What it predicts."""
         return outcome_of(self.plan.task)
 
-    def passes(self, examples: Examples, *, batch_size: int = 32) -> Iterator["Pass"]:
+    def passes(self, examples: Examples, *, batch_size: int | None = None) -> Iterator["Pass"]:
         """Compute logits, records of one padded length together: none is padded for another."""
         for bucket in examples.length_buckets(torch.arange(len(examples))):
-            for indices in bucket.split(batch_size):
+            for indices in bucket.split(batch_size or self.most_rows):
                 batch = examples.take(indices)
                 # A model of transformers that is given labels computes a loss.
                 inputs = {name: column for name, column in batch.items() if name != LABELS}
                 yield Pass(indices, self.logits(inputs), batch)
 
-    def outputs(self, records: Dataset, *, batch_size: int = 32) -> Tensor:
+    def outputs(self, records: Dataset, *, batch_size: int | None = None) -> Tensor:
         """Compute logits of all records, at least one.
 
         Returns:
@@ -181,6 +189,8 @@ def load_predictor(
             prepare=workload.prepare,
             logits=_torch_logits(workload.model, compute.device),
             writer=_writer(workload.task, workload.whole_fn, plan, compute.device),
+            module=workload.model,
+            network_fn=lambda: exporter_of(plan).whole(workload, plan, merge=False),
         )
     if backbone is not None:
         raise ConfigError(
@@ -210,10 +220,12 @@ def _load_exported(
     schema = exporter.encoded_task(description.plan, description.form)
     task = build_task(schema, folder_assets(place), custom_tasks)
     load_fn = functools.partial(exporter.load_folder, place)
+    network: nn.Module | None = None
     if description.form in ("onnx", "int8"):
         logits = _onnx_logits(place)
     else:
-        logits = _torch_logits(load_fn(), compute.device)
+        network = load_fn()
+        logits = _torch_logits(network, compute.device)
     return Predictor(
         folder=place,
         description=description,
@@ -221,6 +233,8 @@ def _load_exported(
         prepare=task.encode,
         logits=logits,
         writer=_writer(task, load_fn, description.plan, compute.device),
+        module=network,
+        network_fn=None if network is None else lambda: network,
     )
 
 

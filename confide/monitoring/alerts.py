@@ -54,6 +54,13 @@ INSTITUTION: tuple[Alert, ...] = (
         "{{ $labels.process }} is down, or is started again and again",
     ),
     Alert(
+        "ConfideDrift",
+        "confide_drift_alarm == 1",
+        "0m",
+        "warning",
+        "records are no longer like those that model {{ $labels.model }} was trained on",
+    ),
+    Alert(
         "ConfideNobodyAsks",
         "confide_run_unfinished == 1 and time() - confide_last_request_timestamp_seconds > 7200",
         "5m",

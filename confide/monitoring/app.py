@@ -19,25 +19,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from confide.deployment.checks import Finding
+from confide.monitoring.guarding import HEADERS, names_loopback
 from confide.monitoring.samples import exposition
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 
-_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _METHODS = ("GET", "HEAD")
-_HEADERS = {
-    # A page that needs more sets its own policy, which stays
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action"
-        " 'none'; frame-ancestors 'none'"
-    ),
-    "cache-control": "no-store",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +92,7 @@ class _Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -114,8 +102,7 @@ class _Guard:
 
 def _refusal(scope: Scope) -> Response | None:
     """Return the answer to a request that is not let through; None for one that is."""
-    hosts = Headers(scope=scope).getlist("host")
-    if len(hosts) != 1 or _name_in(hosts[0]) not in _HOSTS:
+    if not names_loopback(Headers(scope=scope)):
         return PlainTextResponse(
             "This page answers to the names 127.0.0.1, localhost and [::1] alone; a proxy before it"
             " has to send one of them as Host.\n",
@@ -128,16 +115,6 @@ def _refusal(scope: Scope) -> Response | None:
             headers={"allow": ", ".join(_METHODS)},
         )
     return None
-
-
-def _name_in(host: str) -> str:
-    """Return the name in a Host header, without its port.
-
-    >>> _name_in("[::1]:9108"), _name_in("localhost")
-    ('[::1]', 'localhost')
-    """
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdecimal() and name else host).lower()
 
 
 __all__ = ["Side", "make_app"]

@@ -72,6 +72,12 @@ INSTITUTION: tuple[Panel, ...] = (
         unit="s",
     ),
     Panel("Rounds an hour", {"increase(confide_rounds_total[1h])": "rounds"}),
+    Panel("Drift (1 alarm, 0 none)", {"confide_drift_alarm": "{{model}}"}, kind="stat"),
+    Panel(
+        "Days since a check for drift",
+        {"(time() - confide_drift_checked_timestamp_seconds) / 86400": "{{model}}"},
+        kind="stat",
+    ),
     Panel(
         "Bytes a second",
         {"sum by (direction) (rate(confide_bytes_total[1h]))": "{{direction}}"},

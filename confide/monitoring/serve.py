@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.monitoring.address import listening, shown
+from confide.monitoring.connections import connections
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,13 @@ def serve(app: ASGIApp, address: str, *, with_parent: bool) -> None:
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,
+            http=connections(most=_MOST_CONNECTIONS, idle_s=_IDLE_S),
             ws="none",
             lifespan="off",
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=_IDLE_S,
             timeout_graceful_shutdown=_SHUTDOWN_S,
-            limit_concurrency=_MOST_CONNECTIONS,
         )
         server = uvicorn.Server(config)
         # In a thread of its own uvicorn leaves signals alone, which are `stop`'s

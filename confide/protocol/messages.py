@@ -6,6 +6,7 @@ refusal: a code and figures, never the text of an exception, which could quote a
 
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
@@ -26,6 +27,10 @@ _ROUNDING = 1e-9
 # A standard deviation beyond it says nothing, and its square has to be a number.
 _LARGEST_NOISE = 1e9
 _SUMS, _STD = "sums/", "sums-noise/"
+# What a reply calls something is kept with a run, logged and shown; a later release has other words
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_HEAD = re.compile(r"[0-9A-Za-z+/=: ]{0,1024}")
+_LONGEST_METRIC, _LONGEST_NAME, _MOST_NUMBERS = 200, 1000, 1000
 
 RequestKind = Literal["query", "train", "evaluate", "unmask"]
 """What is asked for: a description, an update, scores, or shares that open a masked sum."""
@@ -218,6 +223,10 @@ def unpack_reply(content: RecordDict) -> Reply:
             "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53;"
             " advert and sum as text."
         )
+    if refusal and not _WORD.fullmatch(str(refusal)):
+        raise _invalid("Expected refusal to be a code: letters a to z, digits and _, at most 64.")
+    if len(str(institution)) > _LONGEST_NAME or not _HEAD.fullmatch(str(head)):
+        raise _invalid("Expected a name of at most 1000 characters, and ledger-head as a head.")
     if len(str(advert)) > LONGEST_ADVERT:
         raise _invalid(f"Expected an advert of at most {LONGEST_ADVERT} characters.")
     arrays = _read_arrays(content)
@@ -314,13 +323,7 @@ def _read_numbers(metrics: _Values) -> dict[str, Evaluation]:
 
     What is not finite is left out, as is every other undefined metric.
     """
-    parts: dict[str, dict[str, float]] = {}
-    for key, value in metrics.items():
-        section, _, name = key.partition("/")
-        if name:  # without a slash it belongs nowhere
-            if isinstance(value, list):
-                raise _invalid(f"Expected {key} to be a number.")
-            parts.setdefault(section, {})[name] = value
+    parts = _by_section(metrics)
     known = known_metrics()
     for split in parts.keys() - {"figures"}:
         support = parts[split].get("num_examples")
@@ -342,6 +345,30 @@ def _read_numbers(metrics: _Values) -> dict[str, Evaluation]:
         section: {name: value for name, value in values.items() if math.isfinite(value)}
         for section, values in parts.items()
     }
+
+
+def _by_section(metrics: _Values) -> dict[str, dict[str, float]]:
+    """Sort a reply's numbers by what stands before the slash; without one they belong nowhere."""
+    if len(metrics) > _MOST_NUMBERS:
+        raise _invalid(f"Expected at most {_MOST_NUMBERS} numbers, got {len(metrics)}.")
+    parts: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        section, _, name = key.partition("/")
+        if not name:
+            continue
+        if isinstance(value, list):
+            raise _invalid(f"Expected {key} to be a number.")
+        if not _is_name(section, name):
+            raise _invalid(f"Expected a name and not {name[:_LONGEST_METRIC]!a} of a number.")
+        parts.setdefault(section, {})[name] = value
+    return parts
+
+
+def _is_name(section: str, name: str) -> bool:
+    """Tell whether a figure or a metric may be called so."""
+    if section == "figures":
+        return _WORD.fullmatch(name) is not None
+    return len(name) <= _LONGEST_METRIC and name.isprintable()  # a custom task's own is any
 
 
 def _read_arrays(content: RecordDict) -> ArrayRecord | None:

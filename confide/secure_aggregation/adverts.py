@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -25,6 +25,7 @@ from confide.protocol.refusals import Refusal
 from confide.secure_aggregation.keys import LABEL
 from confide.security.certificates import common_name, is_issued_by, is_trainers, is_valid_at
 from confide.security.ec_keys import PrivateKey, PublicKey, is_p384
+from confide.security.parsing import DAMAGED, certificate_of
 
 KEY_BYTES = 32
 _LARGEST_COUNT = 2**53
@@ -174,10 +175,10 @@ def verify(
         ProtocolError: if it is not.
     """
     try:
-        certificate = x509.load_der_x509_certificate(advert.certificate)
+        certificate = certificate_of(advert.certificate)
         key = certificate.public_key()
         name = common_name(certificate.subject)
-    except (ValueError, UnsupportedAlgorithm):
+    except DAMAGED:
         raise _refused(f"{advert.name} brings no certificate.") from None
     # Servers have certificates of the same authority, and are no institutions
     is_ours = is_issued_by(certificate, authority) and is_trainers(certificate)

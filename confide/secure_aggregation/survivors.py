@@ -7,14 +7,14 @@ shows t signatures over one set has shown that most were told the same.
 import json
 from collections.abc import Sequence
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.secure_aggregation.context import SumContext
 from confide.secure_aggregation.keys import LABEL
 from confide.security.ec_keys import PrivateKey, PublicKey, is_p384
+from confide.security.parsing import DAMAGED, certificate_of
 
 _SIGNING = ec.ECDSA(hashes.SHA384(), deterministic_signing=True)
 """RFC 6979: the same question is answered with the same bytes."""
@@ -55,8 +55,8 @@ def is_signed(context: SumContext, survivors: Sequence[str], name: str, signatur
     """
     try:
         certificate = next(it.certificate for it in context.cohort if it.name == name)
-        key = x509.load_der_x509_certificate(certificate).public_key()
-    except (StopIteration, ValueError, UnsupportedAlgorithm):
+        key = certificate_of(certificate).public_key()
+    except (StopIteration, *DAMAGED):
         return False
     return is_p384(key) and verify_survivors(key, context.digest, survivors, signature)
 
@@ -72,7 +72,7 @@ def key_from_text(text: str) -> PublicKey | None:
     """Read what :func:`key_to_text` wrote; None where it is no key."""
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), bytes.fromhex(text))
-    except (ValueError, UnsupportedAlgorithm):
+    except DAMAGED:
         return None
 
 

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from confide.errors import ConfigError
 from confide.security.ec_keys import AS_PROVISIONED, PrivateKey, PublicKey, expect_public, read_file
+from confide.security.parsing import DAMAGED, whole
 
 AUTHORITY_DAYS = 3650
 RENEW_DAYS = 30
@@ -302,7 +303,7 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     try:
         certificate.verify_directly_issued_by(authority)
         return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (InvalidSignature, TypeError, ValueError, x509.ExtensionNotFound):
+    except (InvalidSignature, x509.ExtensionNotFound, *DAMAGED):
         return False
 
 
@@ -314,7 +315,7 @@ def is_trainers(certificate: x509.Certificate) -> bool:
     try:
         extensions = certificate.extensions
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, x509.DuplicateExtension, x509.ExtensionNotFound):
+    except (x509.ExtensionNotFound, *DAMAGED):
         return False
     uses = any(isinstance(it.value, x509.ExtendedKeyUsage) for it in extensions)
     return not (uses or constraints.ca)
@@ -365,7 +366,9 @@ def read_certificate(path: Path) -> x509.Certificate:
     Raises:
         UnreadableError: if it is none, with the file and the fix.
     """
-    certificate = read_file(path, "a certificate in PEM", x509.load_pem_x509_certificate)
+    certificate = read_file(
+        path, "a certificate in PEM", lambda data: whole(x509.load_pem_x509_certificate(data))
+    )
     expect_public(str(path), certificate.public_key())
     return certificate
 

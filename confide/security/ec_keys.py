@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeGuard, TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.errors import UnreadableError
+from confide.security.parsing import DAMAGED
 from confide.security.passphrases import FOLDER, passphrase_for, passphrase_name
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ def parse_public_line(line: str) -> PublicKey:
     """
     try:
         key = serialization.load_ssh_public_key(line.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except DAMAGED as error:
         raise UnreadableError(f"{line[:40]!r} is no public key ({reason_of(error)}).") from None
     return expect_public("public key", key)
 
@@ -185,8 +185,7 @@ def read_file(path: Path, what: str, load: Callable[[bytes], T]) -> T:
     """
     try:
         return load(path.read_bytes())
-    # TypeError is what the loaders of private keys raise for one that is encrypted.
-    except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
+    except (OSError, *DAMAGED) as error:
         raise UnreadableError(
             f"{path} cannot be read as {what} ({reason_of(error)}); {AS_PROVISIONED}."
         ) from None

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from confide.errors import ConfigError, UnreadableError
 from confide.security import certificates
 from confide.security.ec_keys import PublicKey, key_fingerprint
+from confide.security.parsing import DAMAGED, whole
 
 FILE = "server-ca.crt"
 """Root of the coordinator's certificate, where that is not the federation's own authority."""
@@ -57,19 +58,10 @@ def read_all(path: Path) -> list[x509.Certificate]:
         UnreadableError: if there is none, or one is damaged.
     """
     try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
-        for certificate in found:
-            # Both are parsed only when they are asked for
-            certificate.public_key()
-            list(certificate.extensions)
+        found = list(map(whole, x509.load_pem_x509_certificates(path.read_bytes())))
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read ({error.strerror}); name a file.") from None
-    except (
-        ValueError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+    except DAMAGED as error:
         raise UnreadableError(
             f"{path} cannot be read as a certificate ({error}); {_PEM}."
         ) from None
@@ -170,7 +162,7 @@ def signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Return whether one signed the other; whether it may is another question."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm):
+    except (InvalidSignature, *DAMAGED):
         return False
     return True
 

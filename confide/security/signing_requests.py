@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -26,6 +25,7 @@ from confide.security.ec_keys import (
     read_file,
     reason_of,
 )
+from confide.security.parsing import DAMAGED, whole
 
 Role = Literal["node", "trainer"]
 """Whose key it is: the SuperNode's, or the trainer's."""
@@ -88,9 +88,11 @@ def is_server_request(path: Path, key: PublicKey, hosts: Sequence[str]) -> bool:
     """
     if not path.exists():
         return False
-    request = read_file(path, "a certificate request in PEM", x509.load_pem_x509_csr)
-    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return request.public_key() == key and names == server_names(hosts)
+    request = read_file(
+        path, "a certificate request in PEM", lambda data: whole(x509.load_pem_x509_csr(data))
+    )
+    names = [it.value for it in request.extensions]
+    return request.public_key() == key and server_names(hosts) in names
 
 
 def read_request(path: Path) -> KeyRequest:
@@ -102,11 +104,11 @@ def read_request(path: Path) -> KeyRequest:
     """
     fix = "ask for one made by `confide provision --request NAME`"
     try:
-        request = x509.load_pem_x509_csr(path.read_bytes())
+        request = whole(x509.load_pem_x509_csr(path.read_bytes()))
         name = common_name(request.subject)
         is_signed = request.is_signature_valid
         key = request.public_key()
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+    except (OSError, *DAMAGED) as error:
         raise ConfigError(
             f"{path} cannot be read as a certificate request in PEM ({reason_of(error)}); {fix}."
         ) from None

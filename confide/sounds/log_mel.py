@@ -25,6 +25,8 @@ WHISPER_RATE, WHISPER_STEP = 16_000, 160
 _WHISPER_FRAME = 400
 _MIDDLE, _SPREAD = -3.0, 2.0
 """Of the logarithm to base 10 of the power, from -6 (silence) to about 2 (full scale)."""
+SILENCE = (math.log10(_FLOOR) - _MIDDLE) / _SPREAD
+"""What silence is in every band."""
 
 
 def spectrogram(samples: Samples, rate: int, schema: SoundTaskConfig) -> NDArray[numpy.float32]:
@@ -147,6 +149,7 @@ def _whisper_filters(bands: int) -> Any:
 
 
 __all__ = [
+    "SILENCE",
     "WHISPER_RATE",
     "WHISPER_STEP",
     "of_length",

@@ -5,17 +5,19 @@ leaves either the old content or the new, never a part of it.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from safetensors import SafetensorError
@@ -65,7 +67,7 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
@@ -171,6 +173,38 @@ def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
         ) from None
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to be read that another user may have put there.
+
+    A pipe would be waited for, and a device has no end.
+
+    Raises:
+        OSError: if it cannot be read, or is no file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """Read a file that another user may have put there.
+
+    Args:
+        path: file to read.
+        most: largest size in bytes.
+
+    Raises:
+        OSError: if it cannot be read, is no file, or is larger.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+    return data
+
+
 def mark_of(path: Path) -> Mark:
     """Return by what a file is told from the one that replaces it; None where there is none."""
     try:
@@ -202,20 +236,24 @@ def sync(path: str | Path) -> None:
         os.close(handle)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value with null for numbers that are not finite, for which JSON has no words."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 __all__ = [
     "Mark",
+    "finite",
     "folder_name",
     "locked",
     "make_private_folder",
     "mark_of",
+    "open_regular",
+    "read_regular",
     "replace_file",
     "share",
     "sync",

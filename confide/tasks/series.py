@@ -16,6 +16,8 @@ from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Batch, Examples, OutputFn
 
 _EDGE = 2.0
+LOWEST = -_EDGE
+"""What the lowest value of a reading's range is to a model; the highest is its opposite."""
 
 
 class Series(Labelled):
@@ -105,4 +107,4 @@ def make_series(config: SeriesConfig) -> Series:
     return (ForecastSeries if config.ahead else Series)(config)
 
 
-__all__ = ["ForecastSeries", "Series", "make_series"]
+__all__ = ["LOWEST", "ForecastSeries", "Series", "make_series"]

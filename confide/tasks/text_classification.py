@@ -39,6 +39,11 @@ class TextClassification(Labelled):
                 config.template, tokenizer=tokenizer, max_tokens=config.max_tokens
             )
 
+    @property
+    def tokenizer(self) -> Any:
+        """What makes tokens of texts, and names them."""
+        return self._tokenizer
+
     def encode(self, records: Dataset) -> Examples:
         """Tokenise: ``input_ids`` and ``attention_mask`` of shape [n, t].
 

@@ -56,6 +56,11 @@ class TokenClassification(Labelled):
         special = set(tokenizer.all_special_ids)
         self._hashed = sorted(set(tokenizer.get_vocab().values()) - special)
 
+    @property
+    def tokenizer(self) -> Any:
+        """What makes tokens of texts, and names them."""
+        return self._tokenizer
+
     def encode(self, records: Dataset) -> Examples:
         """Tokenise: ``input_ids``, ``attention_mask`` [n, t] and ``labels`` [n, t, 3 + K].
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confide.audit_log.compare import ROUND
+from confide.audit_log.compare import ENROLLED, ROUND, RUN
 from confide.audit_log.log import AuditLog, signing_key
 from confide.audit_log.user import user
 from confide.errors import ConfideError, FlowerError
@@ -26,7 +26,6 @@ from confide.version import __version__
 if TYPE_CHECKING:  # torch would come with them, into processes that need none
     from confide.server.rounds.state import RoundRecord, RunState
 
-RUN = "run"
 _LONGEST_REASON = 500
 
 
@@ -112,7 +111,7 @@ class RunAudit:
         for name in clients:
             path = self._kit.institutions.get(name)
             key = ec_keys.key_fingerprint(ec_keys.read_public_key(path)) if path else None
-            self._log.append("enrolled", {"institution": name, "job": self._job, "key": key})
+            self._log.append(ENROLLED, {"institution": name, "job": self._job, "key": key})
         content = {"job": self._job, "absent": self._absent}
         self._log.append(RUN, {"state": "begun", **content})
 

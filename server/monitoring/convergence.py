@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from confide.errors import UnreadableError
-from confide.server.report.figures import Picture
+from confide.pages.figures import Picture
 from confide.server.run_folder import CONFIG
 
 _METRICS = "metrics.jsonl"

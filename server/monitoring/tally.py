@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from confide.audit_log.compare import ROUND
+from confide.audit_log.compare import ROUND, RUN
 from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
-from confide.server.deployment.audited import RUN
 
 RunState = Literal["started", "planned", "begun", "finished", "failed", "ended"]
 """Of a run: its processes were started; its plan is told; it trains; it has its result, none at

@@ -7,8 +7,8 @@ from typing import Any
 from confide.config.spelling import counted
 from confide.config.strategies.strategy import AlgorithmKind
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
+from confide.pages.figures import ALONE, FEDERATED, INK, Picture, legend, new_axes, picture
 from confide.server.personal.compared import GLOBAL, LOCAL, PERSONAL, kind_of
-from confide.server.report.figures import ALONE, FEDERATED, INK, Picture, legend, new_axes, picture
 from confide.server.report.marks import NAMED, name_rows, short, titled
 from confide.server.report.read import RunFiles
 from confide.server.report.render import PageTable, number

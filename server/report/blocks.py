@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confide.server.report.figures import Picture
+from confide.pages.figures import Picture
 from confide.server.report.render import PageTable
 
 

@@ -8,7 +8,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from confide.server.report.figures import (
+from confide.pages.figures import (
     FEDERATED,
     INK,
     MUTED,

@@ -1,6 +1,6 @@
 """The figures of what a run cost: bytes and time."""
 
-from confide.server.report.figures import FEDERATED, INK, MUTED, Picture, legend, new_axes, picture
+from confide.pages.figures import FEDERATED, INK, MUTED, Picture, legend, new_axes, picture
 from confide.server.report.marks import rounds_axis
 from confide.server.report.read import RunFiles
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from confide.server.report.figures import FEDERATED, INK, new_axes
+from confide.pages.figures import FEDERATED, INK, new_axes
 from confide.server.report.intervals import interval
 
 NAMED = 40

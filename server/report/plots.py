@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from confide.config.spelling import counted
 from confide.metrics.metric import noise_name
-from confide.server.report.figures import (
+from confide.pages.figures import (
     ALONE,
     FEDERATED,
     INK,

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
+from confide.pages.figures import Picture
 from confide.pages.page import Cell, PageTable, Row, style, templates_of
-from confide.server.report.figures import Picture
 from confide.server.report.intervals import interval
 from confide.version import __version__
 

@@ -6,7 +6,7 @@ Apart from what reads a run that has ended: whoever watches draws it again and a
 import pandas
 
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
-from confide.server.report.figures import FEDERATED, Picture, new_axes, picture
+from confide.pages.figures import FEDERATED, Picture, new_axes, picture
 from confide.server.report.marks import band, by_round, noise_by_round, rounds_axis
 
 _OF_MANY = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas
 
-from confide.server.report.figures import FEDERATED, Picture, new_axes, picture
+from confide.pages.figures import FEDERATED, Picture, new_axes, picture
 from confide.server.report.marks import by_round, titled
 from confide.server.report.read import RunFiles
 

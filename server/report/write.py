@@ -30,8 +30,8 @@ def write_report(folder: Path) -> Path:
     Raises:
         ConfideError: if RUN holds no run that has ended, cannot be read, or cannot be written.
     """
+    from confide.pages.figures import standalone
     from confide.server.report.card import model_card
-    from confide.server.report.figures import standalone
     from confide.server.report.page import report_page
     from confide.server.report.sections.curves import curves_of_columns
 

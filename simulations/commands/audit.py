@@ -154,7 +154,7 @@ def _watch(title: str, trials: Sequence[int]) -> Iterator[int]:
 
 def _save_pictures(folder: Path, pictures: Sequence[Any]) -> None:
     """Write each picture as a file of its own, in colours of its own."""
-    from confide.server.report.figures import standalone
+    from confide.pages.figures import standalone
     from confide.storage.files import write_text
 
     for number, one in enumerate(pictures, 1):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from confide.audit_log.compare import Told, side_problems
+from confide.audit_log.compare import Told, ledger_problems, side_problems
 from confide.errors import UnreadableError
 from confide.security.chain import Event
 
@@ -82,3 +82,50 @@ def test_an_event_of_another_form_is_named() -> None:
 
 def test_questions_that_are_no_rounds_are_left_out() -> None:
     assert problems(told("institution"), done(1, by_arrival=True)) == []
+
+
+def test_a_log_that_was_written_anew_under_another_name_is_told() -> None:
+    enrolled = ("enrolled", {"institution": "Mill", "job": "trial", "key": None})
+    mine = told("institution", answer(1))
+    assert problems(mine, enrolled, done(1)) == []
+    anew = Told()
+    begun = {"side": "institution", "name": "Quay"}
+    for number, (kind, content) in enumerate([("begun", begun), answer(1)], start=1):
+        anew.take(Event(number=number, time=0.0, kind=kind, content=content, previous=""))
+    (problem,) = problems(anew, enrolled, done(1))
+    assert "the log is Quay's" in problem
+    assert "the coordinator knows Mill" in problem
+
+
+def test_only_the_first_event_says_whose_log_it_is() -> None:
+    found = told("institution", ("begun", {"side": "coordinator", "name": "Quay"}))
+    assert (found.side, found.name) == ("institution", "Mill")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("answered", {"request": "train", "job": ["trial"], "round": 1}),
+        ("answered", {"request": "train", "job": "trial", "round": {}}),
+        ("refused", {"request": "query", "job": "trial", "round": 0, "code": [1]}),
+        ("answered", {"request": "query", "ledger": {"number": "1", "hash": "ab"}}),
+        ("answered", {"request": "query", "ledger": {"number": 1, "hash": None}}),
+        ("round", {"job": "trial", "round": 1, "accepted": [1], "refused": {}}),
+        ("round", {"job": "trial", "round": 1, "accepted": [], "refused": {"Mill": 3}}),
+        ("run", {"job": "trial", "state": "begun", "absent": {"Mill": []}}),
+        ("enrolled", {"job": "trial"}),
+    ],
+)
+def test_what_is_no_name_number_or_code_is_refused(kind: str, content: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableError, match=f"does not say what an event {kind}"):
+        told("institution", (kind, content))
+
+
+def test_an_event_of_the_ledger_that_no_ledger_has_is_told() -> None:
+    ledger = [Event(number=1, time=0.0, kind="reserve", content={}, previous="")]
+    # Counted from its end, it would be the newest one
+    for number in (0, -1, 2):
+        named = {"number": number, "hash": ledger[0].hash}
+        found = told("institution", ("answered", {"request": "query", "ledger": named}))
+        (problem,) = ledger_problems(found, ledger)
+        assert f"names event {number} of the ledger, which ends with 1" in problem

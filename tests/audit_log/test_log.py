@@ -16,7 +16,7 @@ from confide.audit_log import log as writing
 from confide.audit_log.files import files_of, lines_of
 from confide.audit_log.log import AuditLog
 from confide.audit_log.verify import verify
-from confide.errors import StorageError, UnreadableError
+from confide.errors import ConfideError, StorageError, UnreadableError
 from confide.security import ec_keys
 from confide.security.chain import Event
 
@@ -221,6 +221,25 @@ def test_what_an_administrator_writes_stays_the_logs_own_users(tmp_path: Path) -
     owners = {path.name: path.stat().st_uid for path in folder.iterdir()}
     assert len(owners) > 5
     assert set(owners.values()) == {12345}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only an administrator gives files away")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_administrator_follows_no_link_of_the_logs_own_user(
+    is_there: bool, tmp_path: Path
+) -> None:
+    folder, elsewhere = tmp_path / "log", tmp_path / "elsewhere"
+    folder.mkdir()
+    if is_there:
+        elsewhere.touch()
+    (folder / "audit-0000000001.jsonl").symlink_to(elsewhere)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(ConfideError):
+        written(folder, 1)
+    assert elsewhere.exists() == is_there
+    if is_there:
+        assert elsewhere.read_bytes() == b""
+        assert elsewhere.stat().st_uid == 0
 
 
 @pytest.mark.slow

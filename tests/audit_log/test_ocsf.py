@@ -10,6 +10,7 @@ from confide.audit_log.log import AuditLog
 from confide.audit_log.ocsf import Exporter, to_ocsf_line
 from confide.audit_log.verify import verify
 from confide.security import ec_keys
+from confide.security.chain import Event
 
 KEY = ec_keys.make_key()
 REQUEST = {"by": "coordinator fed:8443", "request": "train", "job": "trial", "round": 1}
@@ -112,3 +113,10 @@ def test_who_did_it_and_what_it_was_done_to_are_named(exported: list[dict[str, A
     assert by_kind["revoked"]["entity"]["name"] == "node of A"
     assert by_kind["refused"]["resources"] == [{"type": "job", "name": "trial"}]
     assert by_kind["round"]["metadata"]["log_name"] == "institution Mill"
+
+
+@pytest.mark.parametrize("kind", [*dict.fromkeys(kind for kind, _ in EVERY), "begun"])
+def test_an_event_that_says_less_is_exported_all_the_same(kind: str) -> None:
+    event = Event(number=1, time=0.0, kind=kind, content={"code": []}, previous="")
+    told = json.loads(to_ocsf_line(Exporter(), event))
+    assert (told["metadata"]["uid"], told["unmapped"]) == (event.hash, {"code": []})

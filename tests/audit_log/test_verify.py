@@ -1,6 +1,7 @@
 """Whatever is done to an audit log afterwards is told, with the line where it breaks."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,3 +161,53 @@ def test_a_folder_without_a_log_is_named(tmp_path: Path) -> None:
         verify(tmp_path)
     with pytest.raises(UnreadableError, match="nowhere cannot be opened: No such file"):
         verify(tmp_path / "nowhere")
+
+
+def written(folder: Path, time: float) -> Path:
+    """Write a log of one event, signed, that no release writes."""
+    content = {"side": "institution", "name": "Mill", "format": 1}
+    event = Event(number=1, time=time, kind="begun", content=content, previous="")
+    folder.mkdir()
+    (folder / "audit-0000000001.jsonl").write_bytes(line_of(event))
+    (folder / "audit.head").write_text(sign_head(1, event.hash, KEY).to_text())
+    return folder
+
+
+@pytest.mark.parametrize("time", [1e300, -1e11, 2.6e11])
+def test_a_time_that_no_calendar_has_is_told(time: float, tmp_path: Path) -> None:
+    assert "line 1: not what was written: its time is none" in problems(
+        written(tmp_path / "another", time)
+    )
+
+
+def put_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [put_pipe, put_folder])
+@pytest.mark.parametrize("name", ["audit-0000000001.jsonl", "audit.head"])
+def test_what_is_no_file_is_told_and_not_waited_for(
+    name: str, put: Callable[[Path], None], folder: Path
+) -> None:
+    put(folder / name)
+    try:
+        told = problems(folder)
+    except UnreadableError as error:
+        told = str(error)
+    assert f"{name} cannot be read" in told
+
+
+def test_a_head_of_brackets_inside_brackets_is_told(folder: Path) -> None:
+    (folder / "audit.head").write_text("[" * 60_000)
+    assert "audit.head cannot be read" in problems(folder)
+
+
+def test_a_file_with_digits_of_another_script_is_none_of_the_log(folder: Path) -> None:
+    (folder / "audit-\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0661.jsonl").touch()
+    assert problems(folder) == ""

@@ -115,6 +115,8 @@ FIRES: dict[str, list[tuple[dict[str, str], str, int, bool]]] = {
             130,
             False,
         ),
+        ({'confide_drift_alarm{model="0123abcd4567"}': "1x20"}, "ConfideDrift", 10, True),
+        ({'confide_drift_alarm{model="0123abcd4567"}': "0x20"}, "ConfideDrift", 10, False),
     ],
     "coordinator": [
         (

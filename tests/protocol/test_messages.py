@@ -16,6 +16,7 @@ from confide.protocol.messages import (
     unpack_reply,
     unpack_request,
 )
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import encode
 
 ARRAYS = encode({"w": torch.tensor([1.0])})
@@ -281,3 +282,40 @@ def test_request_that_repeats_a_split_over_and_over_is_refused() -> None:
     content = RecordDict({"request": ConfigRecord({**ASK, "splits": ["test"] * 200})})
     with pytest.raises(ProtocolError, match="splits"):
         unpack_request(content)
+
+
+@pytest.mark.parametrize(
+    "odd", ["\x1b[2Jno", "policy hours", "no\nround 5 done", "NO", "x" * 10_000]
+)
+def test_a_refusal_is_a_code_and_no_other_text(odd: str) -> None:
+    with pytest.raises(ProtocolError, match="Expected refusal to be a code") as caught:
+        unpack_reply(reply_records({"refusal": odd}))
+    assert caught.value.code == "invalid_message"
+    assert unpack_reply(reply_records({"refusal": "of_a_later_release_2"})).refusal is not None
+
+
+def test_every_code_is_read() -> None:
+    for code in Refusal:
+        assert unpack_reply(reply_records({"refusal": str(code)})).refusal == code
+
+
+@pytest.mark.parametrize(
+    ("who", "metrics"),
+    [
+        ({"ledger-head": "ab:\x1b[2J"}, {}),
+        ({"ledger-head": "a" * 10_000}, {}),
+        ({"institution": "a" * 10_000}, {}),
+        ({}, {"figures/\x1b[2J": 1.0}),
+        ({}, {"figures/" + "a" * 65: 1.0}),
+        ({}, {"test/num_examples": 3, "test/\u202e": 1.0}),
+        ({}, {"test/num_examples": 3, "test/" + "a" * 201: 1.0}),
+        ({}, {"test/num_examples": 3} | {f"test/{number}": 1.0 for number in range(1001)}),
+    ],
+)
+def test_names_in_a_reply_are_short_and_printable(
+    who: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    with pytest.raises(ProtocolError, match="Expected") as caught:
+        unpack_reply(reply_records(who, metrics))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500

@@ -12,6 +12,8 @@ from confide.storage.files import (
     folder_name,
     locked,
     make_private_folder,
+    open_regular,
+    read_regular,
     replace_file,
     share,
     write_json,
@@ -140,3 +142,15 @@ def test_sharing_with_nobody_names_the_setting(tmp_path: Path) -> None:
         ConfigError, match=r"socket_group=no-such-group: .*; name a group that this user is in"
     ):
         share({tmp_path: 0o710}, "no-such-group", setting="socket_group")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device", "."):
+        with pytest.raises(OSError, match="it is no file"):
+            open_regular(tmp_path / name)
+    (tmp_path / "file").write_bytes(b"abc")
+    assert read_regular(tmp_path / "file", most=3) == b"abc"
+    with pytest.raises(OSError, match="more than 2 bytes"):
+        read_regular(tmp_path / "file", most=2)

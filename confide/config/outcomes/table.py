@@ -44,6 +44,9 @@ class OutcomeKind:
         assets: what it needs of a pretrained backbone's folder, whatever the records are.
         without_subgroups: why its metrics are not told by groups of records, as a clause; unsaid of
             those that are (:data:`~confide.metrics.subgroups.kind.GROUP_KINDS`).
+        explained: dotted name of a :data:`~confide.explaining.target.TargetFn`, which says what
+            number of its outputs is explained; None for an outcome that is not.
+        unexplained: why it is not, as a sentence with the fix.
     """
 
     schema: type[OutcomeConfig]
@@ -53,6 +56,8 @@ class OutcomeKind:
     problem_type: str | None = None
     assets: tuple[str, ...] = ()
     without_subgroups: str = _NO_PERSON
+    explained: str | None = None
+    unexplained: str = ""
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -60,11 +65,17 @@ class OutcomeKind:
         return self.schema.metrics
 
 
+_WRITTEN = (
+    "what is written is many choices, each of which depends on those before it, and no one number."
+    " Read beside each answer what the model was given, and predict again with parts left out."
+)
+
 OUTCOMES: dict[str, OutcomeKind] = {
     "classes": OutcomeKind(
         schema=OutcomeConfig,
         outcome="confide.tasks.outcomes.classes.Classes",
         problem_type="single_label_classification",
+        explained="confide.explaining.targets.classes.of_classes",
     ),
     "regression": OutcomeKind(
         schema=RegressionConfig,
@@ -72,6 +83,7 @@ OUTCOMES: dict[str, OutcomeKind] = {
         title="Regression",
         pipeline_tags={"tabular": "tabular-regression"},
         problem_type="regression",
+        explained="confide.explaining.targets.numbers.of_number",
     ),
     "multi_label": OutcomeKind(
         schema=MultiLabelConfig,
@@ -82,11 +94,13 @@ OUTCOMES: dict[str, OutcomeKind] = {
             " matters with outcome=classes"
         ),
         problem_type="multi_label_classification",
+        explained="confide.explaining.targets.classes.of_labels",
     ),
     "ordinal": OutcomeKind(
         schema=OrdinalConfig,
         outcome="confide.tasks.outcomes.ordinal.Ordinal",
         title="Labels in order",
+        explained="confide.explaining.targets.classes.of_grades",
     ),
     "survival": OutcomeKind(
         schema=SurvivalConfig,
@@ -96,27 +110,36 @@ OUTCOMES: dict[str, OutcomeKind] = {
             "groups are observed for unlike times, so that their errors do not compare without a"
             " model of who is lost"
         ),
+        explained="confide.explaining.targets.numbers.of_survival",
     ),
     "forecast": OutcomeKind(
         schema=ForecastConfig,
         outcome="confide.tasks.outcomes.forecast.Forecast",
         title="Forecast",
         without_subgroups="a window of a series is of nobody's group",
+        explained="confide.explaining.targets.numbers.of_forecast",
     ),
     "next_item": OutcomeKind(
         schema=NextItemConfig,
         outcome="confide.tasks.outcomes.next_item.NextItem",
+        explained="confide.explaining.targets.places.of_next_item",
     ),
-    "spans": OutcomeKind(schema=SpansConfig, outcome="confide.tasks.outcomes.spans.Spans"),
+    "spans": OutcomeKind(
+        schema=SpansConfig,
+        outcome="confide.tasks.outcomes.spans.Spans",
+        explained="confide.explaining.targets.places.of_spans",
+    ),
     "mask": OutcomeKind(
         schema=MaskConfig,
         outcome="confide.tasks.outcomes.mask.Mask",
         title="Segmentation",
+        explained="confide.explaining.targets.places.of_mask",
     ),
     "answer": OutcomeKind(
         schema=AnswerConfig,
         outcome="confide.tasks.outcomes.answer.Answer",
         pipeline_tags={"causal_lm": "text-generation"},
+        unexplained=_WRITTEN,
     ),
     "text": OutcomeKind(
         schema=TextConfig,
@@ -126,11 +149,13 @@ OUTCOMES: dict[str, OutcomeKind] = {
             "speech_recognition": "automatic-speech-recognition",
         },
         assets=("tokenizer", "settings"),
+        unexplained=_WRITTEN,
     ),
     "transcript": OutcomeKind(
         schema=TranscriptConfig,
         outcome="confide.tasks.outcomes.transcript.Transcript",
         pipeline_tags={"speech_recognition": "automatic-speech-recognition"},
+        unexplained=_WRITTEN,
     ),
 }
 """Kinds of outcome, by name."""

@@ -43,6 +43,8 @@ class TaskKind:
             one row of numbers a record, or for inputs that the backbone's own does not take.
         texts: dotted name of a function (schema, values of a column) -> texts, as a tokenizer
             takes them; None where the values are texts.
+        explainer: dotted name of an :class:`~confide.explaining.case.Explainer`, made of a
+            predictor, its network and a baseline's name; None for records that are not taken apart.
     """
 
     schema: type[TaskConfig]
@@ -62,6 +64,7 @@ class TaskKind:
     forms: tuple[str, ...] | None = None
     networks: Mapping[str, Network] = field(default_factory=dict)
     texts: str | None = None
+    explainer: str | None = None
 
     @property
     def backbones(self) -> tuple[str, ...]:

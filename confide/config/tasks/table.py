@@ -37,6 +37,7 @@ TASKS: dict[str, TaskKind] = {
         records="texts",
         pipeline_tag="text-classification",
         assets=("tokenizer",),
+        explainer="confide.explaining.kinds.tokens.Tokens",
     ),
     "tabular": TaskKind(
         schema=TabularConfig,
@@ -49,6 +50,7 @@ TASKS: dict[str, TaskKind] = {
         records="rows of a table",
         pipeline_tag="tabular-classification",
         members=("num_inputs",),
+        explainer="confide.explaining.kinds.columns.Columns",
     ),
     "series": TaskKind(
         schema=SeriesConfig,
@@ -62,6 +64,7 @@ TASKS: dict[str, TaskKind] = {
         records="windows of series",
         outcomes=("forecast", "classes"),
         members=("num_inputs",),
+        explainer="confide.explaining.kinds.windows.Windows",
     ),
     "recommendation": TaskKind(
         schema=RecommendationConfig,
@@ -76,6 +79,7 @@ TASKS: dict[str, TaskKind] = {
         records="histories of users",
         outcomes=("next_item",),
         assets=("catalogue",),
+        explainer="confide.explaining.kinds.items.Items",
     ),
     "token_classification": TaskKind(
         schema=TokenClassificationConfig,
@@ -97,6 +101,7 @@ TASKS: dict[str, TaskKind] = {
             )
         },
         texts="confide.tasks.spans.words.plain_texts",
+        explainer="confide.explaining.kinds.tokens.Tokens",
     ),
     "image_classification": TaskKind(
         schema=ImageClassificationConfig,
@@ -110,6 +115,7 @@ TASKS: dict[str, TaskKind] = {
         records="pictures",
         pipeline_tag="image-classification",
         assets=("processor",),
+        explainer="confide.explaining.kinds.pictures.Pictures",
     ),
     "segmentation": TaskKind(
         schema=SegmentationConfig,
@@ -124,6 +130,7 @@ TASKS: dict[str, TaskKind] = {
         pipeline_tag="image-segmentation",
         outcomes=("mask",),
         forms=("hf", "merged"),
+        explainer="confide.explaining.kinds.pictures.Pictures",
     ),
     "audio_classification": TaskKind(
         schema=AudioClassificationConfig,
@@ -142,6 +149,7 @@ TASKS: dict[str, TaskKind] = {
                 exporter="confide.inference.media.sounds_form.SoundsExporter",
             ),
         },
+        explainer="confide.explaining.kinds.sounds.Sounds",
     ),
     "speech_recognition": TaskKind(
         schema=SpeechRecognitionConfig,

@@ -7,6 +7,7 @@ by their owner alone, and their names are keyed by what was computed, from what.
 import hashlib
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,7 @@ class FeatureCache:
     def load(self, examples: Examples) -> Tensor | None:
         """Return features kept for these records; an unreadable file is computed anew."""
         path = self.path(examples)
-        if not path.is_file():
+        if not path.is_file() or not self._is_own():
             return None
         try:
             return load_file(path)["features"]
@@ -61,11 +62,26 @@ class FeatureCache:
             )
             return None
 
+    def _is_own(self) -> bool:
+        """Tell whether nobody else can put features there, such as into a folder in /tmp."""
+        found = self._folder.lstat()
+        is_own = found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode)
+        if is_own and not found.st_mode & 0o022:
+            return True
+        log.warning(
+            "Features are neither kept nor read: %s is another user's, or others may write there."
+            " Set trainer.feature_cache, or CONFIDE_CACHE, to a folder of this user's alone.",
+            self._folder,
+        )
+        return False
+
     def store(self, examples: Examples, features: Tensor) -> None:
         """Keep features; a cache that cannot be written is a warning, not a failure."""
         path, temporary = self.path(examples), ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not self._is_own():
+                return
             # Readable by its owner alone.
             handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
             os.close(handle)

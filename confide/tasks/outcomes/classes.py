@@ -147,6 +147,10 @@ class Classes:
         # float32 probabilities add up to one only nearly.
         return probabilities / probabilities.sum(axis=1, keepdims=True), targets
 
+    def stated(self, scores: Values, targets: Values) -> tuple[Values, Values]:
+        """Return the probability of the likeliest class [n, 1], and whether it was the label."""
+        return scores.max(axis=1)[:, None], (scores.argmax(axis=1) == targets)[:, None]
+
     def prediction_columns(self) -> Sequence[str]:
         """Name the likeliest class's column and one a class."""
         return (PREDICTION, *(f"{PROBABILITY}{name}" for name in self._names))

@@ -172,6 +172,10 @@ class MultiLabel:
         """Return probabilities in float64."""
         return scores.astype(numpy.float64), targets
 
+    def stated(self, scores: Values, targets: Values) -> tuple[Values, Values]:
+        """Return the probability of each label, and whether it holds."""
+        return scores, targets
+
     def prediction_columns(self) -> Sequence[str]:
         """Name the column of the labels that hold, and one a label."""
         return (PREDICTION, *(f"{PROBABILITY}{name}" for name in self._names))

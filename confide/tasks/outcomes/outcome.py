@@ -130,6 +130,14 @@ class FilledOutcome(Protocol):
         """Return that column, each record with a target, its own or any; {} where there is none."""
 
 
+@runtime_checkable
+class StatesProbabilities(Protocol):
+    """An outcome whose scores are probabilities of what may be so or not."""
+
+    def stated(self, scores: Values, targets: Values) -> tuple[Values, Values]:
+        """Return probabilities [n, k] that were stated, and 1 where what they are of was so."""
+
+
 def at_least_float32(outputs: "Tensor") -> "Tensor":
     """Return what a loss is computed from: float32 under autocast too, and float64 as it is.
 
@@ -163,6 +171,7 @@ __all__ = [
     "FilledOutcome",
     "KnowsGradient",
     "Outcome",
+    "StatesProbabilities",
     "Targets",
     "Values",
     "all_there",

@@ -16,12 +16,78 @@ export LC_ALL
 
 program=/opt/confide
 units=/etc/systemd/system
+script=$0
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 service=$here/service
 
 die() {
     printf 'install.sh: %s\n' "$*" >&2
     exit 1
+}
+
+# --- what is beside this script: it may be compared with the signed one, and what is beside it may not. So no line of it
+# is taken that confide provision does not write, and no program of it is run
+
+only() { # FILE PATTERN...: extended regular expressions, each of a whole line
+    read_file=$1
+    shift
+    [ ! -L "$here/$read_file" ] || die "$here/$read_file is a link; bring the kit again, as it was made."
+    [ -f "$here/$read_file" ] ||
+        die "$here/$read_file is missing; run install.sh from the folder that confide provision made."
+    for pattern in "$@"; do
+        set -- "$@" -e "$pattern"
+        shift
+    done
+    odd=$(grep -a -n -v -x -E "$@" "$here/$read_file" | head -n 1 | LC_ALL=C tr -c '[:print:]' '?')
+    [ -z "$odd" ] || die "$here/$read_file is not as it was made, from its line $odd. Do not install it; ask \
+the coordinator, by telephone, for the kit that confide provision wrote."
+}
+
+check_beside() {
+    [ -z "$(find "$here" "$service" -maxdepth 0 -perm /002)" ] ||
+        die "$here can be written by everybody; bring the kit again, to a folder where nobody else can write."
+    text='[^[:cntrl:]]*' name='[a-z]+' users="confide-$name" group="(root|$users|confide)"
+    key="$name\\.key" path="(/[a-z]+(\\.[a-z]+)?)*" lib="/var/lib/$users"
+    only service/install.conf '(kind=(institution|coordinator)|own=(client\.yaml|run\.conf))' \
+        "(who|federation)=$text" 'stem=confide-[a-z0-9-]+' 'home=/srv/confide/[a-z0-9-]+' "user=$users" \
+        'started=[a-z ]*'
+    read_facts
+    [ "$stem" = "confide-${home##*/}" ] && [ -n "$kind" ] && [ -n "$user" ] && [ -n "$own" ] ||
+        die "$service/install.conf is not as it was made."
+    # More is checked when it is copied: of a later kit it is not there
+    [ ! -L "$here/$own" ] || die "$here/$own is a link; bring the kit again, as it was made."
+    only service/settings.yaml '[a-z_]+: [a-z0-9-]+'
+    only service/sysusers.conf "g confide(-$name)? -" "m $users confide(-$name)?" \
+        "u $users - \"[a-z, ]+\" (/|$lib)"
+    only service/tmpfiles.conf 'd /srv/confide 0755 root root' "d $lib 0700 $users $users" \
+        "d $home$path 07[0-5]0 (root|$users) $group" "z $home/$name\\.($name) 06[0-4]0 (root|$users) $group"
+    only service/logrotate.conf '(#.*|})' "$home/state(/$name)?/\\*\\.log \\{" "    su $users $group" \
+        '    (weekly|rotate [0-9]+|dateext|compress|copytruncate|missingok|notifempty)'
+    for file in "$service"/*.service; do
+        only "service/${file##*/}" '(#.*|)' '\[(Unit|Service|Install)\]' "Description=confide $name of $text\\)" \
+            '(Wants|After)=network-online\.target' 'Type=exec' "User=$users" "WorkingDirectory=$home" \
+            "EnvironmentFile=$home/run\\.conf" \
+            "ExecStart=$program/current/bin/confide client $home --only $name" \
+            "ExecStart=$program/current/bin/confide dashboard $home --listen 127\\.0\\.0\\.1:[0-9]+" \
+            "ExecStart=$program/current/bin/confide server \\\$CONFIDE_RUN" \
+            'Restart=always' '(RestartSec|TimeoutStopSec|RestartPreventExitStatus)=[0-9]+' 'KillMode=mixed' \
+            "LoadCredential=$key\\.passphrase:$stem-$key\\.passphrase" "ReadWritePaths=($lib|$home$path)" \
+            '(Protect|Private|Restrict)[A-Za-z]+=yes' 'Protect(System=strict|Proc=invisible)' \
+            'DevicePolicy=closed' 'UMask=0077' 'IPAddress(Deny=any|Allow=localhost)' \
+            'RestrictAddressFamilies=AF_UNIX( AF_INET AF_INET6)?' 'CapabilityBoundingSet=' \
+            '(NoNewPrivileges|LockPersonality|MemoryDenyWriteExecute|RemoveIPC)=yes' 'KeyringMode=private' \
+            'SystemCall(Architectures=native|ErrorNumber=EPERM)' \
+            'SystemCallFilter=(@system-service|~@privileged @resources|@chown)' 'WantedBy=multi-user\.target'
+        case ${file##*/} in
+        "$stem"-*[!a-z]*.service) die "service/${file##*/} is not a unit of this kit; ask the coordinator for another." ;;
+        "$stem"-?*.service) ;;
+        *) die "service/${file##*/} is not a unit of this kit; ask the coordinator for another." ;;
+        esac
+    done
+    odd=$(cd -- "$here" && LC_ALL=C find . -maxdepth 2 ! -path './wheelhouse/*' \
+        \( -name '*.crt' -o -name '*.key' -o -name '*.pub' -o -name '*.json' -o -name '*.pem' \) \
+        -name '*[!A-Za-z0-9._%~-]*' | head -n 1 | LC_ALL=C tr -c '[:print:]' '?')
+    [ -z "$odd" ] || die "$here holds $odd, a name that confide provision gives to none; remove that file."
 }
 
 # --- what is asked for
@@ -34,34 +100,32 @@ for word in "$@"; do
     --yes) asked=yes ;;
     --uninstall) task=uninstall ;;
     -h | --help)
-        sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"
+        sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$script"
         exit 0
         ;;
     *) die "unknown option $word; see sh install.sh --help." ;;
     esac
 done
-[ -r "$service/install.conf" ] ||
-    die "$service/install.conf is missing; run install.sh from the folder that confide provision made."
-# Read and not run: what a kit says must not become commands of a dry run
+# Read and not run: what a kit says must not become commands
 kind='' who='' federation='' stem='' home='' user='' own='' started=''
-while IFS= read -r line; do
-    value=${line#*=}
-    case $line in
-    kind=*) kind=$value ;;
-    who=*) who=$value ;;
-    federation=*) federation=$value ;;
-    stem=*) stem=$value ;;
-    home=*) home=$value ;;
-    user=*) user=$value ;;
-    own=*) own=$value ;;
-    started=*) started=$value ;;
-    esac
-done <"$service/install.conf"
-case $stem:$home in
-confide-*[!a-z0-9-]*:* | *:/srv/confide/*[!a-z0-9-]* | *..*) die "$service/install.conf is not as it was made." ;;
-confide-?*:/srv/confide/?*) ;;
-*) die "$service/install.conf is not as it was made." ;;
-esac
+read_facts() {
+    while IFS= read -r line; do
+        value=${line#*=}
+        case $line in
+        kind=*) kind=$value ;;
+        who=*) who=$value ;;
+        federation=*) federation=$value ;;
+        stem=*) stem=$value ;;
+        home=*) home=$value ;;
+        user=*) user=$value ;;
+        own=*) own=$value ;;
+        started=*) started=$value ;;
+        esac
+    done <"$service/install.conf"
+}
+check_beside
+# No file of the folder that this was called from, such as the kit, is taken for a module of Python
+cd /
 
 # --- steps: first all are told, then all are done
 
@@ -118,10 +182,15 @@ move kit and wheelhouse to a folder where nobody else can write." ;;
     for file in SHA256SUMS python-version; do
         [ -f "$wheelhouse/$file" ] || die "$wheelhouse/$file is missing; bring the whole folder again."
     done
-    version=$(cat "$wheelhouse/python-version")
+    version=$(head -c 10 "$wheelhouse/python-version" | tr '\n' ' ')
+    version=${version% }
+    case $version in
+    [1-9].[0-9] | [1-9].[1-9][0-9]) ;;
+    *) die "$wheelhouse/python-version is no version of Python, such as 3.11; bring the whole folder again." ;;
+    esac
     python=
     for name in python3 "python$version"; do
-        found=$("$name" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || :)
+        found=$("$name" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || :)
         [ "$found" != "$version" ] || python=$name
     done
     [ -n "$python" ] || die "the wheels in $wheelhouse are for Python $version, and neither python3 nor \
@@ -165,10 +234,10 @@ install_program() {
 make_program() {
     (cd -- "$wheelhouse" && sha256sum --quiet --strict -c SHA256SUMS >&2) &&
         mkdir -p "$program" && rm -rf "${program:?}/$id" &&
-        "$python" -m venv "$program/$id" &&
-        "$program/$id/bin/python" -m pip install --quiet --disable-pip-version-check --no-index \
+        "$python" -I -m venv "$program/$id" &&
+        "$program/$id/bin/python" -I -m pip install --isolated --quiet --disable-pip-version-check --no-index \
             --find-links "$wheelhouse/wheels" --require-hashes -r "$wheelhouse/requirements.txt" &&
-        runuser -u "$user" -- "$program/$id/bin/python" -c pass &&
+        runuser -u "$user" -- "$program/$id/bin/python" -I -c pass &&
         touch "$program/$id/.complete"
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from confide.errors import UnreadableError
-from confide.server.report.figures import (
+from confide.pages.figures import (
     ALONE,
     FEDERATED,
     INK,

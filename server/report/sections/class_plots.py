@@ -6,7 +6,7 @@ from typing import Any
 import pandas
 from matplotlib.axes import Axes
 
-from confide.server.report.figures import (
+from confide.pages.figures import (
     ALONE,
     FEDERATED,
     INK,

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from confide.server.report.figures import (
+from confide.pages.figures import (
     ALONE,
     FEDERATED,
     GRID,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import cast
 
-from confide.server.report.figures import FEDERATED, Picture, new_axes, picture
+from confide.pages.figures import FEDERATED, Picture, new_axes, picture
 from confide.server.report.marks import name_rows, short
 from confide.server.report.read import RunFiles
 

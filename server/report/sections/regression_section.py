@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from confide.pages.figures import FEDERATED, MUTED, Picture, new_axes, picture
 from confide.server.report.blocks import Block
-from confide.server.report.figures import FEDERATED, MUTED, Picture, new_axes, picture
 from confide.server.report.read import RunFiles
 from confide.server.report.render import Cell, PageTable, Row, drawn, number, plain
 from confide.server.report.sections.class_sentences import percent, percent_within

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from confide.errors import ConfigError
-from confide.server.report.figures import Picture
+from confide.pages.figures import Picture
 from confide.server.report.render import Cell, PageTable, Row, drawn, render
 from confide.server.report.sections import statistics_plots as plots
 from confide.server.report.sections.statistics_outcome import cell, outcome_block, outcome_rows

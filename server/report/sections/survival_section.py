@@ -7,8 +7,7 @@ import numpy
 
 from confide.metrics.evaluations.survival import standard_errors
 from confide.metrics.metric import NOISE_QUANTILE
-from confide.server.report.blocks import Block
-from confide.server.report.figures import (
+from confide.pages.figures import (
     ALONE,
     FEDERATED,
     POOLED,
@@ -17,6 +16,7 @@ from confide.server.report.figures import (
     new_axes,
     picture,
 )
+from confide.server.report.blocks import Block
 from confide.server.report.read import RunFiles
 from confide.server.report.render import Cell, PageTable, Row, number
 from confide.server.report.sections.tables import with_interval

@@ -4,7 +4,9 @@ import datetime
 import json
 import os
 import re
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,12 @@ from confide.client.commands.client import main as client
 from confide.client.deployment.audited import AuditedHandler, watched
 from confide.client.deployment.job_files import keep_plan
 from confide.client.deployment.kit import InstitutionKit
-from confide.client.deployment.kit_audit import log_start, open_audit_log
+from confide.client.deployment.kit_audit import (
+    DRIFT_CHECKED,
+    log_decision,
+    log_start,
+    open_audit_log,
+)
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.monitoring.judge import health, ready
 from confide.client.monitoring.metrics import METRICS, metrics
@@ -27,6 +34,9 @@ from confide.client.monitoring.snapshot import InstitutionSnapshot, InstitutionW
 from confide.client.service.remembered import ReplyCache
 from confide.client.training.deadline import Deadline
 from confide.deployment.lifetime import PROCESSES, STARTS
+from confide.deployment.logs import log_tail
+from confide.flower.explain import explain
+from confide.monitoring.parts import processes_in
 from confide.monitoring.samples import exposition
 from confide.protocol.plan import plan_sha256
 from confide.security import certificates, ec_keys
@@ -129,6 +139,24 @@ def test_a_run_with_rounds_left_is_unfinished_until_it_ends_or_is_stopped(tmp_pa
     client(["approve", PRIVATE.job, str(tmp_path), "--yes"])
     door.handle("train", ask(PRIVATE, 2))
     assert unfinished() == 0
+
+
+def test_the_newest_check_for_drift_of_each_model_is_told(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path)
+    for model, verdict in [
+        ("a", "drift"),
+        ("b", "drift"),
+        ("a", "no drift"),
+        ("c", "too few records"),
+    ]:
+        content = {"model": model * 64, "tests": 9, "verdict": verdict, "alarms": 0}
+        log_decision(kit, DRIFT_CHECKED, content)
+    found = values(InstitutionWatch(kit.folder)())
+    alarms = {name: value(found, "confide_drift_alarm", model=name * 12) for name in "abc"}
+    assert alarms == {"a": 0.0, "b": 1.0, "c": None}
+    for name in "abc":
+        checked = value(found, "confide_drift_checked_timestamp_seconds", model=name * 12)
+        assert checked == pytest.approx(time.time(), abs=60)
 
 
 def test_counts_outlive_the_one_who_counts(tmp_path: Path) -> None:
@@ -401,3 +429,59 @@ def test_without_a_budget_there_is_no_ledger_to_read(tmp_path: Path) -> None:
     seen = InstitutionWatch(tmp_path)()
     assert (seen.ledger.condition, seen.account, seen.population) == ("none", None, "")
     assert value(values(seen), "confide_ledger_sound") is None
+
+
+# --- what another user of the machine may put where its processes write
+
+
+def put_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_folder(path: Path) -> None:
+    path.mkdir()
+
+
+ODD: dict[str, str | Callable[[Path], None]] = {
+    "deep": "[" * 60_000,
+    "deep object": '{"supervisor":' * 3_000,
+    "huge": '{"supervisor": 1%s}' % ("0" * 400),
+    "too long a number": '{"supervisor": 1%s}' % ("0" * 5_000),
+    "infinite": '{"supervisor": 1e999}',
+    "no number": '{"supervisor": NaN}',
+    "a group": '{"supervisor": -1}',
+    "a list": "[]",
+    "texts": '{"supervisor": "x"}',
+    "no text": "\udcff\udcfe",
+    "large": '{"supervisor": "%s"}' % ("x" * 2**20),
+    "slow to search": "Starting Flower \n" + "Exit Code: 606\n" * 1_100,
+    "pipe": put_pipe,
+    "device": put_device,
+    "folder": put_folder,
+}
+
+
+@pytest.mark.parametrize("name", [PROCESSES, STARTS, "supernode.log"])
+def test_what_a_process_of_another_user_leaves_hangs_and_breaks_nothing(
+    name: str, tmp_path: Path
+) -> None:
+    kit = make_kit(tmp_path / "kit")
+    signal.alarm(60)  # a test that hangs ends with it
+    try:
+        for number, put in enumerate(ODD.values()):
+            folder = kit.state / f"{number}"
+            run_as(kit, folder.name, supernode=13)
+            (folder / name).unlink(missing_ok=True)
+            if isinstance(put, str):
+                (folder / name).write_text(put, errors="surrogateescape")
+            else:
+                put(folder / name)
+            (seen,) = processes_in([folder], ["supernode"])
+            assert seen.state == ("down" if name == PROCESSES else "up")
+            assert explain(log_tail(folder / "supernode.log"), 1) is None
+    finally:
+        signal.alarm(0)

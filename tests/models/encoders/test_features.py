@@ -1,6 +1,7 @@
 """Features of a frozen backbone: right, kept, and readable by their owner alone."""
 
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -175,3 +176,27 @@ def test_features_of_a_record_do_not_depend_on_the_others(
     assert examples.lengths is not None
     alone = compute(Examples(columns, examples.lengths[7:8], examples.ragged), model, None)
     assert torch.equal(alone[0], together[7])
+
+
+@pytest.mark.parametrize("others", ["write", "own", "link"])
+def test_a_folder_of_others_is_neither_read_nor_written(
+    others: str, examples: Examples, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache, features = FeatureCache(tmp_path, ("here",)), torch.ones(len(examples), 3)
+    cache.store(examples, features)
+    assert cache.load(examples) is not None
+    folder = cache.path(examples).parent
+    if others == "write":
+        folder.chmod(0o777)
+    elif others == "own":
+        if os.geteuid() != 0:
+            pytest.skip("files are given away by root alone")
+        os.chown(folder, 12345, 12345)
+    else:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    assert cache.load(examples) is None
+    cache.path(examples).unlink()
+    cache.store(examples, features)
+    assert list(folder.iterdir()) == []
+    assert "others may write there" in caplog.text

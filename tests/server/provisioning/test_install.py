@@ -363,6 +363,140 @@ def test_what_a_kit_says_is_told_and_never_run(machine: Machine, kit: Path) -> N
         assert "is not as it was made" in refused(machine, kit, "--dry-run")
 
 
+def in_kit(machine: Machine, kit: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as its people do: from the kit's own folder."""
+    script = 'cd "$1" && shift && sh install.sh "$@"'
+    return machine.run("sh", "-c", script, "sh", str(kit), *words, check=False)
+
+
+def test_a_dry_run_runs_nothing_of_a_kit(machine: Machine, kit: Path) -> None:
+    wheelhouse, ran = make_wheelhouse(kit / "wheelhouse", "1.0"), kit / "ran"
+    planted = kit / "python" / "planted"
+    planted.parent.mkdir()
+    planted.write_text(f"#!/bin/sh\ntouch '{ran.name}' /ran; echo 3.11\n")
+    planted.chmod(0o755)
+    for version in ("/planted", "$(touch /ran)", "3.11\n/planted", ""):
+        (wheelhouse / "python-version").write_text(version)
+        assert "is no version of Python" in in_kit(machine, kit, "--dry-run").stderr, version
+    assert not ran.exists()
+    assert not machine.path("/ran").exists()
+
+
+@pytest.mark.slow
+def test_no_module_of_a_kit_is_imported(machine: Machine, kit: Path) -> None:
+    make_wheelhouse(kit / "wheelhouse", "1.0")
+    names = ("venv", "pip", "ensurepip", "shutil", "os", "site", "sitecustomize", "runpy", "types")
+    for name in names:
+        (kit / f"{name}.py").write_text(
+            f"open('/ran', 'a').write('{name} ')\nraise SystemExit(0)\n"
+        )
+    done = in_kit(machine, kit, "--yes")
+    assert not machine.path("/ran").exists()
+    assert done.returncode == 0, done.stderr
+    assert machine.run(PROGRAM).stdout == "confide 1.0\n"
+
+
+ROOTS = {
+    "logrotate.conf": "/srv/confide/heart/state/*.log {\npostrotate\ntouch /ran\nendscript\n}",
+    "sysusers.conf": 'u confide-spy 0 "x" / /bin/sh',
+    "tmpfiles.conf": "f+ /etc/cron.d/spy 0644 root root - * * * * * root touch /ran",
+    "settings.yaml": "policy.max_epsilon: 100 # more",
+    "install.conf": "own=../../../etc/passwd",
+    "confide-heart-trainer.service": "ExecStartPre=+/bin/touch /ran",
+}
+"""What makes root do something, by the file of a kit that would be installed with it."""
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_what_a_kit_adds_to_its_files_is_refused(machine: Machine, kit: Path, name: str) -> None:
+    machine.link_program()
+    before = tree(machine, *PLACES)
+    file = kit / "service" / name
+    file.write_text(f"{file.read_text()}{ROOTS[name]}\n")
+    for words in (["--dry-run"], ["--yes"], ["--uninstall", "--yes"]):
+        told = refused(machine, kit, *words)
+        assert f"service/{name}" in told
+    assert tree(machine, *PLACES) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "d /srv/confide/heart/../../../etc 0777 root root",
+        "d /srv/confide/heart/state 4755 root root",
+        "z /etc/shadow 0644 root confide",
+        "z /srv/confide/heart/client.yaml 0666 root confide",
+        "d /srv/confide/heart/ledger 0700 nobody nogroup",
+        "D /srv/confide/heart/ledger 0700 confide-trainer confide-trainer 1d",
+    ],
+)
+def test_folders_of_others_are_no_kits_to_make(machine: Machine, kit: Path, line: str) -> None:
+    file = kit / "service" / "tmpfiles.conf"
+    file.write_text(f"{file.read_text()}{line}\n")
+    assert "service/tmpfiles.conf" in refused(machine, kit, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("User=confide-trainer", "User=root"),
+        ("NoNewPrivileges=yes", "NoNewPrivileges=no"),
+        ("PrivateNetwork=yes", "PrivateNetwork=yes\nBindPaths=/etc"),
+        ("--only trainer", "--only trainer policy.max_epsilon=100"),
+        ("bin/confide client", "bin/python -c pass; client"),
+        ("ReadWritePaths=/srv/confide/heart/ledger", "ReadWritePaths=/etc"),
+        ("Description=confide trainer", "Description=confide \\\nExecStartPre=/bin/touch /ran"),
+        ("trainer.key.passphrase:confide-heart-", "trainer.key.passphrase:other-"),
+        ("\n\n", "\n\0\n"),
+    ],
+)
+def test_a_unit_that_is_another_than_provisions_is_refused(
+    machine: Machine, kit: Path, was: str, now: str
+) -> None:
+    unit = kit / "service" / "confide-heart-trainer.service"
+    text = unit.read_text()
+    assert was in text
+    unit.write_text(text.replace(was, now, 1))
+    assert "service/confide-heart-trainer.service" in refused(machine, kit, "--dry-run")
+
+
+def test_a_unit_of_the_machines_own_is_not_replaced(machine: Machine, kit: Path) -> None:
+    unit = kit / "service" / "confide-heart-trainer.service"
+    shutil.copy(unit, unit.with_name("ssh.service"))
+    assert "service/ssh.service" in refused(machine, kit, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    "name", ["client.yaml", "service/tmpfiles.conf", "service/confide-heart-trainer.service"]
+)
+def test_a_link_in_a_kit_shows_nobody_what_root_reads(
+    machine: Machine, kit: Path, name: str
+) -> None:
+    machine.link_program()
+    shutil.copy(kit / name, kit / "linked")
+    (kit / name).unlink()
+    (kit / name).symlink_to(kit / "linked")
+    assert f"{name} is a link" in refused(machine, kit, "--dry-run")
+
+
+@pytest.mark.parametrize("name", ["a b.crt", "*.crt", "x\ny.crt", "\x1b[8m.key", "é.pub"])
+def test_a_file_of_an_odd_name_is_refused(machine: Machine, kit: Path, name: str) -> None:
+    machine.link_program()
+    (kit / name).write_text("x")
+    told = refused(machine, kit, "--dry-run")
+    assert "a name that confide provision gives to none" in told
+    assert "\x1b" not in told
+
+
+@pytest.mark.parametrize("odd", ["\x1b[8m", "\r", "\x9b", "\x07"])
+def test_no_name_hides_what_is_told(machine: Machine, kit: Path, odd: str) -> None:
+    facts = kit / "service" / "install.conf"
+    facts.write_text(facts.read_text().replace("VA Long Beach", f"VA{odd}"))
+    told = refused(machine, kit, "--dry-run")
+    assert "is not as it was made" in told
+    assert odd not in told
+
+
 def test_help_and_wrong_words(machine: Machine, kit: Path) -> None:
     assert "sh install.sh --dry-run" in install(machine, kit, "--help")
     assert "unknown option --force" in refused(machine, kit, "--force")

@@ -169,3 +169,20 @@ def test_a_wrong_command_is_named(
 ) -> None:
     assert confide.cli.main(["provision", *words]) == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["fed.example.org", "FED.example.org", "*.example.org", "fed.example.org.", "localhost"]
+)
+def test_an_institution_is_called_by_none_of_the_coordinators_hosts(name: str) -> None:
+    federation = replace(
+        FEDERATION, hosts=["fed.example.org", "localhost"], institutions=["Cleveland", name]
+    )
+    (problem,) = federation.problems()
+    assert problem.startswith(f"institutions={name!r}: TLS would take the certificate")
+
+
+def test_institutions_may_have_dots_and_odd_names() -> None:
+    names = ["mill.example.org", "Ward [a-z]", "St. Mary's", "x*", "10.0.0.7"]
+    federation = replace(FEDERATION, hosts=["fed.example.org"], institutions=names)
+    assert list(federation.problems()) == []

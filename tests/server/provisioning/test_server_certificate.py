@@ -135,7 +135,9 @@ def test_without_the_setting_a_kit_is_what_it_was(out: Path, config: Config) -> 
     kit = out / "institutions" / "Cleveland"
     assert sorted(files(kit)) == sorted(KIT)
     assert not any(
-        b"server-ca" in text for name, text in files(out).items() if "service" not in name
+        b"server-ca" in text
+        for name, text in files(out).items()
+        if "service" not in name and not name.endswith("install.sh")  # the same in every kit
     )
     shutil.rmtree(out / "authority")  # no key is needed for nothing
     before = times(out)

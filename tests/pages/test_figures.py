@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from confide.server.report.figures import new_axes, picture
+from confide.pages.figures import new_axes, picture
 
 
 @pytest.mark.parametrize("name", ["北京第一医院", "مستشفى", "病院", "clinic 🏥", "Ж" * 300])

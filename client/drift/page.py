@@ -1,0 +1,162 @@
+"""A check of drift as a page, as JSON, and as lines on a terminal."""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from markupsafe import Markup
+
+from confide.client.drift.findings import KINDS, Finding, Report
+from confide.client.drift.pictures import MOST_PICTURES, pictures
+from confide.client.drift.profile import Profile
+from confide.config.spelling import counted
+from confide.pages.page import Cell, PageTable, Row, style, templates_of
+from confide.version import __version__
+
+HOLDS = (
+    "This holds statistics of an institution's records, exact and without noise. It is for the"
+    " institution alone."
+)
+_SMALLEST = 1e-4
+_STYLE = Markup(
+    ".mark.bad { color: var(--bad); font-weight: 600; }"
+    " td.text { min-width: 20rem; } td:first-child small { display: block; }"
+)
+_TITLES = {
+    "drift": "Drift: {alarms}",
+    "no drift": "No drift found",
+    "too few records": "Too few records to look for drift",
+}
+
+
+def drift_page(report: Report) -> str:
+    """Write the page: one file that loads nothing and runs no script."""
+    config = report.config
+    return (
+        templates_of(__package__)
+        .get_template("drift.html.j2")
+        .render(
+            title=_title(report),
+            holds=HOLDS,
+            model=report.now.model_sha256[:12],
+            reference=_told(report.reference),
+            now=_told(report.now),
+            rule=(
+                f"a p-value of at most {config.alpha:g}, adjusted for all"
+                f" {counted(len(report.findings), 'test')} together (Holm), and an effect of at"
+                " least its threshold"
+            ),
+            tiles=[
+                (str(len(report.alarms)), "alarms"),
+                (str(len(report.findings)), "tests"),
+                (f"{report.now.records:,}", "records now"),
+                (f"{report.reference.records:,}", "records in the reference"),
+            ],
+            alarms=[it.sentence for it in report.alarms],
+            skipped=report.skipped,
+            table=_table(report),
+            drawn=pictures(report),
+            meaning=list(_meaning()),
+            style=style() + _STYLE,
+            version=__version__,
+        )
+    )
+
+
+def _title(report: Report) -> str:
+    return _TITLES[report.verdict].format(alarms=counted(len(report.alarms), "alarm"))
+
+
+def _told(profile: Profile) -> str:
+    made = datetime.datetime.fromtimestamp(profile.made, datetime.UTC)
+    return f"{profile.source}, {counted(profile.records, 'record')}, {made:%Y-%m-%d %H:%MZ}"
+
+
+def _table(report: Report) -> PageTable:
+    headers = ["what", "in words", "", "effect", "threshold", "p of all", "p"]
+    rows = [
+        Row(
+            [
+                Cell(_named(it), _what(it)),
+                Cell(it.sentence),
+                Cell("alarm", mark="bad") if it.is_alarm else Cell("–"),
+                Cell(f"{it.effect:.3f}", KINDS[it.kind].effect),
+                Cell(f"{it.threshold:g}"),
+                Cell(_probability(it.adjusted)),
+                Cell(_probability(it.p_value)),
+            ]
+        )
+        for it in report.findings
+    ]
+    return PageTable(headers, rows, text=(1,), label="tests")
+
+
+def _named(finding: Finding) -> str:
+    return finding.name or KINDS[finding.kind].title
+
+
+def _what(finding: Finding) -> str:
+    kind = KINDS[finding.kind]
+    if not finding.name:
+        return kind.test
+    part = {"columns": "", "predictions": "predictions, ", "labels": "labels, "}[finding.part]
+    return f"{part}{kind.title}, {kind.test}"
+
+
+def _probability(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}" if value > _SMALLEST else "<0.0001"
+
+
+def _meaning() -> Iterator[str]:
+    yield (
+        "An alarm needs both: chance is ruled out, and the change is as large as its threshold."
+        " Without drift a check raises any alarm at all in at most that share of cases."
+    )
+    yield (
+        "PSI, the population stability index, compares shares of bins: below 0.1 little changed,"
+        " above 0.25 much. MMD compares the records as the model sees them. Performance is the rise"
+        " of the mean loss in standard deviations; calibration the distance between two curves of"
+        " stated and observed probability."
+    )
+    yield (
+        f"Pictures show at most {MOST_PICTURES} variables. Outlines are records at training, full"
+        " bars those now."
+    )
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the check for other programs."""
+    return {
+        "holds": HOLDS,
+        "verdict": report.verdict,
+        "model_sha256": report.now.model_sha256,
+        "checked": report.now.made,
+        "records": {"reference": report.reference.records, "now": report.now.records},
+        "metrics": {"reference": dict(report.reference.metrics), "now": dict(report.now.metrics)},
+        "thresholds": asdict(report.config),
+        "alarms": len(report.alarms),
+        "findings": [
+            asdict(it) | {"test": KINDS[it.kind].test, "effect_name": KINDS[it.kind].effect}
+            for it in report.findings
+        ],
+        "skipped": list(report.skipped),
+    }
+
+
+def in_words(report: Report) -> Iterator[str]:
+    """Yield lines for people: the verdict, alarms with the worst first, what was not compared."""
+    tests = counted(len(report.findings), "test")
+    yield (
+        f"{_title(report)}: {counted(report.now.records, 'record')} against"
+        f" {report.reference.records} of {report.reference.source}, {tests}, model"
+        f" {report.now.model_sha256[:12]}."
+    )
+    for it in report.alarms:
+        kind = KINDS[it.kind]
+        yield f"  {it.sentence} ({kind.effect} {it.effect:.2f}, p {_probability(it.adjusted)})"
+    for sentence in report.skipped:
+        yield f"  {sentence}"
+
+
+__all__ = ["HOLDS", "as_json", "drift_page", "in_words"]

@@ -1,0 +1,51 @@
+"""References that an institution keeps in its kit's folder of state, one a model."""
+
+from pathlib import Path
+
+from confide.client.deployment.kit import InstitutionKit
+from confide.client.drift.profile import SUFFIX, Profile, read_profile, write_profile
+from confide.errors import ConfigError
+from confide.storage.files import make_private_folder
+
+
+def reference_path(kit: InstitutionKit, model_sha256: str) -> Path:
+    """Return where a kit keeps the reference of a model."""
+    return kit.own / "drift" / f"{model_sha256}{SUFFIX}"
+
+
+def keep_reference(kit: InstitutionKit, profile: Profile) -> Path:
+    """Keep a model's reference in the kit, readable by its owner alone; the oldest ones go.
+
+    Returns:
+        The file.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    path = reference_path(kit, profile.model_sha256)
+    make_private_folder(path.parent)
+    write_profile(path, profile)
+    there = sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda it: it.stat().st_mtime_ns)
+    most = max(kit.config.drift_references, 1)
+    for old in [it for it in there if it != path][: max(0, len(there) - most)]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def kept_reference(kit: InstitutionKit, model_sha256: str) -> Profile:
+    """Return the reference that a kit keeps of a model.
+
+    Raises:
+        ConfigError: if it keeps none.
+        UnreadableError: if it is damaged.
+    """
+    path = reference_path(kit, model_sha256)
+    if not path.is_file():
+        raise ConfigError(
+            f"--kit {kit.folder}: no reference of model {model_sha256[:12]} is kept there; name"
+            " records like those at training, with --reference RECORDS, and it is kept."
+        )
+    return read_profile(path)
+
+
+__all__ = ["keep_reference", "kept_reference", "reference_path"]

@@ -1,0 +1,1 @@
+"""Methods of attribution: one method, one file."""

@@ -1,0 +1,206 @@
+"""The page of explanations: one file, no script, nothing loaded."""
+
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from confide.explaining.attribution import Attribution
+from confide.explaining.case import Case, Unit
+from confide.explaining.drawings import (
+    MapPictures,
+    Panel,
+    curve_panel,
+    dependence_panel,
+    map_pictures,
+)
+from confide.explaining.explanation import WARNING, Explained, Explanations
+from confide.explaining.sentences import (
+    completeness,
+    counterexample_sentence,
+    signed,
+    told,
+)
+from confide.pages.page import style, templates_of
+from confide.version import __version__
+
+_BARS, _PANELS, _OUTPUTS = 12, 9, 4
+_FAINT, _NUMBERED = 0.05, 0.15
+"""Shares of the largest attribution from which on a token has a colour, and a number."""
+
+
+class Bar(NamedTuple):
+    """A row of a chart of bars.
+
+    Attributes:
+        name: of the unit.
+        value: what the record has there.
+        text: the number, with its sign.
+        share: length, -100 to 100, of the longest.
+        low: end of an interval, as such a share; None for none.
+        high: the other end.
+    """
+
+    name: str
+    value: str
+    text: str
+    share: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Word(NamedTuple):
+    """A token.
+
+    Attributes:
+        text: of it.
+        number: its attribution with a sign; "" where it is nearly nothing.
+        side: for, against or none.
+        strength: 0 to 1.
+        joined: whether it goes on the word before it.
+    """
+
+    text: str
+    number: str
+    side: str
+    strength: float
+    joined: bool
+
+
+class RecordView(NamedTuple):
+    """One record on the page; what its layout does not have is empty."""
+
+    heading: str
+    score: str
+    bars: Sequence[Bar]
+    more: Sequence[Bar]
+    words: Sequence[Word]
+    pictures: MapPictures | None
+    axes: str
+    complete: str
+    is_complete: bool
+    counterexample: str
+    changes: Sequence[tuple[str, str, str]]
+
+
+def page_of(made: Explanations) -> str:
+    """Write the page."""
+    return (
+        templates_of("confide.explaining")
+        .get_template("explain.html.j2")
+        .render(
+            made=made,
+            records=[_record(one, made.layout) for one in made.records],
+            importance=_importance(made),
+            importance_of="" if made.importance is None else _importance_title(made),
+            dependence=[
+                dependence_panel(it, made.dependence_on) for it in made.dependence[:_PANELS]
+            ],
+            curves=list(_curves(made)),
+            warning=WARNING,
+            style=style() + _own_style(),
+            version=__version__,
+        )
+    )
+
+
+def _own_style() -> Markup:
+    return Markup((files("confide.explaining") / "templates" / "explain.css").read_text())
+
+
+def _record(one: Explained, layout: str) -> RecordView:
+    found, case = one.attribution, one.case
+    bars: list[Bar] = []
+    words: list[Word] = []
+    pictures, axes, complete = None, "", ""
+    if found is not None and case is not None:
+        complete = completeness(found)
+        bars = list(_bars(case.units, found.values.tolist()))
+        if layout == "words":
+            words, bars = list(_words(case, found)), []
+        if case.canvas is not None:
+            entries = found.entries
+            if entries is None:
+                assert case.groups is not None
+                entries = found.values[case.groups]
+            pictures = map_pictures(case.canvas.picture, case.canvas.map_fn(entries))
+            axes = f"{case.canvas.rows}, {case.canvas.columns}."
+    changes = one.counterexample.changes if one.counterexample is not None else ()
+    place = f"Record {one.number}" + (f", {one.place}" if one.place else "")
+    return RecordView(
+        heading=f"{place}: predicted {one.target.prediction}",
+        score=_score(one),
+        bars=bars[:_BARS],
+        more=bars[_BARS:] if layout == "bars" else [],
+        words=words,
+        pictures=pictures,
+        axes=axes,
+        complete=complete,
+        is_complete=found is None or found.is_complete or not found.adds_up,
+        counterexample=counterexample_sentence(one) if one.goal else "",
+        changes=[(it.column, it.before, it.after) for it in changes],
+    )
+
+
+def _score(one: Explained) -> str:
+    text = f"The {one.target.shown} is {told(one.shown)}"
+    if one.baseline_shown is not None:
+        text += f", that of the baseline {told(one.baseline_shown)}"
+    return f"{text}. Numbers below add to {one.target.unit}."
+
+
+def _bars(units: Sequence[Unit], values: Sequence[float]) -> Iterator[Bar]:
+    largest = max((abs(value) for value in values), default=0.0) or 1.0
+    for place in sorted(range(len(values)), key=lambda it: -abs(values[it])):
+        unit, value = units[place], values[place]
+        yield Bar(unit.name, unit.value, signed(value), 100 * value / largest)
+
+
+def _words(case: Case, found: Attribution) -> Iterator[Word]:
+    values = found.values.tolist()
+    largest = max((abs(value) for value in values), default=0.0) or 1.0
+    for unit, value, joined in zip(case.units, values, case.joined, strict=True):
+        strength = abs(value) / largest
+        side = "none" if strength < _FAINT else "for" if value > 0 else "against"
+        number = "" if strength < _NUMBERED else signed(float(f"{value:.2g}"))
+        yield Word(unit.name, number, side, round(strength, 2), joined)
+
+
+def _importance(made: Explanations) -> list[Bar]:
+    if made.importance is None:
+        return []
+    columns = made.importance.columns
+    largest = max((max(abs(it.low), abs(it.high)) for it in columns), default=0.0) or 1.0
+    return [
+        Bar(
+            it.column,
+            f"{signed(it.low)} to {signed(it.high)}",
+            signed(it.loss),
+            100 * it.loss / largest,
+            100 * it.low / largest,
+            100 * it.high / largest,
+        )
+        for it in columns
+    ]
+
+
+def _importance_title(made: Explanations) -> str:
+    assert made.importance is not None
+    it = made.importance
+    return f"{it.metric} is {it.value:.3f} on {it.records} labelled records."
+
+
+def _curves(made: Explanations) -> Iterator[Panel]:
+    if made.curves is None or len(made.curves["outputs"]) > _OUTPUTS:
+        return
+    columns = made.curves["columns"]
+
+    def reach(name: str) -> float:
+        return float(max(max(one) - min(one) for one in columns[name]["y"]))
+
+    for name in sorted(columns, key=lambda it: -reach(it))[:_PANELS]:
+        yield curve_panel(name, columns[name], made.curves["outputs"])
+
+
+__all__ = ["page_of"]

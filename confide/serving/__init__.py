@@ -1,0 +1,1 @@
+"""A model that answers over HTTP: the Open Inference Protocol, version 2, and plain records."""

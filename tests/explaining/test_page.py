@@ -1,0 +1,105 @@
+"""The page of explanations: one file without scripts, told without colours too."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from browsing import STICKING_OUT, browser
+from datasets import Dataset
+from explained_models import drawn_loans, save_loans, save_plan
+from pictures_made import build_pictures, cell, drawn
+from playwright.sync_api import Browser
+from small_models import TEXT, make_backbone
+
+from confide.config.models.cnn import CnnConfig
+from confide.explaining.asked import Asked, answerable
+from confide.explaining.explanation import WARNING, Explaining, Explanations
+from confide.explaining.page import page_of
+from confide.explaining.sentences import all_sentences, as_json, record_sentences
+from confide.inference.inputs import read_inputs
+from confide.inference.predictor import Predictor
+
+__all__ = ["browser"]
+
+
+def explained(predictor: Predictor, given: Dataset, **asked: object) -> Explanations:
+    wanted = dataclasses.replace(Asked(), **asked)  # type: ignore[arg-type]
+    able = answerable(predictor, wanted)
+    inputs = read_inputs(predictor, given)
+    return Explaining(predictor, inputs, wanted, able).explain(title="Classification")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A page of a table, of texts and of pictures."""
+    folder = tmp_path_factory.mktemp("pages")
+    loans = explained(save_loans(folder / "loans"), Dataset.from_dict(drawn_loans(40)))
+    words = Dataset.from_dict({"text": ["a <b>very</b> good crew & kind", "x" * 200]})
+    texts = explained(save_plan(folder / "texts", TEXT, make_backbone(folder / "tiny")), words)
+    shown = Dataset.from_dict({"image": [cell(drawn())]})
+    pictures = explained(
+        save_plan(folder / "pictures", build_pictures(), CnnConfig(widths=[4])), shown
+    )
+    made = {"loans": loans, "texts": texts, "pictures": pictures}
+    return {name: page_of(it) for name, it in made.items()}
+
+
+def test_pages_run_nothing_load_nothing_and_say_whose_they_are(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        assert "<script" not in page
+        assert not re.search(r"(?:src|href)=\"(?!data:image/png)", page)
+        assert "default-src 'none'" in page
+        assert WARNING in page
+
+
+def test_a_token_is_text_and_its_sign_is_told_beside_its_colour(pages: dict[str, str]) -> None:
+    page = pages["texts"]
+    assert "<b>very" not in page
+    assert "&lt;" in page
+    found = re.findall(r'word (for|against)"[^>]*>[^<]*</span><small>(.)', page)
+    assert {("for", "+"), ("against", "−")} == set(found)
+
+
+def test_pages_fit_any_window_and_label_their_drawings(
+    pages: dict[str, str], browser: Browser
+) -> None:
+    for width in (1280, 400):
+        for scheme in ("light", "dark"):
+            context = browser.new_context(
+                viewport={"width": width, "height": 900},
+                color_scheme=scheme,  # type: ignore[arg-type]
+            )
+            shown = context.new_page()
+            for name, page in pages.items():
+                shown.set_content(page)
+                assert shown.evaluate(STICKING_OUT) == [], (name, width)
+                unnamed = "it => !it.getAttribute('alt') && !it.getAttribute('aria-label')"
+                drawn_ones = f"[...document.querySelectorAll('img, svg')].filter({unnamed}).length"
+                assert shown.evaluate(drawn_ones) == 0
+            context.close()
+
+
+def test_sentences_and_json_tell_the_same(tmp_path: Path) -> None:
+    made = explained(
+        save_loans(tmp_path), Dataset.from_dict(drawn_loans(40)), records=[2], goal="approved"
+    )
+    (one,) = made.records
+    told = json.loads(json.dumps(as_json(made)))
+    assert told["warning"] == WARNING
+    record = told["records"][0]
+    assert record["record"] == 2
+    assert record["attributions"]["complete"] is True
+    added = {it["unit"]: it["adds"] for it in record["attributions"]["units"]}
+    assert sum(added.values()) == pytest.approx(record["attributions"]["sum"])
+    text = "\n".join([*record_sentences(one), *all_sentences(made)])
+    assert f"predicted {one.target.prediction}" in text
+    assert "error 0.00%" in text
+    changes = record["counterexample"].get("changes", [])
+    for change in changes:
+        assert f"{change['column']} were {change['after']} (is {change['before']})" in text
+    assert bool(changes) != record["counterexample"].get("already", False)
+    # A linear model is a sum of curves, and they are exact
+    assert told["curves"]["exact"] is True
+    assert {it["column"] for it in told["dependence"]} == {"income", "debt", "house", "shoe"}
