@@ -42,11 +42,11 @@ class OutcomeKind:
             kind of task does.
         problem_type: what transformers calls it; None: it has no name for it.
         assets: what it needs of a pretrained backbone's folder, whatever the records are.
-        without_subgroups: why its metrics are not told by groups of records, as a clause; unsaid of
-            those that are (:data:`~confide.metrics.subgroups.kind.GROUP_KINDS`).
         explained: dotted name of a :data:`~confide.explaining.target.TargetFn`, which says what
             number of its outputs is explained; None for an outcome that is not.
         unexplained: why it is not, as a sentence with the fix.
+        without_subgroups: why its metrics are not told by groups of records, as a clause; unsaid of
+            those that are (:data:`~confide.metrics.subgroups.kind.GROUP_KINDS`).
     """
 
     schema: type[OutcomeConfig]
@@ -55,9 +55,9 @@ class OutcomeKind:
     pipeline_tags: Mapping[str, str] = field(default_factory=dict)
     problem_type: str | None = None
     assets: tuple[str, ...] = ()
-    without_subgroups: str = _NO_PERSON
     explained: str | None = None
     unexplained: str = ""
+    without_subgroups: str = _NO_PERSON
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -106,18 +106,18 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=SurvivalConfig,
         outcome="confide.tasks.outcomes.survival.Survival",
         title="Survival",
+        explained="confide.explaining.targets.numbers.of_survival",
         without_subgroups=(
             "groups are observed for unlike times, so that their errors do not compare without a"
             " model of who is lost"
         ),
-        explained="confide.explaining.targets.numbers.of_survival",
     ),
     "forecast": OutcomeKind(
         schema=ForecastConfig,
         outcome="confide.tasks.outcomes.forecast.Forecast",
         title="Forecast",
-        without_subgroups="a window of a series is of nobody's group",
         explained="confide.explaining.targets.numbers.of_forecast",
+        without_subgroups="a window of a series is of nobody's group",
     ),
     "next_item": OutcomeKind(
         schema=NextItemConfig,
