@@ -74,6 +74,8 @@ def identity_of(predictor: "Predictor", folder: Path, name: str | None) -> Ident
     }
     if plan.backbone_sha256 is not None:
         told["backbone_sha256"] = plan.backbone_sha256
+    if plan.parents:
+        told["parents"] = " ".join(one.model_sha256[:_VERSION] for one in plan.parents)
     told |= {f"privacy_{key}": it for key, it in _privacy(folder, described.model_sha256).items()}
     return Identity(name=chosen, model_sha256=described.model_sha256, parameters=told)
 

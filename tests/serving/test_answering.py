@@ -33,9 +33,11 @@ from confide.models.language.writing import WritingOptions
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
 from confide.models.workload import build_workload
+from confide.protocol.lineage import Parent
 from confide.protocol.plan import TrainingPlan
 from confide.serving.answering import Answerer
 from confide.serving.datatypes import json_values
+from confide.serving.identity import identity_of
 
 TABLE = {"age": [30.0, None, 61.5, 99.0, 1.0], "pain": ["some", "none", "some", None, "none"]}
 TEXTS = {"text": ["late again", "", "what a very good crew, and so kind to us", "late", "a b c"]}
@@ -136,6 +138,14 @@ def test_every_answer_says_which_model_it_is_of(tmp_path: Path) -> None:
     assert answer.headers["confide-model-sha256"] == description.model_sha256
     assert answer.headers["confide-privacy-epsilon"] == "3.0"
     assert about.json()["versions"] == [description.model_sha256[:12]]
+
+
+def test_runs_that_a_model_was_trained_on_from_are_told(tmp_path: Path) -> None:
+    predictor = loaded(save_table_run(tmp_path))
+    parents = tuple(Parent.of(predictor.plan, digit * 64) for digit in "ab")
+    plan = replace(predictor.plan, parents=parents)
+    later = replace(predictor, description=replace(predictor.description, plan=plan))
+    assert identity_of(later, tmp_path, None).parameters["parents"] == f"{'a' * 12} {'b' * 12}"
 
 
 def test_a_summary_of_another_model_is_not_told(tmp_path: Path) -> None:
