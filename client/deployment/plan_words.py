@@ -9,9 +9,10 @@ def asked(plan: TrainingPlan) -> str:
     """Say what a plan asks for, as part of a sentence."""
     if plan.releases:
         return RELEASES[plan.releases].asks_fn(plan)
+    by = ", ".join(plan.task.subgroups)
     return (
         f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
-        f" rounds{_origin(plan)}"
+        f" rounds{f', test metrics by groups of {by}' if by else ''}{_origin(plan)}"
     )
 
 

@@ -164,7 +164,14 @@ class DeployedInstitution:
             log.warning("%s", sentence)
         records = checked.records
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
-        encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
+        encoded, units = encode_institution(
+            self.name,
+            records,
+            data,
+            workload=workload,
+            key=key,
+            told_apart=plan.task.told_apart,
+        )
         for note in sampled_token_notes(records, plan.task, workload.task):
             log.warning("%s", note)
         flatters = plan.task.unit_note(plan.privacy.unit)

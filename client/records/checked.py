@@ -148,6 +148,7 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
     )
     made = task.made_columns if makes else ()
     columns += [name for name in named if name is not None and name not in made]
+    columns += [one.column for one in task.told_apart]
     wanted = tuple(dict.fromkeys(columns))
     if config._target_ is not None:
         source = load_custom_records(config, wanted, by_name=by_file(config), reading=task.files)
@@ -308,6 +309,8 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRec
     for named in (place, config.arrival_column):
         if named in records.column_names and named not in compared:
             compared.append(str(named))
+    # Last: of which group a record is changes neither where it is kept nor what is learnt of it
+    compared += [one.column for one in task.told_apart if one.column not in compared]
     if config.id_column is None and task.table_columns:
         kept, _ = numbered_units(records, ids, columns=compared)
         return CheckedRecords(records=kept, tally=Tally(read=len(records)), notes=())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from confide.client.records.arrivals import Arrivals, arrivals_of
 from confide.client.records.groups import group_codes
+from confide.client.records.subgroups import codes_of
 from confide.client.records.units import (
     OrdersFn,
     Splits,
@@ -26,6 +27,7 @@ from confide.client.records.units import (
 )
 from confide.config.data import DataConfig
 from confide.errors import DataError, PrivacyError
+from confide.metrics.subgroups.groups import Subgroups
 from confide.models.workload import Workload
 from confide.protocol.messages import OLD, SPLITS
 from confide.storage.tensor_files import sha256
@@ -49,6 +51,8 @@ class InstitutionData:
             record without a label to be trained on as one of it; None where all have labels.
         left_out: number of records that are in no split, since they have no label and their owner
             is held out.
+        test_subgroups: group of each test record by column, int64 of shape [n, columns], where
+            metrics are told by groups; None where they are not.
         apart: number of records that are in no split, since they are not there yet, or old and not
             for testing.
         old: test records that the model which the run starts from was tested on before; ``test`` is
@@ -63,6 +67,7 @@ class InstitutionData:
     group_column: str | None = None
     confidence: float | None = None
     left_out: int = 0
+    test_subgroups: Tensor | None = None
     apart: int = 0
     old: Examples | None = None
 
@@ -113,6 +118,8 @@ class InstitutionData:
         examples, groups = self.split(split), self.held_out_groups.get(split)
         # A slash keeps these apart from every column's name
         more = {"/lengths": examples.lengths, "/groups": groups}
+        if split == "test":
+            more["/subgroups"] = self.test_subgroups
         return sha256(
             {**examples.columns, **{name: part for name, part in more.items() if part is not None}}
         )
@@ -139,6 +146,7 @@ def encode_splits(
     prepare: Callable[[Dataset], Examples],
     *,
     group_column: str | None = None,
+    told_apart: Sequence[Subgroups] = (),
     old: Dataset | None = None,
 ) -> InstitutionData:
     """Encode an institution's splits.
@@ -148,6 +156,7 @@ def encode_splits(
         splits: records of each split.
         prepare: function that encodes records.
         group_column: name of the column that identifies a record's owner; None if ungrouped.
+        told_apart: groups by which metrics on test records are told.
         old: test records that an earlier run was tested on; None for none.
 
     Raises:
@@ -157,6 +166,7 @@ def encode_splits(
     parts = dict(zip(SPLITS, splits, strict=True)) | ({} if old is None else {OLD: old})
     try:
         encoded = {split: prepare(records) for split, records in parts.items()}
+        codes = torch.from_numpy(codes_of(splits.test, told_apart)) if told_apart else None
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
     owners = {
@@ -164,7 +174,7 @@ def encode_splits(
         for split, records in parts.items()
         if group_column is not None
     }
-    return grouped(encoded, owners, group_column=group_column)
+    return replace(grouped(encoded, owners, group_column=group_column), test_subgroups=codes)
 
 
 def refuse_untrainable(name: str, splits: Sequence[Sized]) -> None:
@@ -225,25 +235,34 @@ class Known(NamedTuple):
     arrivals: Arrivals | None = None
 
 
-def identify(records: Dataset, config: DataConfig, workload: Workload) -> Known:
+def identify(
+    records: Dataset,
+    config: DataConfig,
+    workload: Workload,
+    told_apart: Sequence[Subgroups] = (),
+) -> Known:
     """Return what tells records apart, each by itself alone.
 
     Args:
         records: checked records.
         config: settings of the id columns.
         workload: knows the columns of its task.
+        told_apart: groups by which metrics are told: of rows that agree in all else, which is
+            which is decided by their columns.
 
     Raises:
         DataError: if a column is missing, or an id is null.
     """
     content, owner = workload.task.content_columns(), config.group_column
-    shown = list(dict.fromkeys([*content, *workload.target_columns]))
+    more = [one.column for one in told_apart]
+    shown = list(dict.fromkeys([*content, *workload.target_columns, *more]))
     ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
     alike = None
     if config.id_column is None and owner is None and isinstance(workload.task, TableTask):
         # Rows that differ by their label alone have numbers in common: one more of them would move
         # a row of each other label to another split
-        alike = unit_ids(records, id_column=None, content_columns=shown)
+        whole = [name for name in shown if name in content or name in workload.target_columns]
+        alike = unit_ids(records, id_column=None, content_columns=whole)
     owners = column_of_names(records, owner) if owner else None
     labelled = labelled_of(records, workload.target_columns) if workload.self_trains else None
     return Known(shown, ids, owners, alike, labelled, arrivals_of(records, config))
@@ -315,7 +334,13 @@ def _without_old(parts: dict[str, list[int]], is_old: frozenset[int]) -> dict[st
 
 
 def encode_institution(
-    name: str, records: Dataset, config: DataConfig, *, workload: Workload, key: bytes
+    name: str,
+    records: Dataset,
+    config: DataConfig,
+    *,
+    workload: Workload,
+    key: bytes,
+    told_apart: Sequence[Subgroups] = (),
 ) -> tuple[InstitutionData, list[str]]:
     """Split and encode one institution's records.
 
@@ -325,6 +350,7 @@ def encode_institution(
         config: settings of the id columns and the shares of the splits.
         workload: workload that encodes the records.
         key: secret of the institution, which decides each unit's split.
+        told_apart: groups by which metrics on test records are told.
 
     Returns:
         The encoded records, and the ids of their units; of their owners if records are grouped.
@@ -332,7 +358,7 @@ def encode_institution(
     Raises:
         DataError: naming the institution and what does not fit.
     """
-    known = identify(records, config, workload)
+    known = identify(records, config, workload, told_apart)
     positions, units = laid_out(
         range(len(records)),
         known,
@@ -347,6 +373,7 @@ def encode_institution(
         splits,
         lambda part: workload.prepare(part).to(workload.compute.device),
         group_column=config.group_column,
+        told_apart=told_apart,
         old=old,
     )
     left_out = len(records) - data.num_records

@@ -13,7 +13,7 @@ from confide.models.workload import Workload
 from confide.protocol.lineage import MOST_PARENTS, Parent
 from confide.protocol.plan import TrainingPlan
 
-_NOT_LEARNT = ("metrics", "primary_metric", "drafted", "self_training")
+_NOT_LEARNT = ("metrics", "primary_metric", "drafted", "self_training", "subgroups")
 """Settings of a task that tensors do not depend on."""
 _WHERE = ("name", "sha256", "allow_download", "catalogue")
 """Settings of a backbone that say where its files are; their hash says which they are."""

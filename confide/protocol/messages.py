@@ -30,7 +30,7 @@ _SUMS, _STD = "sums/", "sums-noise/"
 # What a reply calls something is kept with a run, logged and shown; a later release has other words
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HEAD = re.compile(r"[0-9A-Za-z+/=: ]{0,1024}")
-_LONGEST_METRIC, _LONGEST_NAME, _MOST_NUMBERS = 200, 1000, 1000
+_LONGEST_METRIC, _LONGEST_NAME, _MOST_NUMBERS = 300, 1000, 5000
 
 RequestKind = Literal["query", "train", "evaluate", "unmask"]
 """What is asked for: a description, an update, scores, or shares that open a masked sum."""

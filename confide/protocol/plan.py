@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from confide.config.aggregation import UNMASKED
 from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.models.backbone import BackboneConfig
@@ -277,6 +278,14 @@ class TrainingPlan:
         if self.tuning.seeded(0) != self.tuning:
             yield "tuning.seed=None: expected the seed that frozen tensors start from."
 
+    def _sum_problems(self) -> Iterator[str]:
+        """Yield what masks cannot be of."""
+        if self.sums is None:
+            return
+        yield from self.sums.problems()
+        if self.task.subgroups:
+            yield f"task.subgroups={list(self.task.subgroups)}: {UNMASKED}."
+
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
         for part in _CONFIGS:
@@ -303,8 +312,7 @@ class TrainingPlan:
             budget = self.privacy.epsilon if is_part else None
             yield from self.edges.problems(self.task, budget=budget)
         yield from self._gram_problems()
-        if self.sums is not None:
-            yield from self.sums.problems()
+        yield from self._sum_problems()
         yield from lineage_problems(self.parents)
         yield from self._peers_problems()
         if self.releases:

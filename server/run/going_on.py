@@ -206,8 +206,8 @@ def _uncertainty(scores: Mapping[str, Mapping[str, Any]], name: str) -> dict[str
     return {"noise": Z * sum(one**2 for one in told) ** 0.5} if told else {}
 
 
-def lineage(plan: TrainingPlan) -> dict[str, Any]:
-    """Return what the summary says of the runs that a model comes from; {} for none.
+def earlier_runs(plan: TrainingPlan) -> dict[str, Any]:
+    """Return what a summary's ``lineage`` says of earlier runs; {} where there are none.
 
     Epsilons of runs are added up, which bounds what they cost together: ledgers compose them more
     closely.
@@ -246,7 +246,7 @@ __all__ = [
     "Choice",
     "begin_from",
     "choose",
-    "lineage",
+    "earlier_runs",
     "origin",
     "released_plan",
     "with_lineage",

@@ -41,12 +41,14 @@ from confide.server.rounds.job import Job
 from confide.server.run.carrier import Carrier, PrepareFn, Run
 from confide.server.run.client_privacy import client_statement, warn_of_few, warn_of_trust
 from confide.server.run.edges import read_edges, release_edges
+from confide.server.run.evaluated import evaluation_of
 from confide.server.run.going_on import begin_from, choose, origin, released_plan, with_lineage
 from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
+from confide.server.run.lineage import lineage_of
 from confide.server.run.many import few_named
 from confide.server.run.metrics_log import MetricsSink
-from confide.server.run.outputs import Stopwatch, save_models, versions
+from confide.server.run.outputs import CpuClock, Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import RunResult, summarise, summarise_failure
 from confide.server.run.withdrawal import Withdrawal, remember, withdrawals
@@ -92,6 +94,7 @@ def open_run(
         store=store,
         checkpoint=checkpoint,
         watch=Stopwatch(before.get("seconds", {})),
+        cpu=CpuClock(before.get("cpu_seconds", {})),
         resumed=resumed,
         withdrawn=withdrawals(run_dir) if checkpoint else {},
     )
@@ -176,6 +179,10 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             outcome = choice.outcome
             # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)
+        if plan.task.subgroups:
+            scores, pooled = findings.pooled_test, findings.measured is None
+            told = evaluation_of(plan, outcome, run.config.report, scores, is_pooled=pooled)
+            sink.by_group(outcome.kept_round, told.get("subgroups", {}))
     with run.watch.phase("save"):
         # The tensors of both rounds for those who look at the run, one model for those who use it.
         save_models(run.run_dir / CHECKPOINTS, outcome)
@@ -194,6 +201,8 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             compared=choice.compared,
             insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
             report=run.config.report,
+            cpu_seconds=run.cpu.seconds(),
+            lineage=lineage_of(plan),
             client_privacy=client_statement(
                 run.config.strategy,
                 rounds=outcome.state.server_round,

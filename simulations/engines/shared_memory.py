@@ -127,6 +127,12 @@ class SharedRecords:
             }
             for name, part in data.items()
         }
+        self._test_subgroups = {
+            name: None
+            if part.test_subgroups is None
+            else self._reserve(part.test_subgroups, tensors)
+            for name, part in data.items()
+        }
         self._group_columns = {name: part.group_column for name, part in data.items()}
         self._block = block_fn(self._end)
         for place, tensor in tensors:
@@ -139,7 +145,7 @@ class SharedRecords:
 
     def __getitem__(self, name: str) -> InstitutionData:
         """Return an institution's records as views into the block."""
-        groups = self._groups[name]
+        groups, subgroups = self._groups[name], self._test_subgroups[name]
         splits = {
             split: Examples(
                 {column: self._view(place) for column, place in places.columns.items()},
@@ -158,6 +164,7 @@ class SharedRecords:
                 split: self._view(place) for split, place in self._held_out_groups[name].items()
             },
             group_column=self._group_columns[name],
+            test_subgroups=None if subgroups is None else self._view(subgroups),
         )
 
     def _place(self, examples: Examples, tensors: list[tuple[_Place, Tensor]]) -> _ExamplesPlaces:

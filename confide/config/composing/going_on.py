@@ -24,7 +24,7 @@ from confide.errors import ConfigError
 
 _CHOICE = f"backbone={GOES_ON}"
 _DESCRIPTION, _COMMAND = "confide.json", "command.yaml"
-_FREE = ("metrics", "primary_metric", "drafted", "self_training", "kwargs")
+_FREE = ("metrics", "primary_metric", "drafted", "self_training", "subgroups", "kwargs")
 """Settings of a task that say nothing of what the tensors mean."""
 _NOT_AGAIN = (
     "job",
