@@ -23,13 +23,13 @@ def carry_out(deployment: Deployment, job: str, arrival: str, *words: str) -> No
 
 def test_a_federation_goes_on_as_its_simulation(tmp_path: Path) -> None:
     with Deployment(run_overrides=(*HEART, *hospitals_alone(tmp_path / "heart.csv"))) as federation:
-        carry_out(federation, "early", "data.until=0.75")
+        carry_out(federation, "early", "data.until=0.5")
         first = federation.summary()
         early = federation.run_dir.rename(tmp_path / "early")
         words = ("backbone=run", f"backbone.path={early}", "strategy=l2_sp", "client=table")
-        carry_out(federation, "later", "data.old_before=0.75", *words)
+        carry_out(federation, "later", "data.old_before=0.5", *words)
         second = federation.summary()
-        simulated = federation.simulate(*RUN, *words, "data.old_before=0.75")
+        simulated = federation.simulate(*RUN, *words, "data.old_before=0.5")
         assert second["model_sha256"] == simulated["model_sha256"] != first["model_sha256"]
         [parent] = second["lineage"]["parents"]
         assert (parent["model_sha256"], parent["job"]) == (first["model_sha256"], "early")
