@@ -6,7 +6,8 @@ count, over rounds, evaluations and runs. A repeated request about the same mode
 same and not counted again.
 
 Exact counts of records by score tell many labels at once, so that they leave for one model a job
-and split: the one that a run evaluates when it ends.
+and split: the one that a run evaluates when it ends. Those by group leave for one declaration of
+groups.
 """
 
 import json
@@ -78,6 +79,25 @@ class Evaluations:
             if first == [digest]:
                 write_text(path, json.dumps(given), mode=0o600)
             return first == [digest]
+
+    def admits_groups(self, declared: str) -> bool:
+        """Tell whether sums by group may leave: of the first groups that were declared, and again.
+
+        Bands that move from job to job would tell of the few between them.
+
+        Args:
+            declared: identifier of the groups.
+
+        Raises:
+            ConfigError, StorageError: as :meth:`admit`.
+        """
+        path = self._path.with_name(f"{self._path.name}.groups")
+        with self._held():
+            given = dict(_read(path))
+            first = given.setdefault("groups", [declared])
+            if first == [declared]:
+                write_text(path, json.dumps(given), mode=0o600)
+            return list(first) == [declared]
 
     def _held(self) -> AbstractContextManager[None]:
         """Keep other processes from the files."""

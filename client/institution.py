@@ -19,8 +19,9 @@ from confide.client.questions import Questions
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount
 from confide.client.safeguards import Safeguards
-from confide.client.scores import Scored, Scores, evaluations
+from confide.client.scores import Scored, Scores
 from confide.client.secure_sums.masking import Masking
+from confide.client.told import evaluations
 from confide.client.training.trainer import Trainer
 from confide.client.training_round import RoundWork, RowsFn, TrainingRounds
 from confide.client.update_measures import UpdateMeasures

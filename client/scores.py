@@ -9,6 +9,8 @@ A split's size leaves as noisily as its metrics; public is only whether it is em
 
 ``exact``: unprotected, and few: one cap over rounds, evaluations and runs of the population.
 
+Groups of test records that a plan declares are told beside them (:mod:`~.group_scores`).
+
 Beside the metrics of an evaluation leaves a tally, the sums that they follow from: noisy ones are
 those that were released, so that it costs nothing more; exact ones are counts of records by score,
 whose bins hold those of ``policy.min_cell`` units at least: of owners, where they are known.
@@ -20,7 +22,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy
@@ -28,11 +30,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from confide.client.evaluation_quota import Evaluations
+from confide.client.group_scores import GroupScores, declaration, group_scores
 from confide.client.ledger.ledger import Ledger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount
 from confide.client.schedule import LocalSchedule, is_scored
+from confide.client.told import Told, evaluations
 from confide.client.training.trainer import Trainer
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import DeniedError, PrivacyError
@@ -51,7 +55,7 @@ from confide.metrics.release import (
 )
 from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key
-from confide.protocol.messages import PERSONAL, Evaluation, Request
+from confide.protocol.messages import OLD, PERSONAL, Evaluation, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Tensors
@@ -63,7 +67,7 @@ from confide.tasks.task import Examples
 
 log = logging.getLogger(__name__)
 
-_SUMS, _STD = "sums", "sums std"
+_OF_THE_END = ("test", OLD)
 _USED_UP = (Refusal.SCORES_SPENT, Refusal.POLICY_MAX_EVALUATIONS)
 
 
@@ -131,39 +135,10 @@ class Scored:
         is_shared = ALGORITHMS[self.plan.objective.kind].personal == "beside"
         of_all = sha256(self.params)
         texts = {
-            split: f"{of_all if is_shared and split == 'test' else self.digest}\0{split}"
+            split: f"{of_all if is_shared and split in _OF_THE_END else self.digest}\0{split}"
             for split in splits
         }
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """What leaves of one split.
-
-    Attributes:
-        evaluation: metrics, and the number of records.
-        tally: sums that they follow from; None where none leave.
-    """
-
-    evaluation: Evaluation
-    tally: ScoreTally | None = None
-
-    def content(self) -> dict[str, object]:
-        """Return it as a ledger keeps it."""
-        kept: dict[str, object] = dict(self.evaluation)
-        if self.tally is not None:
-            kept[_SUMS] = {name: list(sums) for name, sums in self.tally.sums.items()}
-            kept[_STD] = self.tally.std
-        return kept
-
-    @classmethod
-    def of(cls, kept: Mapping[str, object]) -> "Told":
-        """Read what a ledger kept, of a release that knew of no tally too."""
-        evaluation = {name: it for name, it in kept.items() if isinstance(it, int | float)}
-        std, sums = evaluation.pop(_STD, 0.0), kept.get(_SUMS)
-        tally = ScoreTally(sums=sums, std=std) if isinstance(sums, dict) else None
-        return cls(evaluation=evaluation, tally=tally)
 
 
 class Scores:
@@ -222,11 +197,13 @@ class Scores:
         """
         # Scores on training records would tell who is among them.
         splits = [split for split in asked if split not in ("train", PERSONAL)]
+        if not scored.plan.compares:  # nothing was declared for them
+            splits = [split for split in splits if split != OLD]
         if ALGORITHMS[scored.plan.objective.kind].personal != "beside":
             return self.of(scored, splits)
         shared = replace(scored, tensors=scored.params, kept={})
-        told = self.of(scored, [split for split in splits if split != "test"])
-        told |= self.of(shared, [split for split in splits if split == "test"])
+        told = self.of(scored, [split for split in splits if split not in _OF_THE_END])
+        told |= self.of(shared, [split for split in splits if split in _OF_THE_END])
         if PERSONAL in asked:
             own = self.of(scored, ("test",), with_sums=False)
             if "test" in own:
@@ -283,15 +260,14 @@ class Scores:
         tally = None
         # Of a model that has diverged there are no metrics either.
         if with_sums and metrics and _is_usual(scored, scores, examples):
-            sums = exact_sums(
-                statistics_of(self._names(scored), scored.plan.task.metric_table),
-                scores.double().cpu().numpy(),
-                examples.labels.cpu().numpy(),
-                Floor(
-                    least=self._policy.smallest_cell,
-                    owners=self._owners(split, examples),
-                ),
-            )
+            told = scores.double().cpu().numpy(), examples.labels.cpu().numpy()
+            floor = Floor(least=self._policy.smallest_cell, owners=self._owners(split, examples))
+            statistics = statistics_of(self._names(scored), scored.plan.task.metric_table)
+            sums = exact_sums(statistics, *told, floor)
+            grouped = self._grouped(scored, split)
+            if grouped is not None and self._may_tell_groups(scored.plan):
+                groups = replace(floor, least=self._policy.config.min_support)
+                sums |= grouped.exact(*told, groups=groups, sets=floor.least)
             tally = ScoreTally(sums=sums) if sums else None
         return Told(evaluation={**metrics, "num_examples": len(examples)}, tally=tally)
 
@@ -302,24 +278,36 @@ class Scores:
         if not plan.private or not statistics:
             return None  # without a unit there is nothing to protect, and nothing to charge
         terms = self._account.terms(plan, scored.schedule)
-        std = terms.score_noise[split] * sensitivity(statistics)
+        grouped = self._grouped(scored, split) if with_sums else None
+        released = [*statistics, *(grouped.released if grouped else ())]
+        std = terms.score_noise[split] * sensitivity(released)
         mechanism = self._identity(scored, split, *names, repr(std))
         # Not of the records: asking again would tell whether they changed.
         digest = self._ledger.digest(mechanism)
         before = self._ledger.scored(terms, split, digest)
         if before is not None:
             return Told.of(before)
-        noisy = self._released_sums(scored, split, statistics, mechanism=mechanism, std=std)
+        noisy = self._released_sums(scored, split, released, mechanism=mechanism, std=std)
         if noisy is None:
             return None
         classes = outcome_of(plan.task).score_shape[-1]
+        sums: dict[str, Sequence[float]] = {**named_sums(noisy, released, classes)}
+        if grouped is not None:
+            least = self._policy.config.min_support
+            by_group = grouped.told(sums, numbers=classes, least=least)
+            sums = {one.name: sums[one.name] for one in statistics} | by_group
         told = Told(
             evaluation=estimates(noisy, names, plan.task.metric_table, classes=classes, std=std),
-            tally=ScoreTally(sums=named_sums(noisy, statistics, classes), std=std)
-            if with_sums
-            else None,
+            tally=ScoreTally(sums=sums, std=std) if with_sums else None,
         )
         return Told.of(self._ledger.score(terms, split, digest, told.content()))
+
+    def _grouped(self, scored: Scored, split: str) -> GroupScores | None:
+        return group_scores(scored.plan, self._names(scored), self._data, split)
+
+    def _may_tell_groups(self, plan: TrainingPlan) -> bool:
+        """Tell whether exact sums by group may leave: of the first groups that were told."""
+        return self._evaluations is None or self._evaluations.admits_groups(declaration(plan))
 
     def _released_sums(
         self,
@@ -378,11 +366,6 @@ class Scores:
         return "scores/" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def evaluations(told: Mapping[str, Told]) -> dict[str, Evaluation]:
-    """Return the metrics of what leaves, by split."""
-    return {split: one.evaluation for split, one in told.items()}
-
-
 def _is_usual(scored: Scored, scores: Tensor, examples: Examples) -> bool:
     """Tell whether scores and targets are those of the outcome: a custom task's may be others."""
     outcome = outcome_of(scored.plan.task)
@@ -394,4 +377,4 @@ def _is_usual(scored: Scored, scores: Tensor, examples: Examples) -> bool:
     )
 
 
-__all__ = ["Scored", "Scores", "Told", "evaluations"]
+__all__ = ["Scored", "Scores"]

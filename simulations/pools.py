@@ -85,7 +85,12 @@ def encode_together(
             pass  # told below, of whose records it is and where in them
     for name in names:
         yield encode_institution(
-            name, population.parts[name], config, workload=workload, key=split_key(secret, name)
+            name,
+            population.parts[name],
+            config,
+            workload=workload,
+            key=split_key(secret, name),
+            told_apart=task.told_apart,
         )
 
 

@@ -125,20 +125,32 @@ def _refuse_outputs(arguments: argparse.Namespace) -> None:
     Raises:
         ConfigError: naming all of them.
     """
-    problems = []
-    run = arguments.run.resolve()
+    from confide.client.records.sources.sources import source_file
+
+    problems, source = [], source_file(arguments.records)
     for path in arguments.output:
         if path.suffix.lower() not in _FORMS:
             problems.append(f"--output {path}: expected a name that ends in {' or '.join(_FORMS)}.")
-        if run in path.resolve().parents:
+        model = next((it for it in path.resolve().parents if _holds_model(it)), None)
+        if model is not None:
             problems.append(
-                f"--output {path}: {arguments.run} may travel, and explanations hold your records;"
-                " name a file elsewhere."
+                f"--output {path}: {model} may travel, and explanations hold your records; name a"
+                " file elsewhere."
+            )
+        # samefile: the same file may be named by two paths, or by a link
+        if source is not None and source.exists() and path.exists() and path.samefile(source):
+            problems.append(
+                f"--output {path} is INPUT itself, {arguments.records}, and would replace it; name"
+                " another file."
             )
         if not path.resolve().parent.is_dir():
             problems.append(f"--output {path}: there is no folder {path.parent}; make it first.")
     if problems:
         raise ConfigError(problems)
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / place / "confide.json").is_file() for place in (".", "model"))
 
 
 def _asked(arguments: argparse.Namespace) -> "Asked":

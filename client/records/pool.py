@@ -10,6 +10,7 @@ a pool encodes one by one where it raises.
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from datasets import Dataset
@@ -21,6 +22,7 @@ from confide.client.records.encoded import (
     laid_out,
     refuse_untrainable,
 )
+from confide.client.records.subgroups import codes_of
 from confide.client.records.units import orders, take
 from confide.config.data import DataConfig
 from confide.config.tasks.task import TaskConfig
@@ -65,7 +67,9 @@ class RecordPool:
         self, records: Dataset, config: DataConfig, *, task: TaskConfig, workload: Workload
     ) -> None:
         self._records, self._config = records, config
-        self._known = identify(records, config, workload)
+        self._known = identify(records, config, workload, task.told_apart)
+        told = task.told_apart
+        self._codes = torch.from_numpy(codes_of(records, told)) if told else None
         device = workload.compute.device
         self._examples = workload.prepare(records).to(device)
         self._nothing = workload.prepare(take(records, [])).to(device)
@@ -101,11 +105,14 @@ class RecordPool:
             key=key,
         )
         refuse_untrainable(name, [parts[split] for split in SPLITS])
-        encoded = {split: self._taken(parts[split]) for split in SPLITS}
+        encoded = {split: self._taken(part) for split, part in parts.items()}
         names, owners = self._known.owners, {}
         if names is not None:
-            owners = {split: [names[row] for row in parts[split]] for split in SPLITS}
-        return grouped(encoded, owners, group_column=self._config.group_column), units
+            owners = {split: [names[row] for row in part] for split, part in parts.items()}
+        data = grouped(encoded, owners, group_column=self._config.group_column)
+        if self._codes is not None:
+            data = replace(data, test_subgroups=self._codes[parts["test"]])
+        return replace(data, apart=len(rows) - data.num_records), units
 
     def _taken(self, rows: Sequence[int]) -> Examples:
         """Return encoded records of a split, as wide as they alone would be."""

@@ -9,6 +9,11 @@ MOST_INSTITUTIONS = 100
 """Institutions in one masked sum; each brings boxes for all others, which grow with the square."""
 FEWEST_INSTITUTIONS = 3
 """Of two, each could take its own vector off the sum and have the other's."""
+UNMASKED = (
+    "in a masked sum travel the metrics of all test records, and no sums by group; leave"
+    " task.subgroups out, or set aggregation=plain"
+)
+"""Why metrics are not told by group where the coordinator sees sums alone."""
 
 
 @dataclass
@@ -61,4 +66,4 @@ class AggregationConfig:
             yield f"threshold={self.threshold}: only masked sums have one; set aggregation=secure."
 
 
-__all__ = ["FEWEST_INSTITUTIONS", "MOST_INSTITUTIONS", "AggregationConfig"]
+__all__ = ["FEWEST_INSTITUTIONS", "MOST_INSTITUTIONS", "UNMASKED", "AggregationConfig"]

@@ -9,7 +9,7 @@ ranges. They are mutable because Hydra requires it; nothing changes them after
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from confide.config.aggregation import AggregationConfig
+from confide.config.aggregation import UNMASKED, AggregationConfig
 from confide.config.audit import AuditConfig
 from confide.config.client import InstitutionConfig, TrainerConfig
 from confide.config.data import DataConfig
@@ -110,6 +110,8 @@ class Config:
             yield f"strategy.{problem}"
         yield from personal_problems(objective, self.backbone, self.tuning, self.server)
         yield from secure_problems(self.aggregation, self.strategy)
+        if self.aggregation.is_secure and self.task.subgroups:
+            yield f"task.subgroups={list(self.task.subgroups)}: {UNMASKED}."
         yield from self.simulation.sum_problems(self.aggregation)
         yield from self._peers_problems()
         yield from self._tree_problems()

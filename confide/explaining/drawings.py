@@ -21,6 +21,7 @@ _FOR, _AGAINST = (37, 87, 199), (180, 84, 10)
 _TICKS, _SIGN = 4, 5.0
 """Labels of numbers, at most, and how wide a sign of one is."""
 _LEAST_SIDE, _SIDE = 72, 320
+_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _DASHES = ("", "5 3", "2 2", "8 2 2 2")
 
 
@@ -40,7 +41,7 @@ def dependence_panel(found: Dependence, of: str) -> Panel:
     """Draw how a prediction moves with a column: single records faint, their mean strong."""
     records = found.records.double().numpy()
     mean = records.mean(axis=0)
-    values = [f"{float(one):,.4g}" for one in found.values] if found.is_numeric else found.values
+    values = [_tick(float(one)) for one in found.values] if found.is_numeric else found.values
     frame = _Frame(values, float(records.min()), float(records.max()))
     parts = [*frame.axes()]
     for row in records:
@@ -55,7 +56,7 @@ def curve_panel(name: str, curve: Mapping[str, Any], outputs: Sequence[str]) -> 
     heights = [numpy.array(one) for one in curve["y"]]
     low, high = min(one.min() for one in heights), max(one.max() for one in heights)
     is_numeric = curve["kind"] == "numeric"
-    texts = [f"{float(one):,.4g}" if is_numeric else str(one) for one in curve["x"]]
+    texts = [_tick(float(one)) if is_numeric else str(one) for one in curve["x"]]
     frame = _Frame(texts, min(0.0, float(low)), max(0.0, float(high)))
     parts = [*frame.axes(), frame.level(0.0)]
     for place, one in enumerate(heights):
@@ -94,9 +95,12 @@ class _Frame:
         for place in range(0, count, every):
             text = self._values[place]
             shown = text if len(text) <= longest else text[: longest - 1] + "…"
+            # Numbers at both ends stay inside
+            at_end = place == count - 1 and count > 2 * _TICKS
+            x = _WIDTH - 1 if at_end else self._x(place)
+            anchor = "end" if at_end else "middle"
             yield (
-                f'<text x="{self._x(place):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">'
-                f"{escape(shown)}</text>"
+                f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{escape(shown)}</text>'
             )
 
     def level(self, height: float) -> str:
@@ -119,6 +123,14 @@ class _Frame:
             f' r="{radius}"/>'
             for place, height in enumerate(heights)
         )
+
+
+def _tick(number: float) -> str:
+    """Return a number for an axis: 120k for 120,000."""
+    for unit, letter in _UNITS:
+        if abs(number) >= unit:
+            return f"{number / unit:.3g}{letter}"
+    return f"{number:.4g}"
 
 
 def _across(y: float) -> str:

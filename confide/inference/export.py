@@ -1,6 +1,5 @@
 """A run's model in a form that others can use, checked against the run's own before it appears."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from confide.errors import ConfigError, ModelError, StorageError
 from confide.inference import packages
 from confide.inference.comparison import TOLERANCE, Comparison, compare
 from confide.inference.exporter import exporter_of
+from confide.inference.hub_folder import found, handed_over, write_hub_files
 from confide.inference.inputs import read_inputs
 from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
 from confide.models.backbones import find_backbone
@@ -160,6 +160,8 @@ def _refuse_taken(place: Path) -> None:
 def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     """Write, and load what was written as anybody would."""
     custom_tasks = own.plan.task.custom_tasks  # allowed when `own` was loaded
+    # As it was trained: where its backbone was moved to is this machine's affair.
+    trained = read_description(own.folder).plan
     # A second copy: an adapter is taken out of it.
     weights = own.plan.backbone.pretrained
     workload, _, _ = load_model(
@@ -174,14 +176,12 @@ def _write(own: Predictor, form: str, folder: Path) -> Predictor:
         write_onnx(folder, workload, own.plan, int8=form == "int8")
     else:
         exporter_of(own.plan).write_folder(folder, workload, own.plan, keep_adapter=form == "hf")
-        card = own.folder.parent / "model_card.md"
-        if card.is_file():
-            shutil.copyfile(card, folder / "README.md")
+        write_hub_files(folder, own.folder.parent, trained, found(own.plan))
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors leaves 0600
-    # The plan as it was trained: where its backbone was moved to is this machine's affair.
-    trained = read_description(own.folder).plan
-    Description(trained, own.description.model_sha256, form, hash_files(folder)).write(folder)
+    Description(handed_over(trained), own.description.model_sha256, form, hash_files(folder)).write(
+        folder
+    )
     return load_predictor(folder, compute=Compute(), custom_tasks=custom_tasks)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from confide.errors import ConfigError, ModelError
 from confide.inference import packages
 from confide.inference.exporter import exporter_of
+from confide.inference.hub_folder import NOT_THE_MODEL
 from confide.models.compute import Compute
 from confide.models.encoders.assets import folder_assets
 from confide.models.language.answering import AnswerModel
@@ -41,7 +42,7 @@ FORMS = {
 }
 """Forms that a model is exported to, and what each is."""
 ONNX_FILE = "model.onnx"
-_UNHASHED = {"README.md", "confide.json"}
+_UNHASHED = {*NOT_THE_MODEL, "confide.json"}
 
 
 class Pass(NamedTuple):

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import cast
 
 from confide.metrics.metric import Metric, is_noisy, noise_name
+from confide.metrics.subgroups.groups import Subgroups
 from confide.metrics.tally import ScoreTally
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class Measured:
     false_positive: float = 1.0
     is_summed: bool = False
     settings: object = None
+    subgroups: Sequence[Subgroups] = ()
+    least_in_group: int = 1
 
 
 DescribeFn = Callable[[Measured], dict[str, Json]]
@@ -82,7 +85,13 @@ def describe(kind: str, measured: Measured) -> dict[str, Json]:
         return {}
     module, _, name = DESCRIPTIONS[kind].rpartition(".")
     describe_fn = cast(DescribeFn, getattr(import_module(module), name))
-    return {"kind": kind, **describe_fn(measured)}
+    section = {"kind": kind, **describe_fn(measured)}
+    if not measured.subgroups:
+        return section
+    # Imported here: it needs the figures of this module
+    from confide.metrics.subgroups.describe import describe_subgroups
+
+    return section | describe_subgroups(kind, measured, section)
 
 
 def describe_metrics(measured: Measured) -> dict[str, Json]:

@@ -17,12 +17,13 @@ _MOST = 700.0
 """Exponent from which on its exponential is as good as infinite."""
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
+def wilson(share: float, n: float, *, z: float = Z) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion (Wilson, JASA 1927).
 
     Args:
         share: proportion, in [0, 1].
         n: number of records that it was measured on, >= 1.
+        z: quantile of the standard normal distribution, for another level than 95 %.
 
     Returns:
         Lower and upper end of the interval, in [0, 1].
@@ -35,14 +36,14 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     """
     if not 0 <= share <= 1 or n < 1:
         raise ValueError(f"Expected 0 <= share={share} <= 1 and n={n} >= 1.")
-    z2 = Z * Z / n
+    z2 = z * z / n
     centre = (share + z2 / 2) / (1 + z2)
-    half = Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n)) / (1 + z2)
+    half = z * math.sqrt(share * (1 - share) / n + z2 / (4 * n)) / (1 + z2)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def share_interval(
-    part: float, rest: float, noise: tuple[float, float]
+    part: float, rest: float, noise: tuple[float, float], *, z: float = Z
 ) -> tuple[float, float] | None:
     """Return the interval of part / (part + rest); None where there is less than one record.
 
@@ -50,16 +51,17 @@ def share_interval(
         part: number of records, >= 0.
         rest: number of the others, >= 0.
         noise: variances of the noise in either number.
+        z: quantile of the standard normal distribution, for another level than 95 %.
     """
     total = part + rest
     if total < 1:
         return None
     share = part / total
-    low, high = wilson(share, total)
+    low, high = wilson(share, total, z=z)
     if not any(noise):
         return low, high
     # From a ratio's first derivatives, beside what the records alone leave open
-    added = Z * math.sqrt((1 - share) ** 2 * noise[0] + share**2 * noise[1]) / total
+    added = z * math.sqrt((1 - share) ** 2 * noise[0] + share**2 * noise[1]) / total
     return (
         max(0.0, share - math.hypot(share - low, added)),
         min(1.0, share + math.hypot(high - share, added)),
@@ -67,7 +69,7 @@ def share_interval(
 
 
 def interval_around(
-    metric: Metric, value: float, *, noise: float, sampling: float
+    metric: Metric, value: float, *, noise: float, sampling: float, z: float = Z
 ) -> tuple[float, float]:
     """Return the interval of a metric in its range.
 
@@ -76,17 +78,18 @@ def interval_around(
         value: of it.
         noise: standard deviation of the noise that was added; 0 for none.
         sampling: standard deviation over draws of as many records.
+        z: quantile of the standard normal distribution, for another level than 95 %.
     """
     deviation = math.hypot(noise, sampling)
     if (metric.least, metric.largest) == (0.0, 1.0) and 0 < value < 1 and noise == 0:
         # On the scale of log odds, where the interval of an area near 1 is not cut off
-        centre, half = math.log(value / (1 - value)), Z * deviation / (value * (1 - value))
+        centre, half = math.log(value / (1 - value)), z * deviation / (value * (1 - value))
         # Very near 0 or 1 half is larger than any exponent: the end is 0 then
         low, high = (math.exp(min(_MOST, end - centre)) for end in (half, -half))
         return 1 / (1 + low), 1 / (1 + high)
     return (
-        max(metric.least, value - Z * deviation),
-        min(metric.largest, value + Z * deviation),
+        max(metric.least, value - z * deviation),
+        min(metric.largest, value + z * deviation),
     )
 
 

@@ -129,10 +129,19 @@ def tables_of(tally: ScoreTally, classes: int) -> list[ScoreTable]:
     return tables_in(tally, RANKS, 1 if classes == 2 else classes)
 
 
-def tables_in(tally: ScoreTally, name: str, histograms: int) -> list[ScoreTable]:
-    """Read so many tables of a statistic; nothing if it holds none, or some of another shape."""
+def tables_in(
+    tally: ScoreTally, name: str, histograms: int, *, exact: int | None = None
+) -> list[ScoreTable]:
+    """Read so many tables of a statistic; nothing if it holds none, or some of another shape.
+
+    Args:
+        tally: of one split.
+        name: of the statistic.
+        histograms: number of tables.
+        exact: bins of each where counts are exact; None for the usual number.
+    """
     sums = numpy.asarray(tally.sums.get(name, ()), dtype=float)
-    bins, columns = (_NOISY_BINS, 2) if tally.std else (bins_of(histograms), 3)
+    bins, columns = (_NOISY_BINS, 2) if tally.std else (exact or bins_of(histograms), 3)
     if sums.size != histograms * bins * columns:
         return []
     parts = sums.reshape(histograms, bins, columns)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from confide.config.aggregation import UNMASKED
 from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.models.backbone import BackboneConfig
@@ -45,6 +46,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings, written_settings
 from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ProtocolError
+from confide.protocol.lineage import Parent, lineage_problems
 from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle, leave_out_young
 from confide.protocol.released_edges import ReleasedEdges
@@ -107,6 +109,9 @@ class TrainingPlan:
         download: how the global tensors of a round travel; those that are only scored travel as
             they are.
         sums: how updates are added up under masks; None where the coordinator sees each of them.
+        parents: runs whose models this one starts from, the oldest first; a coordinator's claim.
+        compares: whether test records are scored twice: by the kept model, and by the one that the
+            run started from.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -130,6 +135,8 @@ class TrainingPlan:
     upload: Codec = field(default_factory=CodecConfig)
     download: Codec = field(default_factory=CodecConfig)
     sums: MaskedSums | None = None
+    parents: tuple[Parent, ...] = ()
+    compares: bool = False
 
     @property
     def released_epsilons(self) -> tuple[float, ...]:
@@ -271,6 +278,14 @@ class TrainingPlan:
         if self.tuning.seeded(0) != self.tuning:
             yield "tuning.seed=None: expected the seed that frozen tensors start from."
 
+    def _sum_problems(self) -> Iterator[str]:
+        """Yield what masks cannot be of."""
+        if self.sums is None:
+            return
+        yield from self.sums.problems()
+        if self.task.subgroups:
+            yield f"task.subgroups={list(self.task.subgroups)}: {UNMASKED}."
+
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
         for part in _CONFIGS:
@@ -297,8 +312,8 @@ class TrainingPlan:
             budget = self.privacy.epsilon if is_part else None
             yield from self.edges.problems(self.task, budget=budget)
         yield from self._gram_problems()
-        if self.sums is not None:
-            yield from self.sums.problems()
+        yield from self._sum_problems()
+        yield from lineage_problems(self.parents)
         yield from self._peers_problems()
         if self.releases:
             yield from self._release_problems()

@@ -18,7 +18,12 @@ from confide.config.tasks.table import TASKS
 
 _CLASSES: dict[str, Any] = dataclasses.asdict(OutcomeConfig())
 _UNSAID = ("pair_column", "self_training", "template")
-_IDLE: dict[str, Any] = {"drafted": [], "label_smoothing": 0.0, **dict.fromkeys(_UNSAID)}
+_IDLE: dict[str, Any] = {
+    "drafted": [],
+    "subgroups": {},
+    "label_smoothing": 0.0,
+    **dict.fromkeys(_UNSAID),
+}
 LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
 """What a plan without a word on encoding says."""
 _SEEN = ("image_classification", "segmentation")
@@ -52,7 +57,7 @@ def leave_out_young(plan: dict[str, Any]) -> None:
         del plan["client"]["optimizer"]["schedule"]
     if plan["backbone"]["row_norm"] is None:
         del plan["backbone"]["row_norm"]
-    for name in ("edges", "releases", "gram", "sums"):
+    for name in ("edges", "releases", "gram", "sums", "parents", "compares"):
         if not plan[name]:
             del plan[name]
     for name in ("upload", "download"):

@@ -14,7 +14,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.outcome import Observer, Outcome
-from confide.server.run.outputs import Stopwatch
+from confide.server.run.outputs import CpuClock, Stopwatch
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import Findings
 from confide.server.run.withdrawal import Withdrawal
@@ -37,6 +37,7 @@ class Run:
         resumed: rounds after which earlier processes and this one went on.
         withdrawn: those who withdrew: name -> withdrawal.
         observers: who else hears of its rounds.
+        cpu: seconds that processors computed, earlier processes' included.
         absent_fn: told who does not take part, and why, before observers hear who does.
     """
 
@@ -51,6 +52,7 @@ class Run:
     resumed: Sequence[int]
     withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
+    cpu: CpuClock = field(default_factory=CpuClock)
     absent_fn: Callable[[Mapping[str, str]], None] | None = None
 
     @property
@@ -67,6 +69,7 @@ class Run:
             "secret": self.secret.hex() if is_drawn else None,
             "resumed": list(self.resumed),
             "seconds": self.watch.seconds(),
+            "cpu_seconds": self.cpu.seconds(),
         }
 
 

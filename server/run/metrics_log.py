@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confide.errors import StorageError
 from confide.protocol.masked_sums import EVERYBODY
@@ -89,6 +89,22 @@ class MetricsSink:
     ) -> None:
         """Write the evaluation of a round's tensors."""
         self._evaluations(server_round, split, evaluations)
+        self._flush()
+
+    def by_group(self, server_round: int, subgroups: Mapping[str, Any]) -> None:
+        """Write what is told of groups of test records: ``accuracy[sex=Female]``.
+
+        Args:
+            server_round: of the tensors.
+            subgroups: a summary's ``evaluation.subgroups``.
+        """
+        for column, told in subgroups.get("columns", {}).items():
+            for one in told["groups"]:
+                support = round(one["records"]["value"])
+                for name, figure in one["measures"].items():
+                    if figure["value"] is not None:
+                        key = f"{name}[{column}={one['group']}]"
+                        self._write(server_round, "test", None, key, figure["value"], support)
         self._flush()
 
     def _flush(self) -> None:

@@ -5,11 +5,13 @@ Seconds of each phase, tensors, versions.
 
 import functools
 import platform
+import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import flwr
 import numpy
@@ -50,6 +52,34 @@ class Stopwatch:
         return self._seconds | {name: self._seconds.get(name, 0.0) + time.perf_counter() - started}
 
 
+class CpuClock:
+    """Seconds that processors computed for a run.
+
+    Args:
+        seconds: of earlier processes of the same run: who -> seconds.
+    """
+
+    def __init__(self, seconds: Mapping[str, float] = MappingProxyType({})) -> None:
+        self._before = dict(seconds)
+        self._started = _cpu_seconds()
+
+    def seconds(self) -> dict[str, float]:
+        """Return what this process used, and worker processes that have ended, so far."""
+        return {
+            who: self._before.get(who, 0.0) + now - self._started[who]
+            for who, now in _cpu_seconds().items()
+        }
+
+
+def _cpu_seconds() -> dict[str, float]:
+    used = {"this process": resource.RUSAGE_SELF, "its workers": resource.RUSAGE_CHILDREN}
+    found = {}
+    for who, which in used.items():
+        one = resource.getrusage(which)
+        found[who] = one.ru_utime + one.ru_stime
+    return found
+
+
 def save_models(folder: Path, outcome: Outcome) -> None:
     """Write the last tensors, and the best ones if any were validated."""
     models = {"last": outcome.state.params} | (
@@ -73,4 +103,4 @@ def versions() -> dict[str, str]:
     }
 
 
-__all__ = ["Stopwatch", "save_models", "versions"]
+__all__ = ["CpuClock", "Stopwatch", "save_models", "versions"]

@@ -25,7 +25,7 @@ from confide.errors import ConfideError, ConfigError, StorageError, UnreadableEr
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
-from confide.models.saved import save_model, start_from
+from confide.models.saved import Description, save_model
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import initial_seed, seeded_secret, server_secret
 from confide.privacy.randomness import KEY_BYTES
@@ -41,11 +41,14 @@ from confide.server.rounds.job import Job
 from confide.server.run.carrier import Carrier, PrepareFn, Run
 from confide.server.run.client_privacy import client_statement, warn_of_few, warn_of_trust
 from confide.server.run.edges import read_edges, release_edges
+from confide.server.run.evaluated import evaluation_of
+from confide.server.run.going_on import begin_from, choose, origin, released_plan, with_lineage
 from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
+from confide.server.run.lineage import lineage_of
 from confide.server.run.many import few_named
 from confide.server.run.metrics_log import MetricsSink
-from confide.server.run.outputs import Stopwatch, save_models, versions
+from confide.server.run.outputs import CpuClock, Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import RunResult, summarise, summarise_failure
 from confide.server.run.withdrawal import Withdrawal, remember, withdrawals
@@ -91,6 +94,7 @@ def open_run(
         store=store,
         checkpoint=checkpoint,
         watch=Stopwatch(before.get("seconds", {})),
+        cpu=CpuClock(before.get("cpu_seconds", {})),
         resumed=resumed,
         withdrawn=withdrawals(run_dir) if checkpoint else {},
     )
@@ -148,12 +152,13 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             " anew."
         )
     with run.progress, MetricsSink(run.run_dir / "metrics.jsonl", tracker) as sink:
+        earlier = origin(run.config)
         with run.watch.phase("edges"):
-            edges = _edges(run, prepare_fn)
+            edges = _edges(run, prepare_fn, earlier)
         with run.watch.phase("prepare"):
-            plan, released = _plan(run, edges, prepare_fn)
+            plan, released = _plan(run, edges, prepare_fn, earlier)
             workload = _workload(run, plan)
-            _start(run, workload, plan)
+            begin_from(workload, plan, run.config, earlier)
             carrier = prepare_fn(run, plan, workload)
         with closing(carrier):
             job = replace(
@@ -166,15 +171,23 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
                 run.progress.planned(epsilon_budget=budget)
                 run.progress.phase("federated", total=job.settings.num_rounds)
                 initial = trainable_tensors(workload.model)
+                job = replace(job, predecessor=initial if plan.compares else None)
                 warn_of_few(run.config.strategy, _count(grid, reach))
                 warn_of_trust(run.config, _count(grid, reach))
                 outcome = run_server_app(replace(job, reach=reach), grid, initial=initial)
+            choice = choose(outcome, plan, run.config.server)
+            outcome = choice.outcome
             # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)
+        if plan.task.subgroups:
+            scores, pooled = findings.pooled_test, findings.measured is None
+            told = evaluation_of(plan, outcome, run.config.report, scores, is_pooled=pooled)
+            sink.by_group(outcome.kept_round, told.get("subgroups", {}))
     with run.watch.phase("save"):
         # The tensors of both rounds for those who look at the run, one model for those who use it.
         save_models(run.run_dir / CHECKPOINTS, outcome)
-        digest = save_model(run.run_dir / "model", workload, outcome.kept, plan)
+        own = released_plan(plan, choice, earlier)
+        digest = save_model(run.run_dir / "model", workload, outcome.kept, own)
     summary = summarise(
         RunResult(
             plan=plan,
@@ -185,8 +198,11 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             versions=versions(),
             resumed=run.resumed,
             withdrawn=withdrawn,
+            compared=choice.compared,
             insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
             report=run.config.report,
+            cpu_seconds=run.cpu.seconds(),
+            lineage=lineage_of(plan),
             client_privacy=client_statement(
                 run.config.strategy,
                 rounds=outcome.state.server_round,
@@ -216,10 +232,12 @@ def _count(grid: Grid, reach: Reach) -> int:
     return len(reach.names) or len(list(grid.get_node_ids()))
 
 
-def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
+def _edges(run: Run, prepare_fn: PrepareFn, earlier: Description | None) -> ReleasedEdges | None:
     """Return the edges that the run's task needs released; None where it needs none."""
     if not run.config.task.released_columns:
         return None
+    if earlier is not None and earlier.plan.edges is not None:
+        return earlier.plan.edges  # what its tensors were trained on
     asked = release_plan(make_plan(run.config, backbone_sha256=None, job=run.job))
     kept = run.run_dir / EDGES
     edges = read_edges(kept, asked)
@@ -235,12 +253,13 @@ def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
 
 
 def _plan(
-    run: Run, edges: ReleasedEdges | None, prepare_fn: PrepareFn
+    run: Run, edges: ReleasedEdges | None, prepare_fn: PrepareFn, earlier: Description | None
 ) -> tuple[TrainingPlan, Tensors]:
     """Write what institutions are asked to do; return also what its algorithm has released."""
     config = run.config
     plan = make_plan(config, backbone_sha256=pretrained_hash(config.backbone), job=run.job)
-    plan, released = with_gram(run, replace(plan, edges=edges), prepare_fn, _workload)
+    plan = with_lineage(replace(plan, edges=edges), config, earlier)
+    plan, released = with_gram(run, plan, prepare_fn, _workload)
     problems = list(plan.problems())
     if problems:
         raise ConfigError(" ".join(problems))
@@ -257,21 +276,6 @@ def _workload(run: Run, plan: TrainingPlan) -> Workload:
         compute=make_compute(run.config.trainer),
         seed=initial_seed(run.secret),
         custom_tasks=plan.task.custom_tasks,
-    )
-
-
-def _start(run: Run, workload: Workload, plan: TrainingPlan) -> None:
-    """Let a new run start from a finished one's tensors, where its config says so."""
-    folder = run.config.server.start_from
-    if folder is None or run.checkpoint is not None:
-        return
-    taken, anew = start_from(workload, plan, Path(folder))
-    log.info(
-        "Started from %s: %d tensors, %s; %d start anew.",
-        folder,
-        len(taken),
-        ", ".join(taken[:3]),
-        len(anew),
     )
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from confide.config.report import ReportConfig
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
-from confide.metrics.evaluation import Measured, describe
 from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.server.personal.compared import compared
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
+from confide.server.run.energy import energy_statement
+from confide.server.run.evaluated import evaluation_of
 from confide.server.run.measured import by_support, over_sample
 from confide.server.run.statement import how_protected, privacy_statement, with_peers_statement
 from confide.server.run.sums import scores_are_summed, sums_statement
@@ -111,6 +112,9 @@ class RunResult:
         insight: what its model tells of itself; {} for nothing.
         report: what the report says of mistakes and their costs.
         client_privacy: what the models cost a client as a whole; {} for no such promise.
+        cpu_seconds: who computed -> seconds of processors; {} for unknown ones.
+        lineage: what the model comes from; {} for unknown.
+        compared: the run's model beside the one that it started from; {} where nothing was.
     """
 
     plan: TrainingPlan
@@ -124,6 +128,9 @@ class RunResult:
     insight: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: ReportConfig = field(default_factory=ReportConfig)
     client_privacy: Mapping[str, Any] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    compared: Mapping[str, Any] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -175,7 +182,8 @@ def _further(result: RunResult, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Build the parts of a summary that are left out where they are empty."""
     plan, outcome, findings = result.plan, result.outcome, result.findings
     state = outcome.state
-    evaluation = describe(plan.task.outcome.kind, _measured(result))
+    pooled = findings.measured is None
+    evaluation = evaluation_of(plan, outcome, result.report, findings.pooled_test, is_pooled=pooled)
     if outcome.is_sampled and findings.measured is not None:
         evaluation = _by_institutions(evaluation, outcome)
     return {
@@ -192,8 +200,16 @@ def _further(result: RunResult, summary: Mapping[str, Any]) -> dict[str, Any]:
         "client_privacy": dict(result.client_privacy),
         "model": {name: dict(part) for name, part in result.insight.items()},
         "best": _best(plan, state),
+        "release": dict(result.compared),
         "virtual": _virtual(state.history),
         "evaluation": evaluation,
+        "lineage": dict(result.lineage),
+        "energy": energy_statement(
+            result.cpu_seconds,
+            result.report.energy,
+            engine=findings.engine,
+            is_deployed=any(line.records is None for line in findings.institutions.values()),
+        ),
         "personal": compared(
             ALGORITHMS[plan.objective.kind],
             plan.task.primary_metric,
@@ -224,24 +240,6 @@ def _by_institutions(evaluation: Mapping[str, Any], outcome: Outcome) -> dict[st
         for name, told in evaluation.get("metrics", {}).items()
     }
     return {**evaluation, "metrics": metrics} if metrics else dict(evaluation)
-
-
-def _measured(result: RunResult) -> Measured:
-    task, outcome, costs = result.plan.task, result.outcome, result.report.costs
-    return Measured(
-        labels=task.outcome.label_names(task.labelling),
-        metrics=task.metric_table,
-        federated=result.findings.pooled_test,
-        is_pooled=result.findings.measured is None,
-        test={name: one for name, one in outcome.test.items() if name != EVERYBODY},
-        tallies=outcome.tallies.get("test", {}),
-        validation=outcome.tallies.get("validation", {}),
-        positive=result.report.positive,
-        false_negative=costs.false_negative,
-        false_positive=costs.false_positive,
-        is_summed=EVERYBODY in outcome.test,
-        settings=task.outcome,
-    )
 
 
 def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from confide.client.records.encoded import InstitutionData
-from confide.protocol.messages import SPLITS
+from confide.protocol.messages import OLD
 from confide.tasks.task import Examples
 
 _ALIGNMENT = 64
@@ -113,7 +113,7 @@ class SharedRecords:
         self._end = 0
         tensors: list[tuple[_Place, Tensor]] = []
         self._places = {
-            name: {split: self._place(part.split(split), tensors) for split in SPLITS}
+            name: {split: self._place(part.split(split), tensors) for split in part.parts}
             for name, part in data.items()
         }
         self._groups = {
@@ -125,6 +125,12 @@ class SharedRecords:
                 split: self._reserve(groups, tensors)
                 for split, groups in part.held_out_groups.items()
             }
+            for name, part in data.items()
+        }
+        self._test_subgroups = {
+            name: None
+            if part.test_subgroups is None
+            else self._reserve(part.test_subgroups, tensors)
             for name, part in data.items()
         }
         self._group_columns = {name: part.group_column for name, part in data.items()}
@@ -139,7 +145,7 @@ class SharedRecords:
 
     def __getitem__(self, name: str) -> InstitutionData:
         """Return an institution's records as views into the block."""
-        groups = self._groups[name]
+        groups, subgroups = self._groups[name], self._test_subgroups[name]
         splits = {
             split: Examples(
                 {column: self._view(place) for column, place in places.columns.items()},
@@ -152,11 +158,13 @@ class SharedRecords:
             train=splits["train"],
             validation=splits["validation"],
             test=splits["test"],
+            old=splits.get(OLD),
             groups=None if groups is None else self._view(groups),
             held_out_groups={
                 split: self._view(place) for split, place in self._held_out_groups[name].items()
             },
             group_column=self._group_columns[name],
+            test_subgroups=None if subgroups is None else self._view(subgroups),
         )
 
     def _place(self, examples: Examples, tensors: list[tuple[_Place, Tensor]]) -> _ExamplesPlaces:

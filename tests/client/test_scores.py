@@ -20,7 +20,7 @@ from confide.client.institution import Institution
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import score_schedules
-from confide.client.scores import Told
+from confide.client.told import Told
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig

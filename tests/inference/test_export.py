@@ -290,13 +290,6 @@ def test_folder_holds_safetensors_and_one_class_and_points_nowhere(moved: Moved)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
 
-def test_model_card_of_the_run_becomes_the_readme(tmp_path: Path) -> None:
-    run = save_table_run(tmp_path / "run")
-    (run / "model_card.md").write_text("---\nlicense: mit\n---\n# A model\n")
-    export(run, "hf")
-    assert (run / "export" / "hf" / "README.md").read_text() == (run / "model_card.md").read_text()
-
-
 def test_int8_is_measured_beside_the_original_on_labelled_records(
     small: Runs, tmp_path: Path
 ) -> None:

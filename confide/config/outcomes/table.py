@@ -23,6 +23,11 @@ from confide.config.outcomes.text import TextConfig
 from confide.config.outcomes.transcript import TranscriptConfig
 from confide.metrics.metric import Metric
 
+_NO_PERSON = (
+    "its errors are of words, items or pixels, many a record, so that a group's rate is not one of"
+    " its people"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeKind:
@@ -40,6 +45,8 @@ class OutcomeKind:
         explained: dotted name of a :data:`~confide.explaining.target.TargetFn`, which says what
             number of its outputs is explained; None for an outcome that is not.
         unexplained: why it is not, as a sentence with the fix.
+        without_subgroups: why its metrics are not told by groups of records, as a clause; unsaid of
+            those that are (:data:`~confide.metrics.subgroups.kind.GROUP_KINDS`).
     """
 
     schema: type[OutcomeConfig]
@@ -50,6 +57,7 @@ class OutcomeKind:
     assets: tuple[str, ...] = ()
     explained: str | None = None
     unexplained: str = ""
+    without_subgroups: str = _NO_PERSON
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -81,6 +89,10 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=MultiLabelConfig,
         outcome="confide.tasks.outcomes.multi_label.MultiLabel",
         title="Several labels",
+        without_subgroups=(
+            "each label has a rate in each group, and a gap between them; learn the one that"
+            " matters with outcome=classes"
+        ),
         problem_type="multi_label_classification",
         explained="confide.explaining.targets.classes.of_labels",
     ),
@@ -95,12 +107,17 @@ OUTCOMES: dict[str, OutcomeKind] = {
         outcome="confide.tasks.outcomes.survival.Survival",
         title="Survival",
         explained="confide.explaining.targets.numbers.of_survival",
+        without_subgroups=(
+            "groups are observed for unlike times, so that their errors do not compare without a"
+            " model of who is lost"
+        ),
     ),
     "forecast": OutcomeKind(
         schema=ForecastConfig,
         outcome="confide.tasks.outcomes.forecast.Forecast",
         title="Forecast",
         explained="confide.explaining.targets.numbers.of_forecast",
+        without_subgroups="a window of a series is of nobody's group",
     ),
     "next_item": OutcomeKind(
         schema=NextItemConfig,

@@ -77,6 +77,11 @@ def record_problems(
             f"objective.kind={objective.kind} is defined for tuning={algorithm.tuning}, and"
             f" tuning.kind={tuning.kind}; set tuning={algorithm.tuning}, or strategy=fedavg."
         )
+    if task.subgroups and task.kind in TASKS and TASKS[task.kind].maker is not None:
+        yield (
+            f"task.subgroups names {', '.join(task.subgroups)}: records of task.kind={task.kind}"
+            " are made of a source's rows, and are of no group; leave it out."
+        )
     if task.self_training is None:
         return
     key = f"task.self_training={task.self_training:g}"

@@ -18,8 +18,10 @@ from confide.config.outcomes.table import OF_ONE_CLASS, OUTCOMES
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.media.augmentation import Augmentation
 from confide.config.tasks.media.files import FileReading
+from confide.config.tasks.subgroups import Values, subgroup_problems, subgroups_of
 from confide.errors import ConfigError
 from confide.metrics.metric import Metric, reported
+from confide.metrics.subgroups.groups import Subgroups
 
 _DECIDES = "Metric that picks the best model and stops early"
 
@@ -66,6 +68,12 @@ class TaskConfig:
         list,
         "Columns whose range or categories were drafted from records and which nobody has"
         " confirmed yet; remove a name once its column says what is possible and not what occurs.",
+    )
+    subgroups: dict[str, Values] = setting(
+        dict,
+        "Column -> groups by which metrics on test records are told too: public categories, as"
+        " [Female, Male]; edges of bands, as [40, 60]; [] for the categories of an input column."
+        " What an institution tells of a group, and from how many records, its policy decides.",
     )
     # Plain values: they travel in a plan, which is JSON.
     kwargs: dict[str, bool | int | float | str] = setting(
@@ -196,6 +204,11 @@ class TaskConfig:
         raise ConfigError(f"task.kind={self.kind} has no numeric columns to release quantiles of.")
 
     @property
+    def told_apart(self) -> tuple[Subgroups, ...]:
+        """Groups by which metrics on test records are told, one entry a column."""
+        return subgroups_of(self.subgroups, self.table_columns)
+
+    @property
     def released_columns(self) -> tuple[str, ...]:
         """Columns whose edges are to be released before the run; () where none is."""
         return ()
@@ -221,6 +234,12 @@ class TaskConfig:
                 " records without a label too."
             )
         yield from self.outcome.labelling_problems(self.labelling)
+        yield from subgroup_problems(
+            self.subgroups,
+            columns=self.table_columns,
+            targets=self.target_columns,
+            outcome=self.outcome.kind,
+        )
         for name in self.metrics:
             if name not in self.metric_table:
                 yield f"metrics={name}: expected only {', '.join(self.metric_table)}."

@@ -19,6 +19,7 @@ from confide.server.report.sections.labels_section import (
 from confide.server.report.sections.reference_section import reference_card, reference_section
 from confide.server.report.sections.regression_section import regression_card, regression_section
 from confide.server.report.sections.spans_section import spans_card, spans_section
+from confide.server.report.sections.subgroups_section import subgroup_blocks, subgroup_card
 from confide.server.report.sections.survival_section import survival_card, survival_section
 from confide.server.report.sections.transcript_section import transcript_card, transcript_section
 
@@ -45,14 +46,16 @@ def evaluation_blocks(run: RunFiles) -> Sequence[Block]:
     """Return what the page shows of a model's test; nothing where a run tells no more."""
     evaluation = run.summary.get("evaluation", {})
     shown = SECTIONS.get(str(evaluation.get("kind")))
-    return [] if shown is None else shown[0](run, evaluation)
+    blocks = [] if shown is None else shown[0](run, evaluation)
+    return [*blocks, *subgroup_blocks(evaluation)]
 
 
 def evaluation_card(run: RunFiles) -> Sequence[str]:
     """Return paragraphs of the model card on a model's test."""
     evaluation = run.summary.get("evaluation", {})
     shown = SECTIONS.get(str(evaluation.get("kind")))
-    return [] if shown is None else shown[1](run, evaluation)
+    paragraphs = [] if shown is None else shown[1](run, evaluation)
+    return [*paragraphs, *subgroup_card(evaluation)]
 
 
 __all__ = ["SECTIONS", "CardFn", "SectionFn", "evaluation_blocks", "evaluation_card"]

@@ -96,10 +96,22 @@ def test_what_cannot_be_answered_is_refused_by_name(
 def test_nothing_made_of_records_is_written_into_a_run(
     run: Path, loans: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = run / "why.html"
-    assert main(["explain", str(run), loans, "--output", str(target)]) == 2
-    assert "may travel, and explanations hold your records" in capsys.readouterr().err
-    assert not target.exists()
+    for target in (run / "why.html", run / "model" / "why.json"):
+        assert main(["explain", str(run / "model"), loans, "--output", str(target)]) == 2
+        assert "may travel, and explanations hold your records" in capsys.readouterr().err
+        assert not target.exists()
+
+
+def test_records_are_not_replaced_by_their_explanations(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "loans.json"
+    records.write_text('[{"income": "80", "debt": "10", "house": "owns", "shoe": "44"}]')
+    (tmp_path / "link.json").symlink_to(records)
+    for target in (records, tmp_path / "link.json"):
+        assert main(["explain", str(run), str(records), "--output", str(target)]) == 2
+        assert "is INPUT itself" in capsys.readouterr().err
+    assert records.read_text().startswith('[{"income"')
 
 
 def test_columns_are_asked_of_tables_alone(

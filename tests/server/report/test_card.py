@@ -52,7 +52,8 @@ def test_a_model_without_privacy_warns(plain_run: Path) -> None:
 def test_what_institutions_are_called_is_text(private_run: Path) -> None:
     run = read_run(private_run)
     summary = json.loads(json.dumps(run.summary).replace("Hungary", "<b>[x](y)```"))
-    card = model_card(replace(run, summary=summary))
+    report = {**run.config["report"], "card": {"name_institutions": True}}
+    card = model_card(replace(run, summary=summary, config={**run.config, "report": report}))
 
     assert "<b>" not in card
     assert r"\<b\>\[x\](y)\`\`\`" in card
@@ -64,3 +65,49 @@ def test_a_simulation_claims_no_premises(private_run: Path) -> None:
 
     assert "Simulated on one machine" in model_card(run)
     assert "trained on its own premises" in model_card(deployed)
+
+
+def test_institutions_are_numbered_unless_the_report_names_them(private_run: Path) -> None:
+    run = read_run(private_run)
+    names = list(run.clients)
+    card = model_card(run)
+    assert not any(name in card for name in names)
+    assert all(f"institution {place}" in card for place in range(1, len(names) + 1))
+    report = {**run.config["report"], "card": {"name_institutions": True}}
+    named = model_card(replace(run, config={**run.config, "report": report}))
+    assert all(name in named for name in names)
+
+
+def test_makers_say_what_only_they_know(private_run: Path) -> None:
+    run = read_run(private_run)
+    assert model_card(run).count("Not stated by its makers.") == 2
+    said = {
+        "intended_use": "Triage, by cardiologists",
+        "limits": "Not for <children>",
+        "contact": "models@example.org",
+        "license": "For research, by contract",
+    }
+    report = {**run.config["report"], "card": said}
+    card = model_card(replace(run, config={**run.config, "report": report}))
+    assert "Not stated by its makers" not in card
+    for words in ("Triage, by cardiologists", r"\<children\>", "models@example.org"):
+        assert words in card
+    data = ModelCard(card).data
+    assert (data.license, data.license_name) == ("other", "for-research-by-contract")
+
+
+def test_paths_of_the_machine_are_not_handed_over(private_run: Path) -> None:
+    run = read_run(private_run)
+    data = {**run.summary["data"], "path": "/home/you/secret/hearts.csv"}
+    card = model_card(replace(run, summary={**run.summary, "data": data}))
+    assert "hearts.csv" in card
+    assert "/home/you" not in card
+
+
+def test_energy_and_lineage_are_told(private_run: Path) -> None:
+    run = read_run(private_run)
+    card, energy = model_card(run), run.summary["energy"]
+    total = sum(energy["cpu_seconds"].values())
+    assert energy["kwh"] == pytest.approx(total * 12.0 * 1.67 / 3.6e6, rel=0.01, abs=1e-9)
+    assert "no meter was read" in card
+    assert run.summary["lineage"]["plan_sha256"] in card

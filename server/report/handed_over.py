@@ -1,0 +1,55 @@
+"""A run as it is handed to others: institutions by number, and no path of the machine."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from confide.server.report.read import RunFiles
+
+
+def handed_over(run: RunFiles, *, named: bool) -> RunFiles:
+    """Return a run without what is nobody's business who gets its model.
+
+    Args:
+        run: as its files have it.
+        named: whether institutions keep their names.
+    """
+    summary = {**run.summary, "data": _data(run.summary.get("data", {}), named=named)}
+    if named:
+        return replace(run, summary=summary)
+    names = _names(run)
+    shown = replace(run, summary=_renamed(summary, names))
+    if run.many:  # rows are read from a file beside the summary
+        vars(shown)["rows"] = run.rows.rename(index=names)
+    return shown
+
+
+def _data(data: Mapping[str, Any], *, named: bool) -> dict[str, Any]:
+    """Return where records came from: of a file its name, and notes, which may quote names."""
+    told = dict(data)
+    path = str(told.get("path", ""))
+    if path and "://" not in path:
+        told["path"] = PurePath(path).name
+    if not named:
+        told.pop("notes", None)
+    return told
+
+
+def _names(run: RunFiles) -> dict[str, str]:
+    """Return what each institution is called instead."""
+    known = list(run.rows.index) if run.many else [*run.clients]
+    known += [name for name in run.summary.get("withdrawn", {}) if name not in known]
+    return {name: f"institution {place}" for place, name in enumerate(known, start=1)}
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return JSON in which whole keys and texts that are names are others."""
+    if isinstance(value, Mapping):
+        return {names.get(key, key): _renamed(one, names) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_renamed(one, names) for one in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+__all__ = ["handed_over"]
