@@ -1,5 +1,6 @@
 """The ClientApp: the same for a simulated grid and for a SuperNode."""
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -8,6 +9,8 @@ from flwr.clientapp import ClientApp
 
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request, RequestKind, pack_reply, unpack_request
+
+log = logging.getLogger(__name__)
 
 
 class RequestHandler(Protocol):
@@ -40,6 +43,8 @@ def make_client_app(find_institution: FindInstitution) -> ClientApp:
             try:
                 reply = institution.handle(kind, unpack_request(message.content))
             except ProtocolError as error:
+                # Before anything that keeps an audit log sees it
+                log.warning("%s declines what is no request: %s", institution.name, error)
                 reply = Reply(institution=institution.name, refusal=error.code)
             return Message(pack_reply(reply), reply_to=message)
 

@@ -12,6 +12,7 @@ from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import Schedule, calibrate, epsilon
 from confide.privacy.released import one_release, releases_noise
+from confide.protocol.messages import OLD
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 
@@ -223,8 +224,9 @@ def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
     """Return the noisy scores that a private plan declares: split -> releases with their noise.
 
     Validation records are scored in each round that is due, spare ones included, and once after
-    the last; test records once, and once more by personal models beside the global one. A release
-    is a Gaussian mechanism: q = 1.
+    the last; test records once, and once more by personal models beside the global one. A run that
+    compares its model with the one that it started from has both scored, on old test records too.
+    A release is a Gaussian mechanism: q = 1.
 
     Args:
         plan: plan of the run, with a protected unit.
@@ -237,7 +239,9 @@ def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
     every = privacy.metrics_every
     rounds = math.ceil(plan.num_rounds / every) + privacy.spare_rounds if every else 0
     models = 2 if ALGORITHMS[plan.objective.kind].personal == "beside" else 1
-    releases = {"validation": rounds + 1, "test": models}
+    releases = {"validation": rounds + 1, "test": models + plan.compares}
+    if plan.compares:
+        releases[OLD] = 2
     return {
         split: Schedule(
             noise_multiplier=calibrate(

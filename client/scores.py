@@ -55,7 +55,7 @@ from confide.metrics.release import (
 )
 from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key
-from confide.protocol.messages import PERSONAL, Evaluation, Request
+from confide.protocol.messages import OLD, PERSONAL, Evaluation, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Tensors
@@ -67,6 +67,7 @@ from confide.tasks.task import Examples
 
 log = logging.getLogger(__name__)
 
+_OF_THE_END = ("test", OLD)
 _USED_UP = (Refusal.SCORES_SPENT, Refusal.POLICY_MAX_EVALUATIONS)
 
 
@@ -134,7 +135,7 @@ class Scored:
         is_shared = ALGORITHMS[self.plan.objective.kind].personal == "beside"
         of_all = sha256(self.params)
         texts = {
-            split: f"{of_all if is_shared and split == 'test' else self.digest}\0{split}"
+            split: f"{of_all if is_shared and split in _OF_THE_END else self.digest}\0{split}"
             for split in splits
         }
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
@@ -196,11 +197,13 @@ class Scores:
         """
         # Scores on training records would tell who is among them.
         splits = [split for split in asked if split not in ("train", PERSONAL)]
+        if not scored.plan.compares:  # nothing was declared for them
+            splits = [split for split in splits if split != OLD]
         if ALGORITHMS[scored.plan.objective.kind].personal != "beside":
             return self.of(scored, splits)
         shared = replace(scored, tensors=scored.params, kept={})
-        told = self.of(scored, [split for split in splits if split != "test"])
-        told |= self.of(shared, [split for split in splits if split == "test"])
+        told = self.of(scored, [split for split in splits if split not in _OF_THE_END])
+        told |= self.of(shared, [split for split in splits if split in _OF_THE_END])
         if PERSONAL in asked:
             own = self.of(scored, ("test",), with_sums=False)
             if "test" in own:

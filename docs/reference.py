@@ -96,6 +96,8 @@ def rows(schema: type, prefix: str = "", *, leave: tuple[str, ...] = ()) -> Iter
         if dataclasses.is_dataclass(hint):
             yield from rows(typing.cast(type, hint), f"{key}.")
             continue
+        if "meaning" not in item.metadata:  # it is taken only to be left out
+            continue
         factory = item.default_factory
         default = item.default if factory is dataclasses.MISSING else factory()
         yield Row(

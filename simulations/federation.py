@@ -111,6 +111,7 @@ def _of_one(
         job=f"{plan.job}/{what}",
         objective=objective,
         gram=None,
+        compares=False,  # a baseline is compared with nothing itself
         sums=None,  # of one there is no sum to hide in, nor others' noise
         privacy=replace(plan.privacy, trust="alone", honest_peers=None),
         upload=CodecConfig(),  # nothing has to travel

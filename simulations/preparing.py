@@ -1,6 +1,7 @@
 """Prepares a simulated run: records, institutions, and the engine that asks them."""
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
+from confide.server.run.going_on import origin
 from confide.server.run.run import Run
 from confide.server.run_folder import CHECKPOINTS, STATES
 from confide.simulations.accounts.ledgers import LedgerFolder, ledger_folder
@@ -45,6 +47,7 @@ from confide.simulations.prepared import Simulation
 from confide.simulations.records import listed_records
 from confide.simulations.virtual.timeline import delays_of, timeline_of
 
+log = logging.getLogger(__name__)
 _RUN = "hydra.run.dir"
 _FEW_SIZES = 64
 """Numbers of training units up to which each institution's epsilon is worked out for each round."""
@@ -53,6 +56,7 @@ _FEW_SIZES = 64
 def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     """Load and partition records, open the institutions, and start the engine."""
     config, ledgers = run.config, ledger_folder(run.config)
+    _warn_of_other_splits(run, plan)
     # Before records are read, which may take minutes: what is wrong elsewhere is told at once
     timeline = timeline_of(config, plan, run.secret, run.checkpoint)
     if config.simulation.engine == "ray":
@@ -118,6 +122,20 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     )
 
 
+def _warn_of_other_splits(run: Run, plan: TrainingPlan) -> None:
+    """Say so where records are split anew, so that the earlier model knows some of the test's."""
+    earlier = origin(run.config) if plan.compares else None
+    if earlier is not None and (earlier.plan.seed != plan.seed or plan.seed is None):
+        log.warning(
+            "simulation.seed=%s, and %s had %s: institutions are made up and split anew, so that"
+            " the model which the run starts from may have been trained on test records. Set the"
+            " same.",
+            plan.seed,
+            run.config.server.start_from,
+            earlier.plan.seed,
+        )
+
+
 def _released(
     run: Run, plan: TrainingPlan, setup: Setup, ledgers: LedgerFolder | None
 ) -> ReleasedRounds | None:
@@ -141,6 +159,7 @@ def _spent(
         released,
         answers=timing_of(run.config.strategy).answers_a_step,
         own_models=ALGORITHMS[plan.objective.kind].personal == "beside",
+        compares=plan.compares,
     )
 
 

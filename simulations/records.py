@@ -118,6 +118,7 @@ def encode_records(
     if plan.private:  # the largest part shows most of what an encoding does
         check_encoding(workload, largest)
     tally = population.tally.without("unlabelled", sum(d.left_out for d in data.values()))
+    tally = tally.without("arrival", sum(one.apart for one in data.values()))
     if plan.privacy.unit == "group":
         refuse_split_groups(units, config)
         most = plan.privacy.max_records_per_group

@@ -35,6 +35,8 @@ def _fields(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(hint):
             yield from _fields(hint, f"{key}.")
             continue
+        if "meaning" not in item.metadata:  # taken only to be left out
+            continue
         yield key, item
         if typing.get_origin(hint) not in (list, dict):  # a part that may be null has its own table
             continue

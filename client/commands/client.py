@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from confide.client.deployment.job_files import plan_path, stop_mark
 from confide.client.deployment.kit import FILE, InstitutionKit, load_kit
+from confide.client.deployment.kit_user import check_user
 from confide.client.deployment.launch import ROLES, supervised
 from confide.config.composing.folders import as_search_path
 from confide.deployment.lifetime import processes, stop_signals
@@ -164,7 +165,7 @@ def _approve(words: Sequence[str]) -> int:
 
     arguments = _parse("approve", words, job=True, flags=("--yes",))
     kit = _kit(arguments)
-    _check_user(kit)
+    check_user(kit, "client")
     path = plan_path(kit, arguments.job)
     if not path.exists():
         raise ConfigError(
@@ -194,30 +195,13 @@ def _approve(words: Sequence[str]) -> int:
     return 0
 
 
-def _check_user(kit: InstitutionKit) -> None:
-    """Check that what is written beside the trainer's files will be the trainer's own.
-
-    Raises:
-        ConfigError: if this is another user, root among them.
-    """
-    try:
-        owner, is_own = kit.own.owner(), kit.own.stat().st_uid == os.geteuid()
-    except (OSError, KeyError):  # not there yet, or a user without a name
-        return
-    if not is_own:
-        raise ConfigError(
-            f"{kit.own} belongs to {owner}, whose trainer could not use what another user writes"
-            f" there; do it as {owner}: `runuser -u {owner} -- confide client ...`."
-        )
-
-
 def _stop(words: Sequence[str]) -> int:
     from confide.client.deployment.kit_audit import STOPPED, log_decision
     from confide.client.service.stub import TrainerServiceClient
 
     arguments = _parse("stop", words, job=True)
     kit = _kit(arguments)
-    _check_user(kit)
+    check_user(kit, "client")
     mark = stop_mark(kit, arguments.job)
     make_private_folder(mark.parent)
     # First the mark, which later requests are refused by, then the round under way: in the other

@@ -63,9 +63,12 @@ def main(argv: Sequence[str]) -> int:
     config = read_thresholds(arguments.thresholds)
     kit = None
     if arguments.kit is not None:
-        from confide.client.deployment.kit import load_kit
+        from confide.client.deployment.kit import read_kit
+        from confide.client.deployment.kit_user import check_user
 
-        kit = load_kit(arguments.kit)
+        # Mistakes elsewhere in it, such as records that moved, are no matter here
+        kit = read_kit(arguments.kit)[0]
+        check_user(kit, "drift")
     with given_model(arguments) as predictor:
         report = _check(arguments, predictor, kit, config)
     if report is None:

@@ -1,12 +1,12 @@
 """``confide ledger``: shows, verifies, exports and repairs privacy ledgers, and sets budgets."""
 
 import argparse
-import datetime
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from confide.audit_log.words import when
 from confide.client.commands.ledger_changes import approve, merge, repair
 from confide.client.commands.ledger_paths import files_at, one_at, open_file
 from confide.client.commands.ledger_verify import verify
@@ -126,11 +126,8 @@ def _show(arguments: argparse.Namespace) -> int:
                 _sums(population).show(console)
         if arguments.events:
             for event in file.log.events:
-                when = datetime.datetime.fromtimestamp(event.time, datetime.UTC)
-                line = (
-                    f"{event.number} {when:%Y-%m-%d %H:%M:%SZ} {event.kind}"
-                    f" {json.dumps(event.content)}"
-                )
+                told = json.dumps(event.content)
+                line = f"{event.number} {when(event.time)} {event.kind} {told}"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 

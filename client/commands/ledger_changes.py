@@ -1,9 +1,8 @@
 """Changes of a ledger that people decide on: approvals, repairs, two ledgers made one."""
 
 import argparse
-import getpass
-import os
 
+from confide.audit_log.user import user
 from confide.client.commands.ledger_paths import one_at, open_file
 from confide.errors import ConfigError
 
@@ -37,7 +36,7 @@ def repair(arguments: argparse.Namespace) -> int:
     if not reason:
         raise ConfigError("--reason is empty: what was wrong with the clock?")
     file = open_file(one_at(arguments, "repair"), arguments)
-    ahead = file.repair_clock(by=_who(), reason=reason)
+    ahead = file.repair_clock(by=user(), reason=reason)
     print(
         f"{file.path.name}: the newest event was {ahead:.0f} s ahead; time goes on from now, which"
         f" event {file.log.head[0]} says."
@@ -54,19 +53,12 @@ def merge(arguments: argparse.Namespace) -> int:
     given_up, kept = (
         open_file(path, arguments) for path in (one_at(arguments, "merge"), arguments.into)
     )
-    merged = merge_ledgers(given_up, kept, by=_who())
+    merged = merge_ledgers(given_up, kept, by=user())
     print(
         f"{kept.path.name}: {merged} runs of {given_up.path.name} are charged here too; it is put"
         f" aside as {given_up.path.name}.merged."
     )
     return 0
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in a container
-        return f"user {os.getuid()}"
 
 
 __all__ = ["approve", "merge", "repair"]

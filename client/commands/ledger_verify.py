@@ -1,17 +1,18 @@
 """``confide ledger verify``: whether a ledger, or its export, is what it was when heads left."""
 
 import argparse
-import datetime
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confide.audit_log.words import when
 from confide.client.commands.ledger_paths import files_at, one_at, open_file
 from confide.client.ledger.names import SUFFIX
 from confide.errors import LedgerError
 from confide.security.chain import CLOCK, Event
+from confide.terminal import plain
 
 if TYPE_CHECKING:
     from confide.security.ec_keys import PublicKey
@@ -43,9 +44,9 @@ def verify(arguments: argparse.Namespace) -> int:
         except LedgerError as error:
             problems, details = [str(error)], ""
         for problem in problems:
-            print(f"{path.name}: {problem}", file=sys.stderr)
+            print(plain(f"{path.name}: {problem}"), file=sys.stderr)
         if not problems:
-            print(f"{path.name}: sound. {details}")
+            print(plain(f"{path.name}: sound. {details}"))
         sound = sound and not problems
     return 0 if sound else 1
 
@@ -78,7 +79,7 @@ def _check_export(
 
     try:
         raw = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return [f"It cannot be read ({error})."], ""
     problems = (
         export_problems(raw) if isinstance(raw, dict) else ["It is not an export of a ledger."]
@@ -128,12 +129,11 @@ def _notes(events: Sequence[Event]) -> Iterator[str]:
         )
     for event in events:
         if event.kind == CLOCK:
-            when = datetime.datetime.fromtimestamp(event.time, datetime.UTC)
             content = event.content
             yield (
-                f"Event {event.number}, {when:%Y-%m-%d %H:%MZ}: the clock had been"
-                f" {content['ahead_s']:.0f} s ahead, and was repaired by {content['by']}:"
-                f" {content['reason']}."
+                f"Event {event.number}, {when(event.time)}: the clock had been"
+                f" {content.get('ahead_s')} s ahead, and was repaired by {content.get('by')}:"
+                f" {content.get('reason')}."
             )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from confide.client.commands.given import add_model, add_model_options, given_model
 from confide.client.commands.writing_options import add_writing_options, writing_of
@@ -18,10 +18,11 @@ from confide.monitoring.address import is_loopback, is_unix
 if TYPE_CHECKING:
     from confide.inference.predictor import Predictor
     from confide.serving.limits import Limits
-    from confide.serving.serving import Tls
+    from confide.serving.tls import Tls
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 DEFAULT = "127.0.0.1:9110"
 _DESCRIPTION = f"""Answer over HTTP with the model of a run or an exported one.
 
@@ -56,14 +57,10 @@ def main(argv: Sequence[str]) -> int:
         arguments = _parser().parse_args(list(argv) or ["--help"])
     except SystemExit as stop:
         return int(stop.code or 0)
-    limits = _limits(arguments)
-    tls, token = _tls(arguments), _token(arguments)
-    _refuse_open(arguments, has_token=token is not None, has_tls=tls is not None)
-    if tls is not None:
-        tls.context()  # reports wrong files before a model is loaded
+    tls, token = _checked(arguments)
     log_to_stderr()
     with given_model(arguments) as predictor:
-        return EXIT_FAILED if _serve(arguments, predictor, limits, tls, token) else 0
+        return EXIT_FAILED if _serve(arguments, predictor, tls, token) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,6 +163,36 @@ def _limits(arguments: argparse.Namespace) -> "Limits":
     return Limits(**given)
 
 
+def _checked(arguments: argparse.Namespace) -> "tuple[Tls | None, str | None]":
+    """Return how TLS is spoken, and the token, before a model is loaded.
+
+    Raises:
+        ConfigError: naming all that is wrong.
+    """
+    problems: list[str] = []
+
+    def tried(read: Callable[[argparse.Namespace], _T]) -> _T | None:
+        try:
+            return read(arguments)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    tls, token = tried(_tls), tried(_token)
+    tried(_refuse_open)
+    tried(_check_name)
+    if problems:
+        raise ConfigError(problems)
+    return tls, token
+
+
+def _check_name(arguments: argparse.Namespace) -> None:
+    from confide.serving.identity import check_name
+
+    if arguments.name is not None:
+        check_name(arguments.name)
+
+
 def _token(arguments: argparse.Namespace) -> str | None:
     from confide.serving.access import read_token
 
@@ -178,7 +205,7 @@ def _tls(arguments: argparse.Namespace) -> "Tls | None":
     Raises:
         ConfigError: if one of two is missing, or a kit has none.
     """
-    from confide.serving.serving import Tls
+    from confide.serving.tls import Tls
 
     named = (arguments.certificate, arguments.key)
     if arguments.kit is None:
@@ -186,7 +213,9 @@ def _tls(arguments: argparse.Namespace) -> "Tls | None":
             return None
         if None in named:
             raise ConfigError("--certificate and --key: expected both, the chain and its key.")
-        return Tls(*named)
+        tls = Tls(*named)
+        tls.context()  # reports files that cannot be used
+        return tls
     if named != (None, None):
         raise ConfigError("--kit brings a certificate and its key; leave --certificate, --key out.")
     folder, _, side = kit_and_overrides([str(arguments.kit)], [], [])
@@ -196,12 +225,15 @@ def _tls(arguments: argparse.Namespace) -> "Tls | None":
             " of a federation signs for its hosts; name the coordinator's kit, or a certificate of"
             " this machine's by --certificate and --key."
         )
-    return Tls(folder / "server.crt", folder / "server.key")
+    tls = Tls(folder / "server.crt", folder / "server.key")
+    tls.context()
+    return tls
 
 
-def _refuse_open(arguments: argparse.Namespace, *, has_token: bool, has_tls: bool) -> None:
+def _refuse_open(arguments: argparse.Namespace) -> None:
     """Refuse to answer other machines without a token, or without TLS."""
-    where = arguments.listen
+    where, has_token = arguments.listen, arguments.token_file is not None
+    has_tls = any((arguments.certificate, arguments.key, arguments.kit))
     if is_unix(where):
         if has_tls:
             raise ConfigError(f"--listen {where}: TLS is for addresses; leave it out.")
@@ -222,7 +254,6 @@ def _refuse_open(arguments: argparse.Namespace, *, has_token: bool, has_tls: boo
 def _serve(
     arguments: argparse.Namespace,
     predictor: "Predictor",
-    limits: "Limits",
     tls: "Tls | None",
     token: str | None,
 ) -> int:
@@ -236,7 +267,7 @@ def _serve(
     served = build_served(
         replace(predictor, most_rows=arguments.rows),
         identity,
-        limits=limits,
+        limits=_limits(arguments),
         access=Access(token, is_named=not is_unix(arguments.listen)),
         writing=writing_of(arguments),
     )

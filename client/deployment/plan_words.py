@@ -9,10 +9,20 @@ def asked(plan: TrainingPlan) -> str:
     """Say what a plan asks for, as part of a sentence."""
     if plan.releases:
         return RELEASES[plan.releases].asks_fn(plan)
+    by = ", ".join(plan.task.subgroups)
     return (
         f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
-        " rounds"
+        f" rounds{f', test metrics by groups of {by}' if by else ''}{_origin(plan)}"
     )
+
+
+def _origin(plan: TrainingPlan) -> str:
+    """Say which model a plan goes on from, by the coordinator's word; '' for none."""
+    if not plan.parents:
+        return ""
+    newest, runs = plan.parents[-1], len(plan.parents)
+    earlier = f", the last of {runs} runs" if runs > 1 else ""
+    return f", going on from model {newest.model_sha256[:12]} of job {newest.job}{earlier}"
 
 
 def seen(plan: TrainingPlan) -> str:

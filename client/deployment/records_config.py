@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from confide.config.data import DataConfig, encoding_problems
+from confide.config.data import (
+    ARRIVAL_COLUMN,
+    OLD_BEFORE,
+    UNTIL,
+    DataConfig,
+    arrival_problems,
+    encoding_problems,
+)
 from confide.config.fields import setting
 
 _UNSET = "???"
@@ -33,6 +40,7 @@ class RecordsConfig:
     def problems(self) -> Iterator[str]:
         """Yield contradictions, one sentence each."""
         yield from encoding_problems(self.encoding)
+        yield from arrival_problems(self.arrival_column, self.until, self.old_before)
 
     in_memory_mb: int = setting(
         1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0
@@ -53,6 +61,9 @@ class RecordsConfig:
     )
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
+    arrival_column: str | None = setting(None, ARRIVAL_COLUMN)
+    until: str | None = setting(None, UNTIL)
+    old_before: str | None = setting(None, OLD_BEFORE)
 
     def as_data(self, folder: Path = Path()) -> DataConfig:
         """Return these settings as those of a simulation's only institution.

@@ -39,7 +39,7 @@ from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload, shapes_without_weights
 from confide.privacy.keys import seeded_secret, split_key
 from confide.privacy.randomness import KEY_BYTES
-from confide.protocol.messages import Reply, Request, RequestKind
+from confide.protocol.messages import OLD, Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.security.chain import Event
@@ -187,6 +187,13 @@ class DeployedInstitution:
             )
             members = Members(ids=units, known_by=known)
             self._ledger.know_members(members, anchors=self._kit.anchors)
+        if encoded.apart or encoded.old is not None:
+            log.info(
+                "%d records are old and for testing alone, %d more are left out (data.old_before,"
+                " data.until).",
+                len(encoded.split(OLD)),
+                encoded.apart,
+            )
         trainer = make_trainer(workload, plan, self._deadline.check)
         scored_fn = None
         if self._kit.config.drift_references and not plan.releases:

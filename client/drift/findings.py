@@ -230,6 +230,8 @@ def _asked(reference: Profile, now: Profile, floor: int, skipped: list[str]) -> 
         for name, kept in before.items():
             if name in after:
                 yield from _of_variable(part, name, kept, after[name], floor, skipped)
+            elif part == "columns":
+                skipped.append(sentences.gone(name))
     yield from _of_model(reference, now, floor, skipped)
 
 

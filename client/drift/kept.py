@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from confide.config.tasks.columns import ColumnConfig
 from confide.held import parse_held
-from confide.tasks.reading import number_of
+from confide.tasks.reading import parse_number
 from confide.tasks.schema import Column
 
 Floats = NDArray[numpy.float64]
@@ -126,7 +126,8 @@ def cells_kept(
     Returns:
         None where they are files, of which a model's features tell more.
     """
-    there = [cell for cell in cells if cell is not None and cell != ""]
+    # NaN, the one value that is unlike itself, is how a frame says that there is none
+    there = [cell for cell in cells if cell is not None and cell != "" and cell == cell]
     if any(parse_held(cell) is not None for cell in there[:1]):
         return None
     missing = len(cells) - len(there)
@@ -146,7 +147,10 @@ def cells_kept(
     if is_numbers:
         odd = numpy.isnan(numbers)
         return numbers_of(numbers[~odd], rng, missing=missing, odd=int(odd.sum()))
-    counted = Counter(f"{_number(it):g}" if are_numbers else str(it) for it in there)
+    counted = Counter(
+        str(it) if numpy.isnan(number) else f"{number:g}"
+        for it, number in zip(there, numbers.tolist(), strict=True)
+    )
     common = dict(counted.most_common(10 * _MOST_CATEGORIES))
     rest = len(there) - sum(common.values())
     return Categories({**common, **_nonzero({_OTHERS: rest, MISSING: missing})})
@@ -157,7 +161,7 @@ def _number(cell: object) -> float:
         return float("nan")
     if isinstance(cell, int | float | numpy.number):
         return float(cell)
-    return number_of(cell) if isinstance(cell, str) else float("nan")
+    return parse_number(cell) if isinstance(cell, str) else float("nan")
 
 
 def _nonzero(counts: Mapping[str, int]) -> dict[str, int]:

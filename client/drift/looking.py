@@ -23,6 +23,8 @@ from confide.tasks.schema import Column, read_column, read_targets, whole_column
 from confide.tasks.task import LABELS, Examples, TalliedTask
 
 NOTHING: Floats = numpy.zeros((0, 0))
+MOST_FEATURES = 1000
+"""Most records whose features are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -267,7 +269,7 @@ def with_answers(
     return replace(
         profile,
         predictions=kept_predictions(found.frame, rng, like),
-        features=found.features,
+        features=found.features[chosen(len(found.features), MOST_FEATURES, rng)],
         losses=found.losses,
         stated=found.stated,
         came_true=found.came_true,
@@ -283,6 +285,7 @@ def chosen(records: int, most: int, rng: numpy.random.Generator) -> list[int]:
 
 
 __all__ = [
+    "MOST_FEATURES",
     "NOTHING",
     "Answers",
     "Looked",

@@ -21,7 +21,8 @@ HOLDS = (
 _SMALLEST = 1e-4
 _STYLE = Markup(
     ".mark.bad { color: var(--bad); font-weight: 600; }"
-    " td.text { min-width: 20rem; } td:first-child small { display: block; }"
+    " td.text { min-width: 18rem; } td:first-child { white-space: normal; min-width: 7rem; }"
+    " td:first-child small { display: block; }"
 )
 _TITLES = {
     "drift": "Drift: {alarms}",
@@ -74,13 +75,13 @@ def _told(profile: Profile) -> str:
 
 
 def _table(report: Report) -> PageTable:
-    headers = ["what", "in words", "", "effect", "threshold", "p of all", "p"]
+    headers = ["what", "", "in words", "effect", "threshold", "p of all", "p"]
     rows = [
         Row(
             [
                 Cell(_named(it), _what(it)),
-                Cell(it.sentence),
                 Cell("alarm", mark="bad") if it.is_alarm else Cell("–"),
+                Cell(it.sentence),
                 Cell(f"{it.effect:.3f}", KINDS[it.kind].effect),
                 Cell(f"{it.threshold:g}"),
                 Cell(_probability(it.adjusted)),
@@ -89,7 +90,7 @@ def _table(report: Report) -> PageTable:
         )
         for it in report.findings
     ]
-    return PageTable(headers, rows, text=(1,), label="tests")
+    return PageTable(headers, rows, text=(2,), label="tests")
 
 
 def _named(finding: Finding) -> str:

@@ -21,6 +21,11 @@ def too_few(before: int, now: int, floor: int) -> str:
     )
 
 
+def gone(name: str) -> str:
+    """Say that a column of the reference is not there."""
+    return f"{name}: the records now have no such column; not compared."
+
+
 def few_values(part: str, name: str, before: Kept, now: Kept, floor: int) -> str:
     """Say that one variable has too few values."""
     return (
@@ -126,6 +131,7 @@ __all__ = [
     "features",
     "few_labels",
     "few_values",
+    "gone",
     "missing",
     "numbers",
     "performance",

@@ -91,7 +91,7 @@ def export_problems(raw: Mapping[str, Any]) -> list[str]:
         return [] if recomputed == raw["totals"] else ["Its totals do not follow from its events."]
     except InvalidSignature:
         return ["Its signature does not fit: it was changed, or signed with another key."]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         return [f"It is not an export of a ledger ({type(error).__name__}: {error})."]
 
 

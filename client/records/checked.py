@@ -142,7 +142,10 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
     refuse_shared(config, task)
     makes = TASKS[task.kind].maker is not None and not holds_records(config, task)
     columns = [*(task.source_columns if makes else task.record_columns)]
-    named = (config.id_column, config.group_column, partition_column(config))
+    named = (
+        *(config.id_column, config.group_column, config.arrival_column),
+        partition_column(config),
+    )
     made = task.made_columns if makes else ()
     columns += [name for name in named if name is not None and name not in made]
     columns += [one.column for one in task.told_apart]
@@ -269,7 +272,7 @@ def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator
     yield from part.read.problems
     yield from value_problems(part.read, task)
     records = part.records
-    for named in (config.id_column, config.group_column):
+    for named in (config.id_column, config.group_column, config.arrival_column):
         if named in records.column_names:
             problem = id_problem(records, str(named))
             if problem:
@@ -300,11 +303,12 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRec
         group_column=config.group_column,
     )
     compared = list(dict.fromkeys([*content, *task.target_columns]))
-    # Of two records of one unit at two institutions the same one has to be kept whatever the order
-    # of the source, so that the column that decides the institution is compared too
+    # Of two records of one unit at two institutions, or of two times, the same one has to be kept
+    # whatever the order of the source, so that the columns that decide that are compared too
     place = FILE_COLUMN if by_file(config) else partition_column(config)
-    if place in records.column_names and place not in compared:
-        compared.append(str(place))
+    for named in (place, config.arrival_column):
+        if named in records.column_names and named not in compared:
+            compared.append(str(named))
     # Last: of which group a record is changes neither where it is kept nor what is learnt of it
     compared += [one.column for one in task.told_apart if one.column not in compared]
     if config.id_column is None and task.table_columns:

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from confide.client.records.arrivals import Arrivals, arrivals_of
 from confide.client.records.groups import group_codes
 from confide.client.records.subgroups import codes_of
 from confide.client.records.units import (
@@ -28,7 +29,7 @@ from confide.config.data import DataConfig
 from confide.errors import DataError, PrivacyError
 from confide.metrics.subgroups.groups import Subgroups
 from confide.models.workload import Workload
-from confide.protocol.messages import SPLITS
+from confide.protocol.messages import OLD, SPLITS
 from confide.storage.tensor_files import sha256
 from confide.tasks.outcomes.outcome import Outcome
 from confide.tasks.task import Examples, TableTask
@@ -52,6 +53,10 @@ class InstitutionData:
             is held out.
         test_subgroups: group of each test record by column, int64 of shape [n, columns], where
             metrics are told by groups; None where they are not.
+        apart: number of records that are in no split, since they are not there yet, or old and not
+            for testing.
+        old: test records that the model which the run starts from was tested on before; ``test`` is
+            without them. None for none.
     """
 
     train: Examples
@@ -63,16 +68,26 @@ class InstitutionData:
     confidence: float | None = None
     left_out: int = 0
     test_subgroups: Tensor | None = None
+    apart: int = 0
+    old: Examples | None = None
 
     def split(self, name: str) -> Examples:
         """Return the records of a split."""
+        if name == OLD and self.old is None:
+            return self.test.select(torch.arange(0))
         examples: Examples = getattr(self, name)
         return examples
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of its splits."""
+        return SPLITS if self.old is None else (*SPLITS, OLD)
 
     def to(self, device: torch.device) -> "InstitutionData":
         """Return the same records on a device."""
         train, validation, test = (self.split(name).to(device) for name in SPLITS)
-        return replace(self, train=train, validation=validation, test=test)
+        old = None if self.old is None else self.old.to(device)
+        return replace(self, train=train, validation=validation, test=test, old=old)
 
     def num_units(self, unit: str) -> int:
         """Return n: training records, or groups of them.
@@ -112,7 +127,7 @@ class InstitutionData:
     @property
     def num_records(self) -> int:
         """Number of records over all splits."""
-        return sum(len(self.split(name)) for name in SPLITS)
+        return sum(len(self.split(name)) for name in self.parts)
 
     def label_counts(self, outcome: Outcome) -> dict[str, int]:
         """Return label, or what else the outcome counts by -> number of records over all splits.
@@ -120,7 +135,7 @@ class InstitutionData:
         Exact, and so only for the institution itself and for simulations.
         """
         counted: Counter[str] = Counter()
-        for name in SPLITS:  # labels of tokens are not as wide in each of them
+        for name in self.parts:  # labels of tokens are not as wide in each of them
             counted.update(outcome.counts(self.split(name).labels.cpu().numpy()))
         return dict(counted)
 
@@ -132,6 +147,7 @@ def encode_splits(
     *,
     group_column: str | None = None,
     told_apart: Sequence[Subgroups] = (),
+    old: Dataset | None = None,
 ) -> InstitutionData:
     """Encode an institution's splits.
 
@@ -141,19 +157,21 @@ def encode_splits(
         prepare: function that encodes records.
         group_column: name of the column that identifies a record's owner; None if ungrouped.
         told_apart: groups by which metrics on test records are told.
+        old: test records that an earlier run was tested on; None for none.
 
     Raises:
         DataError: if records do not fit the schema, or none is left to train on.
     """
     refuse_untrainable(name, splits)
+    parts = dict(zip(SPLITS, splits, strict=True)) | ({} if old is None else {OLD: old})
     try:
-        encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
+        encoded = {split: prepare(records) for split, records in parts.items()}
         codes = torch.from_numpy(codes_of(splits.test, told_apart)) if told_apart else None
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
     owners = {
         split: column_of_names(records, group_column)
-        for split, records in zip(SPLITS, splits, strict=True)
+        for split, records in parts.items()
         if group_column is not None
     }
     return replace(grouped(encoded, owners, group_column=group_column), test_subgroups=codes)
@@ -193,6 +211,7 @@ def grouped(
         groups=codes.pop("train", None),
         held_out_groups=codes,
         group_column=group_column,
+        old=encoded.get(OLD),
     )
 
 
@@ -205,6 +224,7 @@ class Known(NamedTuple):
         owners: whose each is; None if ungrouped.
         alike: by which rows of a table without ids are in one split; None elsewhere.
         labelled: which have a label; None where all have to.
+        arrivals: which are there, and which are old; None where all are there and new.
     """
 
     columns: Sequence[str]
@@ -212,6 +232,7 @@ class Known(NamedTuple):
     owners: Sequence[str] | None
     alike: Sequence[str] | None
     labelled: Sequence[bool] | None = None
+    arrivals: Arrivals | None = None
 
 
 def identify(
@@ -244,7 +265,7 @@ def identify(
         alike = unit_ids(records, id_column=None, content_columns=whole)
     owners = column_of_names(records, owner) if owner else None
     labelled = labelled_of(records, workload.target_columns) if workload.self_trains else None
-    return Known(shown, ids, owners, alike, labelled)
+    return Known(shown, ids, owners, alike, labelled, arrivals_of(records, config))
 
 
 def laid_out(
@@ -260,8 +281,10 @@ def laid_out(
         key: secret of the institution, which decides each unit's split.
 
     Returns:
-        Split -> positions, and the ids of units, or of their owners; sorted.
+        Split -> positions, and the ids of units, or of their owners; sorted. There is no old split
+        where no test record is old.
     """
+    rows, is_old = _arrived(rows, known, key=key)
 
     def order_of(several: Sequence[int]) -> Sequence[str]:
         return orders_fn([rows[index] for index in several])
@@ -286,7 +309,28 @@ def laid_out(
         of_owners=known.owners is not None,
     )
     parts = {split: [rows[index] for index in part] for split, part in positions.items()}
-    return parts, sorted(set(owners))
+    return _without_old(parts, is_old), sorted(set(owners))
+
+
+def _arrived(
+    rows: Sequence[int], known: Known, *, key: bytes
+) -> tuple[Sequence[int], frozenset[int]]:
+    """Return the records that are there by now, and which of them are old."""
+    if known.arrivals is None:
+        return rows, frozenset()
+    units = known.ids if known.owners is None else known.owners
+    there = [row for row in rows if known.arrivals.is_there(row, units[row], key=key)]
+    old = (row for row in there if known.arrivals.is_old(row, units[row], key=key))
+    return there, frozenset(old)
+
+
+def _without_old(parts: dict[str, list[int]], is_old: frozenset[int]) -> dict[str, list[int]]:
+    """Take old records out of all splits; those of the test split are one of their own."""
+    if not is_old:
+        return parts
+    old = [row for row in parts["test"] if row in is_old]
+    new = {split: [row for row in part if row not in is_old] for split, part in parts.items()}
+    return new | ({OLD: old} if old else {})
 
 
 def encode_institution(
@@ -323,14 +367,18 @@ def encode_institution(
         key=key,
     )
     splits = Splits(*(take(records, positions[split]) for split in Splits._fields))
+    old = take(records, positions[OLD]) if OLD in positions else None
     data = encode_splits(
         name,
         splits,
         lambda part: workload.prepare(part).to(workload.compute.device),
         group_column=config.group_column,
         told_apart=told_apart,
+        old=old,
     )
-    left_out = len(records) - sum(map(len, splits))
+    left_out = len(records) - data.num_records
+    if known.arrivals is not None:  # without labels or not: one reason each
+        return replace(data, apart=left_out), units
     return replace(data, left_out=left_out), units
 
 

@@ -105,14 +105,14 @@ class RecordPool:
             key=key,
         )
         refuse_untrainable(name, [parts[split] for split in SPLITS])
-        encoded = {split: self._taken(parts[split]) for split in SPLITS}
+        encoded = {split: self._taken(part) for split, part in parts.items()}
         names, owners = self._known.owners, {}
         if names is not None:
-            owners = {split: [names[row] for row in parts[split]] for split in SPLITS}
+            owners = {split: [names[row] for row in part] for split, part in parts.items()}
         data = grouped(encoded, owners, group_column=self._config.group_column)
         if self._codes is not None:
             data = replace(data, test_subgroups=self._codes[parts["test"]])
-        return data, units
+        return replace(data, apart=len(rows) - data.num_records), units
 
     def _taken(self, rows: Sequence[int]) -> Examples:
         """Return encoded records of a split, as wide as they alone would be."""

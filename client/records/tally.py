@@ -11,13 +11,14 @@ REASONS: Mapping[str, str] = {
     "conflicting": "have another label than most records of their unit, or no label has most",
     "max_records": "lie beyond data.max_records",
     "partitioner": "are given to no institution by data.partitioner",
+    "arrival": "are not there yet (data.until), or old and not for testing (data.old_before)",
     "unlabelled": "have no label, and their owner's records are for validation or test",
     "max_records_per_group": (
         "lie beyond privacy.max_records_per_group of their owner and are not trained on"
     ),
 }
 """Reason -> the end of a sentence that begins with a number of records."""
-ASKED_FOR = frozenset({"max_records"})
+ASKED_FOR = frozenset({"max_records", "arrival"})
 """Reasons that a setting asks for by a number; nobody has to be warned of them."""
 LOUD = 0.03
 """Share of the records read beyond which what nobody asked for is a warning of its own."""

@@ -146,16 +146,22 @@ def to_line(path: Path, number: int, raw: bytes) -> Line:
     return Line(file=path, number=number, event=None, problem=problem)
 
 
-def lines_of(path: Path) -> Iterator[Line]:
+def lines_of(path: Path, *, end: int | None = None) -> Iterator[Line]:
     """Yield the whole lines of a file; a torn one at its end is none.
+
+    Args:
+        path: the file.
+        end: bytes of it that count, where it may be written to meanwhile; None for all.
 
     Raises:
         UnreadableError: if it cannot be read.
     """
     try:
         with open_regular(path) as file:
+            read = 0
             for number, raw in enumerate(file, start=1):
-                if raw.endswith(b"\n"):
+                read += len(raw)
+                if raw.endswith(b"\n") and (end is None or read <= end):
                     yield to_line(path, number, raw)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from None

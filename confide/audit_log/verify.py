@@ -82,18 +82,12 @@ def verify(
         if take_fn is not None:
             take_fn(event)
 
-    with alone(folder):
-        files = files_of(folder)
-        found.files = len(files)
-        if not files and not (folder / HEAD).exists():
-            raise UnreadableError(
-                f"{folder} holds no audit log (audit-*.jsonl); name its folder, such as"
-                " KIT/state/trainer/audit of an institution."
-            )
-        found.problems += _chain(files, after, take)
-        if not found.problems:
-            found.problems += _head_problems(folder, found, keys)
-            found.notes += _torn(files)
+    files, head = _as_it_is(folder)
+    found.files = len(files)
+    found.problems += _chain(files, after, take)
+    if not found.problems:
+        found.problems += [head] if isinstance(head, str) else _head_problems(head, found, keys)
+        found.notes += _torn(files)
     if not found.problems:
         found.problems += [
             f"It does not hold event {digest[:_SHOWN]}, which was kept elsewhere: its end was cut"
@@ -103,12 +97,39 @@ def verify(
     return found
 
 
-def _chain(files: list[Path], after: str, take_fn: Callable[[Event], None]) -> Iterator[str]:
+def _as_it_is(folder: Path) -> tuple[dict[Path, int], AuditHead | str | None]:
+    """Return each file with its size, oldest first, and the head, or why it cannot be read.
+
+    Its writers wait so long and no longer, however long the log is: a file of it only grows.
+    """
+    with alone(folder):
+        paths = files_of(folder)
+        if not paths and not (folder / HEAD).exists():
+            raise UnreadableError(
+                f"{folder} holds no audit log (audit-*.jsonl); name its folder, such as"
+                " KIT/state/trainer/audit of an institution."
+            )
+        try:
+            head: AuditHead | str | None = read_head(folder)
+        except UnreadableError as error:
+            head = str(error)
+        return {path: _size_of(path) for path in paths}, head
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _chain(sizes: dict[Path, int], after: str, take_fn: Callable[[Event], None]) -> Iterator[str]:
     """Take every event up to the first that does not follow; yield why it does not."""
     last: Event | None = None
-    for path in files:
+    files = list(sizes)
+    for path, size in sizes.items():
         before, is_first = last, True
-        for line in lines_of(path):
+        for line in lines_of(path, end=size):
             problem = _problem(line, last, after)
             if problem is None and is_first:
                 problem = _first_problem(path, line.event, before, files)
@@ -123,7 +144,7 @@ def _chain(files: list[Path], after: str, take_fn: Callable[[Event], None]) -> I
         if is_first:
             yield f"{path.name} is empty, and another file follows: its lines were removed."
             return
-        if _torn_bytes(path):
+        if _torn_bytes(path, size):
             yield f"{path.name} ends with a piece of a line, and another file follows."
             return
 
@@ -164,12 +185,7 @@ def _first_problem(
     return None
 
 
-def _head_problems(folder: Path, found: Verified, keys: Collection[str]) -> Iterator[str]:
-    try:
-        head = read_head(folder)
-    except UnreadableError as error:
-        yield str(error)
-        return
+def _head_problems(head: AuditHead | None, found: Verified, keys: Collection[str]) -> Iterator[str]:
     number = found.last.number if found.last else 0
     if head is None:
         yield f"Its signed head {HEAD} is gone."
@@ -207,9 +223,9 @@ def _signature_problems(head: AuditHead, found: Verified, keys: Collection[str])
         found.notes.append(f"Signed by {signer}: compare it with what its owner told you (--key).")
 
 
-def _torn(files: list[Path]) -> Iterator[str]:
-    for path in files[-1:]:
-        torn = _torn_bytes(path)
+def _torn(sizes: dict[Path, int]) -> Iterator[str]:
+    for path, size in list(sizes.items())[-1:]:
+        torn = _torn_bytes(path, size)
         if torn:
             yield (
                 f"{path.name} ends with {torn} bytes of a line that was not written to its end; the"
@@ -217,9 +233,9 @@ def _torn(files: list[Path]) -> Iterator[str]:
             )
 
 
-def _torn_bytes(path: Path) -> int:
-    """Return how many bytes follow the last whole line of a file."""
-    rest = read_rest(path, 0)
+def _torn_bytes(path: Path, size: int) -> int:
+    """Return how many of a file's first bytes follow its last whole line."""
+    rest = read_rest(path, 0)[:size]
     return len(rest) - rest.rfind(b"\n") - 1
 
 

@@ -7,8 +7,11 @@ from confide.security.chain import Event
 
 
 def when(seconds: float) -> str:
-    """Return a time in seconds since 1970, UTC to the second."""
-    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
+    """Return a time in seconds since 1970, UTC to the second; of no calendar, as a number."""
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
+    except (OSError, OverflowError, TypeError, ValueError):
+        return f"{seconds} s since 1970"
 
 
 def in_words(event: Event) -> str:

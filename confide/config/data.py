@@ -32,6 +32,16 @@ PARTITIONED_BY_COLUMN = {
 }
 
 
+ARRIVAL_COLUMN = (
+    "Name of the column by which records are old or new, such as a date (2026-06-30); compared as a"
+    " number where bounds are numbers, and else as text. null: a number in [0, 1) that a keyed hash"
+    " gives each unit, to try it out."
+)
+UNTIL = "Records from here on are not there yet; null: all are."
+OLD_BEFORE = (
+    "Records before are old: an earlier run was trained on them. None is trained on again, and"
+    " those in the test split are scored by themselves; null: all are new."
+)
 COUNTED_BY_RECORDS = ("grouped_natural", "inner_dirichlet", "natural", "size")
 """Partitioners that make as many institutions as the records, or their own arguments, say."""
 _OTHERWISE = 4
@@ -149,6 +159,9 @@ class DataConfig:
     )
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
+    arrival_column: str | None = setting(None, ARRIVAL_COLUMN)
+    until: str | None = setting(None, UNTIL)
+    old_before: str | None = setting(None, OLD_BEFORE)
 
     @property
     def is_public(self) -> bool:
@@ -185,6 +198,7 @@ class DataConfig:
                 f"validation={self.validation} and test={self.test} leave nothing to train on;"
                 " lower one."
             )
+        yield from arrival_problems(self.arrival_column, self.until, self.old_before)
         yield from named_problems(self._target_, self.kwargs)
         yield from encoding_problems(self.encoding)
         if self.generator is not None:
@@ -266,6 +280,32 @@ class DataConfig:
                     f"num_clients={self.num_clients}, but folder {self.path} holds {len(files)}"
                     " files, one for each institution; leave data.num_clients out."
                 )
+
+
+def arrival_problems(column: str | None, until: str | None, old: str | None) -> Iterator[str]:
+    """Yield what bounds of records' arrival contradict."""
+    bounds = {"until": until, "old_before": old}
+    told = {name: bound for name, bound in bounds.items() if bound is not None}
+    if column is not None and not told:
+        yield f"arrival_column={column}: nothing is compared with it; set until or old_before."
+    numbers = {}
+    for name, bound in told.items():
+        try:
+            numbers[name] = float(bound)
+        except ValueError:
+            if column is None:
+                yield (
+                    f"{name}={bound}: without arrival_column expected a share of the units, such as"
+                    " 0.75; or name the column that it is compared with."
+                )
+    for name, number in numbers.items() if column is None else ():
+        if not 0 < number < 1:
+            yield f"{name}={number:g}: expected a share of the units, > 0 and < 1."
+    if len(told) < len(bounds):
+        return
+    left, right = (numbers[name] for name in bounds) if len(numbers) == 2 else told.values()
+    if not right < left:  # type: ignore[operator]
+        yield f"old_before={old}: expected less than until={until}, or nothing would be new."
 
 
 def encoding_problems(encoding: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Settings of the coordinator: rounds, timeouts, checkpoints and the model that is kept."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from confide.config.fields import setting
@@ -47,7 +48,20 @@ class ServerConfig:
     start_from: str | None = setting(
         None,
         "RUN of a finished run whose trained tensors this one starts from, as far as names and"
-        " shapes agree, such as a head before adapters; null: from the backbone alone.",
+        " shapes agree, such as a head before adapters; null: from the backbone alone."
+        " backbone=run backbone.path=RUN sets it, and takes the whole model.",
+    )
+    release: str = setting(
+        "always",
+        "Model that a run releases that goes on from another one's. always: what it trained;"
+        " if_better: what it trained, if test records score it better by task.primary_metric, and"
+        " else the one that it started from.",
+        choices=("always", "if_better"),
+    )
+    release_margin: float = setting(
+        0.0,
+        "By how much the new model's primary metric has to be better (release=if_better).",
+        ge=0,
     )
     checkpoints: int = setting(
         3, "Number of checkpoints kept; one is written after each round.", ge=1, le=1000
@@ -77,3 +91,16 @@ class ServerConfig:
         " the last line), json (an event on each line); auto: live on a terminal, else plain.",
         choices=("auto", "live", "plain", "quiet", "json"),
     )
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if self.release == "if_better" and self.start_from is None:
+            yield (
+                "release=if_better compares with the model that the run started from; set"
+                " backbone=run backbone.path=RUN, or server.release=always."
+            )
+        if self.release_margin and self.release == "always":
+            yield (
+                f"release_margin={self.release_margin:g}: release=always compares, and decides"
+                " nothing by it; set server.release=if_better, or leave it out."
+            )

@@ -199,7 +199,7 @@ def check_clock(date: str | None, now: float) -> Finding:
     try:
         # Half a second is added, because a date in whole seconds is that much early on average.
         theirs = parsedate_to_datetime(date or "").replace(tzinfo=datetime.UTC).timestamp() + 0.5
-    except ValueError:
+    except (ValueError, OverflowError):
         return Finding(
             "clock",
             "warning",

@@ -184,7 +184,9 @@ def _part_from(
     past: PastAnswers | None,
 ) -> Part:
     """Predict the part of the records that begins at ``start``."""
-    records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
+    records = inputs.records
+    if len(records) > _PART:  # a selection takes its time, however small
+        records = records.select(range(start, min(start + _PART, len(records))))
     examples = predictor.prepare(records)
     frame, scores, labels = (_tallied if isinstance(predictor.task, TalliedTask) else _scored)(
         predictor, examples

@@ -69,8 +69,15 @@ def unit_sums(
     Returns:
         Sums in units of 2^-30: int64, shape [w].
     """
-    made = [one.rows_fn(*one.usable_fn(scores, targets)) for one in statistics]
-    rows = numpy.concatenate(made, axis=1)
+    # One statistic after the other: rows of all side by side would be as many times as large
+    return numpy.concatenate([_added(one, scores, targets, groups) for one in statistics])
+
+
+def _added(
+    statistic: Statistic, scores: Floats, targets: NDArray[Any], groups: Integers | None
+) -> Integers:
+    """Add up one statistic's rows of all units, in units of 2^-30."""
+    rows = statistic.rows_fn(*statistic.usable_fn(scores, targets))
     parts = numpy.floor(rows * _UNIT).astype(numpy.int64)
     if groups is None:
         return numpy.asarray(parts.sum(axis=0))

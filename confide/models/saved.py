@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
             if curves is not None:
                 (made / CURVES).write_text(json.dumps(curves) + "\n")
             if workload.save_beside is not None:
-                _load_into(workload, tensors)
+                load_into(workload, tensors)
                 workload.save_beside(made)
     except (OSError, SafetensorError, StorageError) as error:
         raise StorageError(
@@ -157,7 +157,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load_into(workload: Workload, tensors: Tensors) -> None:
+def load_into(workload: Workload, tensors: Tensors) -> None:
+    """Put trainable tensors into a model."""
     with torch.no_grad():
         for name, parameter in trainable(workload.model).items():
             parameter.copy_(tensors[name])
@@ -211,8 +212,12 @@ def with_backbone(plan: TrainingPlan, folder: Path | str | None) -> TrainingPlan
     return replace(plan, backbone=moved)
 
 
-def _saved(folder: Path) -> tuple[Description, Tensors]:
-    """Read what was saved, and check that it is whole."""
+def read_saved(folder: Path) -> tuple[Description, Tensors]:
+    """Read what was saved, and check that it is whole.
+
+    Raises:
+        ModelError: if files are missing, damaged or changed.
+    """
     description = read_description(folder)
     try:
         tensors = read_tensors(folder / _TENSORS).tensors
@@ -247,7 +252,7 @@ def load_model(
         ModelError: if files are missing or damaged, or the backbone is not the one it was trained
             on.
     """
-    description, tensors = _saved(folder)
+    description, tensors = read_saved(folder)
     plan = description.plan
     refuse_custom_task(folder, plan, custom_tasks)
     start = with_backbone(plan, backbone).backbone
@@ -257,87 +262,20 @@ def load_model(
     )
     if shapes_of(trainable(workload.model)) != shapes_of(tensors):
         raise ModelError(f"{folder}: its tensors do not fit the backbone {start.kind}.")
-    _load_into(workload, tensors)
+    load_into(workload, tensors)
     return workload, tensors, plan.task.labels
 
 
-_NOT_LEARNT = ("metrics", "primary_metric", "drafted", "self_training", "subgroups")
-"""Settings of a task that tensors do not depend on."""
-
-
-def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> tuple[list[str], list[str]]:
-    """Let a model start from what another one was trained to, as far as tensors are the same ones.
-
-    So a head is trained first and adapters with it afterwards (LP-FT: Kumar et al., ICLR 2022). Of
-    a model that was trained privately this is post-processing: it costs nothing more.
-
-    Args:
-        workload: whose model starts.
-        plan: of its training.
-        folder: RUN of a finished run, or its model.
-
-    Returns:
-        Names of the tensors that were taken, at least one, and of those that start anew.
-
-    Raises:
-        ModelError: if there is no such model, it is damaged, of another backbone or task, shares no
-            tensor with this one, or was tuned otherwise beside its head.
-    """
-    place = folder if (folder / "confide.json").is_file() else folder / "model"
-    description, tensors = _saved(place)
-    one, other = _meaning(plan), _meaning(description.plan)
-    differing = [name for name in one if one[name] != other.get(name)]
-    if differing:
-        # Tensors of one name and shape would mean something else.
-        raise ModelError(
-            f"server.start_from={folder}: it was trained with another {', '.join(differing)};"
-            " name a run of the same task and backbone."
-        )
-    named = trainable(workload.model)
-    taken = [
-        name
-        for name, parameter in named.items()
-        if name in tensors and tensors[name].shape == parameter.shape
-    ]
-    if not taken:
-        raise ModelError(
-            f"server.start_from={folder}: of its tensors, such as {', '.join(list(tensors)[:3])},"
-            " this model trains none in that shape; name a run of the same task and backbone."
-        )
-    here, there = asdict(plan.tuning), asdict(description.plan.tuning)
-    if here != there and any(not name.startswith("head.") for name in taken):
-        # Scaled otherwise, or on other frozen tensors, they would be another model's.
-        words = " ".join(
-            f"tuning.{key}={value}" for key, value in there.items() if here.get(key) != value
-        )
-        raise ModelError(
-            f"server.start_from={folder}: beside the head it was trained with {words}; set the"
-            " same, or name a run of the head alone."
-        )
-    with torch.no_grad():
-        for name in taken:
-            named[name].copy_(tensors[name])
-    return taken, [name for name in named if name not in taken]
-
-
-def _meaning(plan: TrainingPlan) -> dict[str, object]:
-    """Return what tensors of a plan are about: the records, as encoded, and the frozen weights."""
-    task = asdict(plan.encoded_task)
-    return {
-        **{f"task.{name}": it for name, it in task.items() if name not in _NOT_LEARNT},
-        "backbone.kind": plan.backbone.kind,
-        "backbone.sha256": plan.backbone_sha256,
-    }
-
-
 __all__ = [
+    "CURVES",
     "RUN_FORM",
     "Description",
+    "load_into",
     "load_model",
     "new_folder",
     "read_description",
+    "read_saved",
     "refuse_custom_task",
     "save_model",
-    "start_from",
     "with_backbone",
 ]

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from confide.deployment.checks import Finding
 from confide.monitoring.guarding import HEADERS, names_loopback
 from confide.monitoring.samples import exposition
+from confide.terminal import plain
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
@@ -75,7 +76,7 @@ def _judged(findings: Iterable[Finding]) -> Response:
     """Answer 200, or 503 where something is wrong; with what is wrong, and what soon will be."""
     told = list(findings)
     errors, warnings = (
-        [f"{it.check}: {it.message}" for it in told if it.status == status]
+        [plain(f"{it.check}: {it.message}") for it in told if it.status == status]
         for status in ("error", "warning")
     )
     body = {"status": "failing" if errors else "ok", "reasons": errors, "warnings": warnings}

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Literal, Protocol
 
 from confide.pages.page import PageTable, style, templates_of
+from confide.terminal import plain
 from confide.version import __version__
 
 REFRESH_S = 10
@@ -138,14 +139,13 @@ def render_board(board: Board, *, refreshes: bool) -> str:
     """Write the page.
 
     Args:
-        board: what it shows; every text is escaped.
+        board: what it shows; every text is escaped, and what would turn or hide others is written
+            out.
         refreshes: whether it is loaded anew by itself.
     """
-    return (
-        templates_of(__package__)
-        .get_template("board.html.j2")
-        .render(board=board, refresh_s=REFRESH_S if refreshes else 0, version=__version__)
-    )
+    template = templates_of(__package__).get_template("board.html.j2")
+    refresh_s = REFRESH_S if refreshes else 0
+    return plain(template.render(board=board, refresh_s=refresh_s, version=__version__))
 
 
 def board_style() -> str:

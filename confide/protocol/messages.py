@@ -30,7 +30,7 @@ _SUMS, _STD = "sums/", "sums-noise/"
 # What a reply calls something is kept with a run, logged and shown; a later release has other words
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HEAD = re.compile(r"[0-9A-Za-z+/=: ]{0,1024}")
-_LONGEST_METRIC, _LONGEST_NAME, _MOST_NUMBERS = 200, 1000, 1000
+_LONGEST_METRIC, _LONGEST_NAME, _MOST_NUMBERS = 300, 1000, 5000
 
 RequestKind = Literal["query", "train", "evaluate", "unmask"]
 """What is asked for: a description, an update, scores, or shares that open a masked sum."""
@@ -40,7 +40,10 @@ STEPS = "steps"
 """Figure of a reply: the number of local steps in its update, where plans allow for fewer."""
 PERSONAL = "personal"
 """What stands among splits for the test records, scored with tensors of the institution's own."""
-SCORED = (*SPLITS, PERSONAL)
+OLD = "old"
+"""What stands among splits for test records that the model a run started from was tested on too;
+where an institution tells them apart, the test split has the others alone."""
+SCORED = (*SPLITS, PERSONAL, OLD)
 """All that an evaluation may be about."""
 
 Evaluation = Mapping[str, float]
@@ -383,6 +386,7 @@ def _invalid(reason: str) -> ProtocolError:
 
 
 __all__ = [
+    "OLD",
     "PERSONAL",
     "SCORED",
     "SPLITS",

@@ -46,6 +46,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings, written_settings
 from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ProtocolError
+from confide.protocol.lineage import Parent, lineage_problems
 from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle, leave_out_young
 from confide.protocol.released_edges import ReleasedEdges
@@ -108,6 +109,9 @@ class TrainingPlan:
         download: how the global tensors of a round travel; those that are only scored travel as
             they are.
         sums: how updates are added up under masks; None where the coordinator sees each of them.
+        parents: runs whose models this one starts from, the oldest first; a coordinator's claim.
+        compares: whether test records are scored twice: by the kept model, and by the one that the
+            run started from.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -131,6 +135,8 @@ class TrainingPlan:
     upload: Codec = field(default_factory=CodecConfig)
     download: Codec = field(default_factory=CodecConfig)
     sums: MaskedSums | None = None
+    parents: tuple[Parent, ...] = ()
+    compares: bool = False
 
     @property
     def released_epsilons(self) -> tuple[float, ...]:
@@ -307,6 +313,7 @@ class TrainingPlan:
             yield from self.edges.problems(self.task, budget=budget)
         yield from self._gram_problems()
         yield from self._sum_problems()
+        yield from lineage_problems(self.parents)
         yield from self._peers_problems()
         if self.releases:
             yield from self._release_problems()

@@ -57,7 +57,7 @@ def leave_out_young(plan: dict[str, Any]) -> None:
         del plan["client"]["optimizer"]["schedule"]
     if plan["backbone"]["row_norm"] is None:
         del plan["backbone"]["row_norm"]
-    for name in ("edges", "releases", "gram", "sums"):
+    for name in ("edges", "releases", "gram", "sums", "parents", "compares"):
         if not plan[name]:
             del plan[name]
     for name in ("upload", "download"):

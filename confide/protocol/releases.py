@@ -31,7 +31,7 @@ def release_plan(
     entry = RELEASES[kind]
     cost = plan.privacy.edges_epsilon if epsilon is None else epsilon
     # Releases are not masked: each is noisy by itself, or exact where policies allow that
-    bare = dataclasses.replace(plan, edges=None, sums=None)
+    bare = dataclasses.replace(plan, edges=None, sums=None, parents=(), compares=False)
     # Of texts a backbone makes the inputs, so that its own is named
     if LogisticConfig().kind in TASKS[plan.task.kind].backbones:
         bare = dataclasses.replace(

@@ -305,7 +305,8 @@ class _Gate:
 
     def _refusal(self, request: Request, endpoint: str) -> RefusedError | None:
         try:
-            self._served.access.refuse_stranger(request.url.path, request.headers)
+            # Not of `request.url`, which a Host that is none would break
+            self._served.access.refuse_stranger(request.scope["path"], request.headers)
             if request.method != "POST" and _has_body(request):
                 raise RefusedError(
                     400, f"{request.method} has no body here.", {"connection": "close"}

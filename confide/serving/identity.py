@@ -5,11 +5,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from confide.errors import ConfigError
-from confide.inference.predictor import Predictor
+
+if TYPE_CHECKING:
+    from confide.inference.predictor import Predictor
 
 _VERSION = 12
 """Digits of the model's hash that name its version."""
@@ -50,7 +52,7 @@ class Identity:
         }
 
 
-def identity_of(predictor: Predictor, folder: Path, name: str | None) -> Identity:
+def identity_of(predictor: "Predictor", folder: Path, name: str | None) -> Identity:
     """Return what a model is.
 
     Args:
@@ -63,11 +65,7 @@ def identity_of(predictor: Predictor, folder: Path, name: str | None) -> Identit
     """
     plan, described = predictor.plan, predictor.description
     chosen = f"{plan.task.kind}-{plan.backbone.kind}" if name is None else name
-    if not _NAME.fullmatch(chosen):
-        raise ConfigError(
-            f"--name {chosen}: expected 1 to 100 of letters, digits, '.', '_' and '-', a letter or"
-            " a digit first, since it is a part of URLs."
-        )
+    check_name(chosen)
     told: dict[str, str | float | bool] = {
         "model_sha256": described.model_sha256,
         "plan_sha256": plan.sha256,
@@ -76,8 +74,23 @@ def identity_of(predictor: Predictor, folder: Path, name: str | None) -> Identit
     }
     if plan.backbone_sha256 is not None:
         told["backbone_sha256"] = plan.backbone_sha256
+    if plan.parents:
+        told["parents"] = " ".join(one.model_sha256[:_VERSION] for one in plan.parents)
     told |= {f"privacy_{key}": it for key, it in _privacy(folder, described.model_sha256).items()}
     return Identity(name=chosen, model_sha256=described.model_sha256, parameters=told)
+
+
+def check_name(name: str) -> None:
+    """Check the name that a model is to be asked by.
+
+    Raises:
+        ConfigError: if it could not stand in a URL.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"--name {name}: expected 1 to 100 of letters, digits, '.', '_' and '-', a letter or"
+            " a digit first, since it is a part of URLs."
+        )
 
 
 def _privacy(folder: Path, model_sha256: str) -> dict[str, str | float]:
@@ -101,4 +114,4 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-__all__ = ["Identity", "identity_of"]
+__all__ = ["Identity", "check_name", "identity_of"]

@@ -7,18 +7,16 @@ import ssl
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from confide.deployment.lifetime import stop_signals
-from confide.errors import ConfigError
 from confide.monitoring.address import listening, shown
 from confide.serving.app import Served, make_app
 from confide.serving.connections import Patience
 from confide.serving.limits import Limits
+from confide.serving.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -30,42 +28,6 @@ _CLOSING_S = 5
 _SWITCH_S = 0.0005
 """Seconds after which a thread that computes in Python lets the one that answers on; 5 ms, which is
 Python's own, would be longer than most answers take."""
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files of TLS.
-
-    Attributes:
-        certificate: a chain in PEM, the server's own first.
-        key: its private key, in PEM.
-    """
-
-    certificate: Path
-    key: Path
-
-    def context(self) -> ssl.SSLContext:
-        """Load them.
-
-        Raises:
-            ConfigError: if they cannot be used.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(self.certificate, self.key, password=_no_passphrase)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            raise ConfigError(
-                f"certificate={self.certificate}, key={self.key} cannot be used: {reason}. Name a"
-                " chain in PEM, the server's own certificate first, and its key, which is not"
-                " encrypted."
-            ) from None
-        return context
-
-
-def _no_passphrase() -> str:
-    raise ValueError("the key has a passphrase")
 
 
 def serve(served: Served, address: str, tls: Tls | None) -> int:
@@ -95,6 +57,8 @@ def serve(served: Served, address: str, tls: Tls | None) -> int:
             _tell(served, listener, is_tls=tls is not None)
             while thread.is_alive() and not stop.wait(0.2):
                 pass
+            if not stop.is_set():
+                raise RuntimeError("The thread that answers has ended by itself.")
             with _ended_by_another():
                 return _stop(served, server, thread)
         finally:
@@ -159,4 +123,4 @@ def _ended_by_another() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-__all__ = ["Tls", "serve"]
+__all__ = ["serve"]

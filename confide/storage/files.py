@@ -115,7 +115,11 @@ def locked(path: Path, *, otherwise: str, wait_s: float = 0.0) -> Iterator[None]
         StorageError: if the file cannot be opened.
     """
     try:
-        file = path.open("a")
+        # Whoever may read it may lock it: its owner alone
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
+        file = os.fdopen(handle, "a")
+        if os.fstat(handle).st_uid == os.geteuid():  # of an earlier release
+            os.fchmod(handle, 0o600)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error}. Fix the folder.") from None
     end = time.monotonic() + wait_s

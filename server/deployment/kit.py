@@ -157,7 +157,7 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
             institutions={name: folder / path for name, path in raw["institutions"].items()},
             client_certificates=bool(raw.get("client_certificates", False)),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"server.kit={folder}: {FILE} cannot be read ({type(error).__name__}: {error}); name"
             " the folder `coordinator` that `confide provision` made."

@@ -80,7 +80,7 @@ def _read_roster(path: Path) -> dict[str, Any]:
         roster: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         join_address(roster["hosts"][0], roster["port"])
         dict(roster["institutions"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UnreadableError(
             f"{path} is not as it was written ({error}); remove it, and run this again."
         ) from None

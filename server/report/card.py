@@ -23,6 +23,12 @@ from confide.server.report.sections.audit import audit_section
 from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.sections.evaluation import evaluation_card
 from confide.server.report.sections.inputs import most_used
+from confide.server.run.lineage_words import (
+    cost_of,
+    lineage_sentences,
+    parents_in,
+    release_sentences,
+)
 from confide.server.run.sums import sums_sentences
 
 _FEWEST = 2
@@ -74,6 +80,8 @@ def model_card(run: RunFiles) -> str:
         energy=_energy(summary.get("energy", {})),
         lineage=lineage_rows(summary),
         weak=sentences.weakest(run),
+        origin=[*lineage_sentences(summary), *release_sentences(summary)],
+        parents=[{**one, "cost": cost_of(one)} for one in parents_in(summary)],
         versions=summary.get("versions", {}),
     )
 

@@ -31,6 +31,7 @@ from confide.server.report.sections.audit import audit_section
 from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.sections.evaluation import evaluation_blocks
 from confide.server.report.sections.inputs import gains
+from confide.server.report.sections.lineage import lineage_part
 from confide.server.report.virtual_time import in_virtual_time
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 from confide.server.run.sums import UNKNOWN, sums_sentences
@@ -103,6 +104,7 @@ def report_page(run: RunFiles) -> str:
         data=drawn(plots.sizes(run), plots.labels(run)),
         notes=summary.get("data", {}).get("notes", []),
         cost=drawn(bytes_moved(run), seconds(run)),
+        lineage=lineage_part(run),
         robust=robust_part(run),
         personal=personal_part(run),
         failures=_failures(run),

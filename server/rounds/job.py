@@ -37,6 +37,8 @@ class Job:
         without: names of those who withdrew, and are not asked.
         released: what institutions released before the run, where its algorithm rests on it.
         sum_bits: of each value of a round's sum, 64 or 32.
+        predecessor: tensors of the model that the run started from, which is scored beside the
+            kept one; None where the plan compares with none.
     """
 
     algorithm: FederatedAlgorithm
@@ -53,6 +55,7 @@ class Job:
     without: frozenset[str] = frozenset()
     released: Tensors = field(default_factory=dict)
     sum_bits: int = 64
+    predecessor: Tensors | None = None
 
     def first_state(self, initial: Tensors) -> RunState:
         """Return the state to go on from: the checkpoint's, or a new run's.

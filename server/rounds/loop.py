@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
 from confide.config.strategies.strategy import ALGORITHMS
-from confide.protocol.messages import PERSONAL, Reply
+from confide.protocol.messages import OLD, PERSONAL, Reply
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.rounds.collect import Intake
 from confide.server.rounds.departures import let_go
@@ -37,6 +37,7 @@ from confide.server.rounds.scoring import (
     epsilon_of,
     evaluate,
     of_split,
+    predecessor_of,
     scorers,
     tallies_of,
 )
@@ -201,7 +202,8 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     # Test records are scored once, and by the model that is kept: nothing is chosen by them, and
     # noisy scores of a second model would be one release more than the plan declares.
     keeps_last = job.settings.keep == "last"
-    splits = ("validation", "test") if keeps_last else ("validation",)
+    of_the_end = ("test",) if job.predecessor is None else ("test", OLD)
+    splits = ("validation", *of_the_end) if keeps_last else ("validation",)
     if ALGORITHMS[job.plan.objective.kind].personal == "beside":
         splits = (*splits, PERSONAL)
     names = scorers(enrolled)
@@ -211,8 +213,13 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     kept, kept_round = _kept(job.settings, state)
     tested = scored
     if not keeps_last:
-        tested, state = _scored(enrolled, state, kept, ("test",), names)
+        tested, state = _scored(enrolled, state, kept, of_the_end, names)
     test = of_split(tested, "test")
+    before, beside = None, dict[str, Reply]()
+    if job.predecessor is not None:
+        # In another order than above: a masked sum that goes on is known by its splits
+        beside, state = _scored(enrolled, state, job.predecessor, (OLD, "test"), names)
+        before = predecessor_of(job.predecessor, beside)
     for observer in job.observers:
         observer.evaluated("validation", last, validation)
         observer.evaluated("test", kept_round, test)
@@ -233,11 +240,13 @@ def conclude(enrolled: Enrolled, state: RunState) -> Outcome:
         reproducible=enrolled.clients.reproducible,
         validation=validation,
         personal=of_split(scored, PERSONAL),
-        epsilon=epsilon_of(scored) | epsilon_of(tested),
-        with_peers=with_peers_of(scored) | with_peers_of(tested),
+        epsilon=epsilon_of(scored) | epsilon_of(tested) | epsilon_of(beside),
+        with_peers=with_peers_of(scored) | with_peers_of(tested) | with_peers_of(beside),
+        old=of_split(tested, OLD),
+        predecessor=before,
         # An earlier round's validation records were scored without a tally.
         tallies={
-            "test": tallies_of(tested, "test"),
+            **{split: tallies_of(tested, split) for split in of_the_end},
             "validation": tallies_of(scored, "validation") if kept_round == last else {},
         },
     )

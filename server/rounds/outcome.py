@@ -36,6 +36,23 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Predecessor:
+    """The model that a run started from, scored as the one that it keeps.
+
+    Attributes:
+        params: its tensors.
+        test: name -> metrics on test records.
+        old: name -> metrics on test records that it was tested on before.
+        tallies: split -> name -> sums over its records.
+    """
+
+    params: Tensors
+    test: Mapping[str, Evaluation]
+    old: Mapping[str, Evaluation]
+    tallies: Mapping[str, Mapping[str, ScoreTally]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended.
 
@@ -59,6 +76,9 @@ class Outcome:
         num_scorers: how many were asked to score the kept model.
         reproducible: names of those who say that their noise derives from the plan's seed.
         lost_sums: masked sums that were not opened, for want of answers, and were done again.
+        old: name -> metrics of the kept model on test records that the model which the run started
+            from was tested on before; ``test`` is without them then.
+        predecessor: the model that the run started from, where it is compared with that one.
     """
 
     state: RunState
@@ -76,6 +96,8 @@ class Outcome:
     num_clients: int = 0
     num_scorers: int = 0
     lost_sums: int = 0
+    old: Mapping[str, Evaluation] = field(default_factory=dict)
+    predecessor: Predecessor | None = None
 
     @property
     def is_sampled(self) -> bool:
@@ -83,4 +105,4 @@ class Outcome:
         return self.num_scorers < self.num_clients
 
 
-__all__ = ["CommitFn", "Observer", "Outcome"]
+__all__ = ["CommitFn", "Observer", "Outcome", "Predecessor"]

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from confide.config.server import ServerConfig
 from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import seed_from
-from confide.protocol.messages import Evaluation, Reply, Request
+from confide.protocol.messages import OLD, Evaluation, Reply, Request
 from confide.protocol.refusals import with_figures
 from confide.protocol.tensors import Tensors, encode
 from confide.server.rounds.enrolled import Enrolled
+from confide.server.rounds.outcome import Predecessor
 from confide.server.rounds.state import lacks
 from confide.server.rounds.tally import Tally
 
@@ -87,6 +88,16 @@ def tallies_of(scored: Mapping[str, Reply], split: str) -> dict[str, ScoreTally]
     return {name: splits[split] for name, splits in told.items() if split in splits}
 
 
+def predecessor_of(params: Tensors, scored: Mapping[str, Reply]) -> Predecessor:
+    """Return the model that a run started from, with its scores."""
+    return Predecessor(
+        params=params,
+        test=of_split(scored, "test"),
+        old=of_split(scored, OLD),
+        tallies={split: tallies_of(scored, split) for split in ("test", OLD)},
+    )
+
+
 def epsilon_of(scored: Mapping[str, Reply]) -> dict[str, float]:
     """Return what scores have cost, training included, where they cost something."""
     told = {name: reply.figures for name, reply in scored.items()}
@@ -106,4 +117,13 @@ def tell_lack(settings: ServerConfig, tally: Tally, metric: str) -> None:
         )
 
 
-__all__ = ["FEW", "epsilon_of", "evaluate", "of_split", "scorers", "tallies_of", "tell_lack"]
+__all__ = [
+    "FEW",
+    "epsilon_of",
+    "evaluate",
+    "of_split",
+    "predecessor_of",
+    "scorers",
+    "tallies_of",
+    "tell_lack",
+]

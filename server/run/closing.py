@@ -8,6 +8,7 @@ from confide.config.spelling import counted
 from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.personal.compared import closing_line
+from confide.server.run.lineage_words import lineage_sentences, release_sentences
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 from confide.server.run.sums import known_together, sums_sentences
 from confide.tables import Table
@@ -206,6 +207,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     pooled = summary["baselines"].get("pooled", {}).get(metric)
     if pooled is not None:
         lines.append(f"Pooled, all records in one place: {metric} {pooled:.3f}.")
+    lines += lineage_sentences(summary) + release_sentences(summary)
     lines += closing_line(summary) + sums_sentences(summary) + _hostile(summary)
     if "virtual" in summary:
         lines.append(

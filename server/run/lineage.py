@@ -7,15 +7,16 @@ from confide.errors import ModelError
 from confide.models.backbones import find_backbone
 from confide.models.licences import licence_of
 from confide.protocol.plan import TrainingPlan
+from confide.server.run.going_on import earlier_runs
 
 
 def lineage_of(plan: TrainingPlan) -> dict[str, Any]:
-    """Return a summary's ``lineage``: hashes, and what the backbone's folder states.
+    """Return a summary's ``lineage``: hashes, earlier runs, and what the backbone's folder states.
 
     Args:
         plan: of the run.
     """
-    lineage: dict[str, Any] = {"plan_sha256": plan.sha256}
+    lineage: dict[str, Any] = {"plan_sha256": plan.sha256, **earlier_runs(plan)}
     weights = plan.backbone.pretrained
     if weights is None or not isinstance(plan.backbone, OfFolder):
         return lineage

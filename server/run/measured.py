@@ -9,6 +9,7 @@ from confide.config.tasks.table import known_metrics
 from confide.metrics.intervals import Z
 from confide.metrics.metric import Metric
 from confide.metrics.pooling import mean_by_support
+from confide.metrics.tally import ScoreTally
 from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome
@@ -31,19 +32,38 @@ def over_institutions(outcome: Outcome, metrics: Mapping[str, Metric]) -> tuple[
         Metrics of all, and how they were put together: means by support, except those that follow
         from sums which every institution tells.
     """
-    from confide.metrics.release import from_sums
-
-    tallies, summed = outcome.tallies.get("test", {}), dict[str, float]()
-    for name, metric in metrics.items():
-        told = [who for who, one in outcome.test.items() if name in one]
-        if told and all(who in tallies for who in told):
-            summed |= from_sums(metric, [tallies[who] for who in told])
+    together, summed = pooled(outcome.test, outcome.tallies.get("test", {}), metrics)
     names = [name for name in summed if name in metrics]
     mean = _SUMMED if EVERYBODY in outcome.test else _MEAN
     how = f"{mean}; {', '.join(names)} from the sums of all" if names else mean
     if outcome.is_sampled:
         how += f"; {outcome.num_scorers:,} of {outcome.num_clients:,}, drawn at random"
-    return {**mean_metrics(outcome.test), **summed}, how
+    return together, how
+
+
+def pooled(
+    scores: Mapping[str, Evaluation],
+    tallies: Mapping[str, ScoreTally],
+    metrics: Mapping[str, Metric],
+) -> tuple[Evaluation, Evaluation]:
+    """Put metrics of institutions together, from the sums of all where each tells them.
+
+    Args:
+        scores: name -> metrics.
+        tallies: name -> sums.
+        metrics: the task's table.
+
+    Returns:
+        All metrics, and those of them that follow from sums.
+    """
+    from confide.metrics.release import from_sums
+
+    summed: dict[str, float] = {}
+    for name, metric in metrics.items():
+        told = [who for who, one in scores.items() if name in one]
+        if told and all(who in tallies for who in told):
+            summed |= from_sums(metric, [tallies[who] for who in told])
+    return {**mean_metrics(scores), **summed}, summed
 
 
 def over_sample(outcome: Outcome) -> dict[str, Any]:
@@ -124,4 +144,4 @@ def _ends(
     return [max(metric.least, mean - half), min(metric.largest, mean + half)]
 
 
-__all__ = ["by_support", "over_institutions", "over_sample"]
+__all__ = ["by_support", "over_institutions", "over_sample", "pooled"]

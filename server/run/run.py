@@ -25,7 +25,7 @@ from confide.errors import ConfideError, ConfigError, StorageError, UnreadableEr
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
-from confide.models.saved import save_model, start_from
+from confide.models.saved import Description, save_model
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import initial_seed, seeded_secret, server_secret
 from confide.privacy.randomness import KEY_BYTES
@@ -42,6 +42,7 @@ from confide.server.run.carrier import Carrier, PrepareFn, Run
 from confide.server.run.client_privacy import client_statement, warn_of_few, warn_of_trust
 from confide.server.run.edges import read_edges, release_edges
 from confide.server.run.evaluated import evaluation_of
+from confide.server.run.going_on import begin_from, choose, origin, released_plan, with_lineage
 from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
 from confide.server.run.lineage import lineage_of
@@ -151,12 +152,13 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             " anew."
         )
     with run.progress, MetricsSink(run.run_dir / "metrics.jsonl", tracker) as sink:
+        earlier = origin(run.config)
         with run.watch.phase("edges"):
-            edges = _edges(run, prepare_fn)
+            edges = _edges(run, prepare_fn, earlier)
         with run.watch.phase("prepare"):
-            plan, released = _plan(run, edges, prepare_fn)
+            plan, released = _plan(run, edges, prepare_fn, earlier)
             workload = _workload(run, plan)
-            _start(run, workload, plan)
+            begin_from(workload, plan, run.config, earlier)
             carrier = prepare_fn(run, plan, workload)
         with closing(carrier):
             job = replace(
@@ -169,9 +171,12 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
                 run.progress.planned(epsilon_budget=budget)
                 run.progress.phase("federated", total=job.settings.num_rounds)
                 initial = trainable_tensors(workload.model)
+                job = replace(job, predecessor=initial if plan.compares else None)
                 warn_of_few(run.config.strategy, _count(grid, reach))
                 warn_of_trust(run.config, _count(grid, reach))
                 outcome = run_server_app(replace(job, reach=reach), grid, initial=initial)
+            choice = choose(outcome, plan, run.config.server)
+            outcome = choice.outcome
             # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)
         if plan.task.subgroups:
@@ -181,7 +186,8 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
     with run.watch.phase("save"):
         # The tensors of both rounds for those who look at the run, one model for those who use it.
         save_models(run.run_dir / CHECKPOINTS, outcome)
-        digest = save_model(run.run_dir / "model", workload, outcome.kept, plan)
+        own = released_plan(plan, choice, earlier)
+        digest = save_model(run.run_dir / "model", workload, outcome.kept, own)
     summary = summarise(
         RunResult(
             plan=plan,
@@ -192,6 +198,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             versions=versions(),
             resumed=run.resumed,
             withdrawn=withdrawn,
+            compared=choice.compared,
             insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
             report=run.config.report,
             cpu_seconds=run.cpu.seconds(),
@@ -225,10 +232,12 @@ def _count(grid: Grid, reach: Reach) -> int:
     return len(reach.names) or len(list(grid.get_node_ids()))
 
 
-def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
+def _edges(run: Run, prepare_fn: PrepareFn, earlier: Description | None) -> ReleasedEdges | None:
     """Return the edges that the run's task needs released; None where it needs none."""
     if not run.config.task.released_columns:
         return None
+    if earlier is not None and earlier.plan.edges is not None:
+        return earlier.plan.edges  # what its tensors were trained on
     asked = release_plan(make_plan(run.config, backbone_sha256=None, job=run.job))
     kept = run.run_dir / EDGES
     edges = read_edges(kept, asked)
@@ -244,12 +253,13 @@ def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
 
 
 def _plan(
-    run: Run, edges: ReleasedEdges | None, prepare_fn: PrepareFn
+    run: Run, edges: ReleasedEdges | None, prepare_fn: PrepareFn, earlier: Description | None
 ) -> tuple[TrainingPlan, Tensors]:
     """Write what institutions are asked to do; return also what its algorithm has released."""
     config = run.config
     plan = make_plan(config, backbone_sha256=pretrained_hash(config.backbone), job=run.job)
-    plan, released = with_gram(run, replace(plan, edges=edges), prepare_fn, _workload)
+    plan = with_lineage(replace(plan, edges=edges), config, earlier)
+    plan, released = with_gram(run, plan, prepare_fn, _workload)
     problems = list(plan.problems())
     if problems:
         raise ConfigError(" ".join(problems))
@@ -266,21 +276,6 @@ def _workload(run: Run, plan: TrainingPlan) -> Workload:
         compute=make_compute(run.config.trainer),
         seed=initial_seed(run.secret),
         custom_tasks=plan.task.custom_tasks,
-    )
-
-
-def _start(run: Run, workload: Workload, plan: TrainingPlan) -> None:
-    """Let a new run start from a finished one's tensors, where its config says so."""
-    folder = run.config.server.start_from
-    if folder is None or run.checkpoint is not None:
-        return
-    taken, anew = start_from(workload, plan, Path(folder))
-    log.info(
-        "Started from %s: %d tensors, %s; %d start anew.",
-        folder,
-        len(taken),
-        ", ".join(taken[:3]),
-        len(anew),
     )
 
 

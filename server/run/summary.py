@@ -114,6 +114,7 @@ class RunResult:
         client_privacy: what the models cost a client as a whole; {} for no such promise.
         cpu_seconds: who computed -> seconds of processors; {} for unknown ones.
         lineage: what the model comes from; {} for unknown.
+        compared: the run's model beside the one that it started from; {} where nothing was.
     """
 
     plan: TrainingPlan
@@ -129,6 +130,7 @@ class RunResult:
     client_privacy: Mapping[str, Any] = field(default_factory=dict)
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    compared: Mapping[str, Any] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -198,6 +200,7 @@ def _further(result: RunResult, summary: Mapping[str, Any]) -> dict[str, Any]:
         "client_privacy": dict(result.client_privacy),
         "model": {name: dict(part) for name, part in result.insight.items()},
         "best": _best(plan, state),
+        "release": dict(result.compared),
         "virtual": _virtual(state.history),
         "evaluation": evaluation,
         "lineage": dict(result.lineage),

@@ -9,6 +9,7 @@ from typing import Any
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.schedule import make_schedule
 from confide.privacy.peers import PeerNoise
+from confide.protocol.messages import OLD
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.outcome import Outcome
@@ -52,6 +53,7 @@ def spent_before(
     *,
     answers: int = 1,
     own_models: bool = False,
+    compares: bool = False,
 ) -> SpentBefore:
     """Return what institutions spent in earlier processes of a run.
 
@@ -61,6 +63,7 @@ def spent_before(
         released: counts rounds that were released after it as well; None where they cost nothing.
         answers: of one institution that a round may hold, at most.
         own_models: whether test records are scored by institutions' own models too.
+        compares: whether they are scored by the model that the run started from too.
     """
     before = checkpoint.extra if checkpoint else {}
     kept = {name: _from_json(one) for name, one in before.get("spent", {}).items()}
@@ -73,7 +76,8 @@ def spent_before(
             lost,
         )
     everybody, count = kept if names is None else names, lost * answers
-    last = (released.scored if released else 0) * [*_SCORED, *(["test"] if own_models else [])]
+    further = [*(["test"] if own_models else []), *(["test", OLD, OLD] if compares else [])]
+    last = (released.scored if released else 0) * [*_SCORED, *further]
     return SpentBefore(
         named={name: _charged(kept.get(name, RoundsSpent()), count, last) for name in everybody},
         others=_charged(others, count, last),

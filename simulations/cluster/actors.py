@@ -21,7 +21,6 @@ from torch import Tensor
 from confide.client.records.encoded import InstitutionData
 from confide.config.simulation import RayConfig
 from confide.errors import ConfigError
-from confide.protocol.messages import SPLITS
 from confide.simulations.cluster.actor import (
     Actor,
     ActorSpec,
@@ -202,7 +201,7 @@ def put_records(data: Mapping[str, InstitutionData]) -> Shards:
 
 
 def _bytes_of(data: InstitutionData) -> int:
-    columns = (column for split in SPLITS for column in data.split(split).columns.values())
+    columns = (column for split in data.parts for column in data.split(split).columns.values())
     return sum(column.numel() * column.element_size() for column in columns)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from confide.client.records.encoded import InstitutionData
-from confide.protocol.messages import SPLITS
+from confide.protocol.messages import OLD
 from confide.tasks.task import Examples
 
 _ALIGNMENT = 64
@@ -113,7 +113,7 @@ class SharedRecords:
         self._end = 0
         tensors: list[tuple[_Place, Tensor]] = []
         self._places = {
-            name: {split: self._place(part.split(split), tensors) for split in SPLITS}
+            name: {split: self._place(part.split(split), tensors) for split in part.parts}
             for name, part in data.items()
         }
         self._groups = {
@@ -158,6 +158,7 @@ class SharedRecords:
             train=splits["train"],
             validation=splits["validation"],
             test=splits["test"],
+            old=splits.get(OLD),
             groups=None if groups is None else self._view(groups),
             held_out_groups={
                 split: self._view(place) for split, place in self._held_out_groups[name].items()

@@ -190,7 +190,12 @@ def put_folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("put", [put_pipe, put_folder])
+def put_link_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("put", [put_pipe, put_folder, put_link_to_nothing])
 @pytest.mark.parametrize("name", ["audit-0000000001.jsonl", "audit.head"])
 def test_what_is_no_file_is_told_and_not_waited_for(
     name: str, put: Callable[[Path], None], folder: Path
@@ -200,7 +205,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(
         told = problems(folder)
     except UnreadableError as error:
         told = str(error)
-    assert f"{name} cannot be read" in told
+    assert f"{name} cannot be read" in told or "head audit.head is gone" in told
 
 
 def test_a_head_of_brackets_inside_brackets_is_told(folder: Path) -> None:
@@ -211,3 +216,23 @@ def test_a_head_of_brackets_inside_brackets_is_told(folder: Path) -> None:
 def test_a_file_with_digits_of_another_script_is_none_of_the_log(folder: Path) -> None:
     (folder / "audit-\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0661.jsonl").touch()
     assert problems(folder) == ""
+
+
+def test_a_log_is_written_while_it_is_verified(folder: Path) -> None:
+    log = AuditLog(folder, side="institution", name="Mill", key=KEY, largest=2000)
+    seen = 0
+
+    def write(event: Event) -> None:
+        nonlocal seen
+        seen = event.number
+        if event.number % 5 == 0:
+            log.append("answered", {"round": event.number})
+
+    before = log.newest_first()
+    last = next(before).number
+    found = verify(folder, keys=[FINGERPRINT], take_fn=write)
+    assert (found.problems, seen) == ([], last)
+    now = verify(folder, keys=[FINGERPRINT])
+    assert now.problems == []
+    assert now.last is not None
+    assert now.last.number > last

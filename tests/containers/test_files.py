@@ -19,8 +19,9 @@ CONTAINERS = ROOT / "containers"
 DOCKERFILE = (CONTAINERS / "Dockerfile").read_text()
 VARIABLES = {"KIT": "/srv/kit", "RECORDS": "/srv/records", "RUNS": "/srv/runs"}
 ADDED = {
-    "institution/compose.external.yaml": "/kit/server-ca.crt",
-    "institution/compose.certificate.yaml": "/kit/node.crt",
+    "institution/compose.external.yaml": ("supernode", "/kit/server-ca.crt"),
+    "institution/compose.certificate.yaml": ("supernode", "/kit/node.crt"),
+    "institution/compose.revoked.yaml": ("trainer", "/kit/revoked.json"),
 }
 COMPOSED = (
     "institution/compose.yaml",
@@ -92,13 +93,13 @@ def test_the_trainer_has_no_network_and_nobody_else_its_secrets() -> None:
     assert holders == ["supernode"]
 
 
-@pytest.mark.parametrize(("name", "target"), ADDED.items())
-def test_a_file_that_not_all_kits_have_is_added_for_the_one_with_a_network(
-    name: str, target: str
+@pytest.mark.parametrize(("name", "added"), ADDED.items())
+def test_a_file_that_not_all_kits_have_is_added_for_the_one_that_reads_it(
+    name: str, added: tuple[str, str]
 ) -> None:
     (service,) = read(name)["services"].items()
     (volume,) = service[1]["volumes"]
-    assert (service[0], volume["target"], volume["read_only"]) == ("supernode", target, True)
+    assert ((service[0], volume["target"]), volume["read_only"]) == (added, True)
     assert volume["bind"] == {"create_host_path": False}
 
 

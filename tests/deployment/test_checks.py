@@ -109,8 +109,16 @@ def test_clocks_are_compared(ahead_s: float, status: str) -> None:
     assert check_clock(formatdate(1_000_000, usegmt=True), 1_000_000.5 + ahead_s).status == status
 
 
-def test_without_a_date_clocks_cannot_be_compared() -> None:
-    assert "cannot be compared" in check_clock(None, 0.0).message
+@pytest.mark.parametrize(
+    "date",
+    [
+        *(None, "", "soon", "9" * 5000),
+        "Mon, 1 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 1 Jan 2026 00:00:00 +99999999999999",
+    ],
+)
+def test_without_a_date_clocks_cannot_be_compared(date: str | None) -> None:
+    assert "cannot be compared" in check_clock(date, 0.0).message
 
 
 # --- a coordinator

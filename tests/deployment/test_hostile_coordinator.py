@@ -351,15 +351,13 @@ def _gets_no_training_metrics(coordinator: HostileCoordinator) -> None:
 
 
 def _gets_errors_without_text(coordinator: HostileCoordinator) -> None:
-    """Send what is no question at all.
-
-    A message that cannot be read takes a minute, in which its task runs out.
-    """
+    """Send what is no question at all."""
     genuine = question(plan(), server_round=1, arrays=encode(start()))
     kinds: list[Asked] = [(kind, genuine) for kind in ("train.other", "evaluate.x", "query.y")]
-    replies = coordinator.send_all(
+    *replies, unread = coordinator.send_all(
         NAME, [*kinds, ("train", RecordDict({"request": Garbage()}))], timeout_s=120
     )
+    assert unpack_reply(unread.content).refusal == "invalid_message"
     for reply in replies:
         assert reply.has_error()
         assert reply.error.reason in (None, "", "ClientApp stopped responding."), reply.error

@@ -1,14 +1,18 @@
 """An upgrade between runs, and the way back: ledgers open, or the reason and the fix are said."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import build_plan
 from deployment_run import HEART, HOSPITALS, Deployment, confide, hospitals_alone, wait_until
 
 from confide.client.ledger.file import LedgerFile
+from confide.protocol.lineage import Parent
 
 ROOT = Path(__file__).parents[2]
 OLDER_LEDGERS = "b33011d"
@@ -99,3 +103,26 @@ def test_the_way_back_is_refused_where_a_newer_release_wrote_the_ledger(tmp_path
         deployment.environment = {}
         train(deployment, "forward")
         check_jobs(deployment, ["before", "upgraded", "forward"])
+
+
+def test_an_earlier_release_declines_a_lineage_by_name(tmp_path: Path) -> None:
+    """It understands plans that go on from no model, and names what it does not know of others."""
+    earlier = installed(SAME_LEDGERS, tmp_path)
+    parent = Parent.of(build_plan(), "a" * 64)
+    program = (
+        "import sys\n"
+        "from confide.protocol.plan import TrainingPlan\n"
+        "print(TrainingPlan.from_json(sys.stdin.read()).job)\n"
+    )
+    for parents, status, told in (((), 0, build_plan().job), ((parent,), 1, "parents: Unexpected")):
+        text = replace(build_plan(), parents=parents).to_json()
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            input=text,
+            env={**os.environ, **earlier},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status
+        assert told in done.stdout + done.stderr

@@ -24,7 +24,8 @@ from confide.errors import ModelError
 from confide.models.backbones import content_hash, find_backbone, load_encoder
 from confide.models.compute import Compute
 from confide.models.networks import TextClassifier, trainable_tensors
-from confide.models.saved import load_model, read_description, save_model, start_from
+from confide.models.saved import load_model, read_description, save_model
+from confide.models.start import start_from
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
@@ -276,7 +277,8 @@ def test_adapters_start_from_a_head_that_was_trained_before(
 ) -> None:
     head, plan = saved("head"), make_plan("lora")
     workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=7)
-    taken, anew = start_from(workload, plan, head.folder)
+    started = start_from(workload, plan, head.folder)
+    taken, anew = started.taken, started.anew
     now = trainable_tensors(workload.model)
     assert sorted(taken) == ["head.bias", "head.weight"]
     assert all(now[name].equal(head.tensors[name]) for name in taken)
@@ -312,7 +314,7 @@ def test_adapters_of_another_scale_or_frozen_half_are_not_taken(
 ) -> None:
     plan = make_plan(kind)
     workload = saved(kind).workload
-    assert start_from(workload, plan, saved(kind).folder)[1] == []
+    assert start_from(workload, plan, saved(kind).folder).anew == []
     other = replace(plan, tuning=replace(plan.tuning, **changes))
     with pytest.raises(ModelError, match=words):
         start_from(workload, other, saved(kind).folder)
@@ -321,7 +323,7 @@ def test_adapters_of_another_scale_or_frozen_half_are_not_taken(
 def test_labels_first_and_records_without_one_afterwards(saved: Callable[[str], Saved]) -> None:
     plan = make_plan("head")
     plan = replace(plan, task=replace(plan.task, self_training=0.9))
-    assert start_from(saved("head").workload, plan, saved("head").folder)[1] == []
+    assert start_from(saved("head").workload, plan, saved("head").folder).anew == []
 
 
 def test_start_needs_a_tensor_in_common(saved: Callable[[str], Saved], tmp_path: Path) -> None:

@@ -156,3 +156,9 @@ def test_a_reading_that_fails_is_tried_again() -> None:
     with pytest.raises(OSError, match="gone"):
         cached()
     assert cached() == 7
+
+
+def test_a_reason_with_a_path_that_is_no_text_is_told() -> None:
+    answer = asked(app([Finding("log", "error", "/srv/k\udcff\x9b is damaged")]), "/ready")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["log: /srv/k\\udcff\\x9b is damaged"]

@@ -96,3 +96,11 @@ def test_no_style_is_escaped_or_asks_for_anything() -> None:
     assert "&" not in css
     assert "url(" not in css
     assert "@import" not in css
+
+
+def test_what_turns_or_hides_other_texts_is_written_out() -> None:
+    for odd in ("a\u202eb", "a\u2066b", "\x1b[2J", "\udcff", "\x00"):
+        page = render_board(board(everything(odd), text=odd), refreshes=True)
+        assert odd not in page
+        assert page.encode()
+        assert ascii(odd)[1:-1] in page

@@ -308,8 +308,8 @@ def test_every_code_is_read() -> None:
         ({}, {"figures/\x1b[2J": 1.0}),
         ({}, {"figures/" + "a" * 65: 1.0}),
         ({}, {"test/num_examples": 3, "test/\u202e": 1.0}),
-        ({}, {"test/num_examples": 3, "test/" + "a" * 201: 1.0}),
-        ({}, {"test/num_examples": 3} | {f"test/{number}": 1.0 for number in range(1001)}),
+        ({}, {"test/num_examples": 3, "test/" + "a" * 301: 1.0}),
+        ({}, {"test/num_examples": 3} | {f"test/{number}": 1.0 for number in range(5001)}),
     ],
 )
 def test_names_in_a_reply_are_short_and_printable(

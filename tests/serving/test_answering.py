@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas
 import pytest
+import torch
 from builders import build_plan, build_tuning
 from picture_models import cnn_workload
 from pictures_made import build_pictures, drawn, file_of
@@ -20,19 +21,23 @@ from starlette.types import ASGIApp
 
 from confide.config.models.cnn import CnnConfig
 from confide.config.models.items import ItemsConfig
+from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.tasks.recommendation import RecommendationConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
 from confide.inference.prediction import predict
-from confide.models.backbones import content_hash
+from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import Compute
 from confide.models.language.writing import WritingOptions
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
 from confide.models.workload import build_workload
+from confide.protocol.lineage import Parent
 from confide.protocol.plan import TrainingPlan
 from confide.serving.answering import Answerer
 from confide.serving.datatypes import json_values
+from confide.serving.identity import identity_of
 
 TABLE = {"age": [30.0, None, 61.5, 99.0, 1.0], "pain": ["some", "none", "some", None, "none"]}
 TEXTS = {"text": ["late again", "", "what a very good crew, and so kind to us", "late", "a b c"]}
@@ -135,6 +140,14 @@ def test_every_answer_says_which_model_it_is_of(tmp_path: Path) -> None:
     assert about.json()["versions"] == [description.model_sha256[:12]]
 
 
+def test_runs_that_a_model_was_trained_on_from_are_told(tmp_path: Path) -> None:
+    predictor = loaded(save_table_run(tmp_path))
+    parents = tuple(Parent.of(predictor.plan, digit * 64) for digit in "ab")
+    plan = replace(predictor.plan, parents=parents)
+    later = replace(predictor, description=replace(predictor.description, plan=plan))
+    assert identity_of(later, tmp_path, None).parameters["parents"] == f"{'a' * 12} {'b' * 12}"
+
+
 def test_a_summary_of_another_model_is_not_told(tmp_path: Path) -> None:
     run = save_table_run(tmp_path)
     (tmp_path / "summary.json").write_text('{"model_sha256": "0", "privacy": {"epsilon": 3.0}}')
@@ -149,8 +162,27 @@ def test_a_summary_of_another_model_is_not_told(tmp_path: Path) -> None:
 def saved(run: Path, plan: TrainingPlan) -> Path:
     """Save the model that a plan starts from."""
     workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=0)
-    save_model(run / "model", workload, trainable_tensors(workload.model), plan)
+    generator = torch.Generator().manual_seed(1)
+    tensors = {
+        name: tensor + 0.3 * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in trainable_tensors(workload.model).items()
+    }
+    save_model(run / "model", workload, tensors, plan)
     return run
+
+
+def test_probabilities_of_many_labels_are_those_of_the_record_alone(tmp_path: Path) -> None:
+    labels = [f"label {number}" for number in range(19)]
+    task = TextClassificationConfig(max_tokens=16, outcome=MultiLabelConfig(labels=labels))
+    backbone = make_backbone(tmp_path / "backbone")
+    digest, tuning = content_hash(find_backbone(backbone)), build_tuning("full")
+    run = saved(
+        tmp_path,
+        build_plan(task=task, backbone=backbone, backbone_sha256=digest, tuning=tuning),
+    )
+    with app_of(run) as (app, one):
+        (answer,) = asked(app, infer(one, TEXTS))
+    assert rows(told(answer)) == [alone(run, row) for row in rows(TEXTS)]
 
 
 def test_a_model_that_writes_answers_each_question_as_if_it_were_alone(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_malformed_binary_data_gets_the_reason(
         ({"content-encoding": "gzip"}, age(), 415, "not compressed"),
         ({}, b" " * 20_000, 413, "more than 0.01 MiB"),
         ({"host": "evil.example"}, age(), 400, "127.0.0.1, localhost"),
+        ({"host": "["}, age(), 400, "127.0.0.1, localhost"),
         ({"origin": "https://evil.example"}, age(), 403, "Web pages may not ask"),
         ({"sec-fetch-site": "cross-site"}, age(), 403, "Web pages may not ask"),
     ],

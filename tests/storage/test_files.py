@@ -154,3 +154,10 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "file", most=3) == b"abc"
     with pytest.raises(OSError, match="more than 2 bytes"):
         read_regular(tmp_path / "file", most=2)
+
+
+def test_a_lock_is_its_owners_alone(tmp_path: Path) -> None:
+    (tmp_path / "old").touch(mode=0o644)
+    for name in ("old", "new"):
+        with locked(tmp_path / name, otherwise=""):
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o600

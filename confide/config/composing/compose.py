@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from confide.config.composing.folders import CONF_MODULE, composing_without, current, shown
+from confide.config.composing.going_on import going_on, gone_on_from, model_words
 from confide.config.composing.hydra_state import own_hydra
 from confide.config.composing.main_job import with_main_job
 from confide.config.composing.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
@@ -66,10 +67,18 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    words = with_main_job(quote_texts([word for word in overrides if not is_hydra(word)]))
+    given = quote_texts([word for word in overrides if not is_hydra(word)])
+    words = with_main_job(given)
     with own_hydra():
         composed, problems, mistakes = _compose_collecting(words)
+        said = model_words(composed, given)
+        told = tuple(word for word in given if any(one.startswith(f"{word}:") for one in said))
+        problems = [one for one in problems if not one.startswith(told)] + said
         if composed is not None:
+            gone_on, differing = gone_on_from(composed)
+            problems += differing
+        if composed is not None and gone_on is not None:
+            composed = gone_on
             found = [*value_problems(composed), *unasked_guarantees(composed, words)]
             # What was wrong in a file was left out, and is not also missing or contradicted
             found = [p for p in found if not any(mistake.covers(p) for mistake in mistakes)]
@@ -156,6 +165,7 @@ def to_config(composed: DictConfig) -> Config:
         ConfigError: naming every value that is missing, out of range or contradicted.
     """
     register_rule()  # a job of a sweep may run in a process of its own
+    composed = going_on(composed)
     problems = value_problems(composed)
     if problems:
         raise ConfigError(problems)
@@ -197,8 +207,10 @@ def rule_words(overrides: Sequence[str]) -> list[str]:
     Args:
         overrides: of the first job of a sweep, if it is one; nothing is returned if they are wrong.
     """
-    with own_hydra(), contextlib.suppress(*_COMPOSITION_ERRORS):
-        return suited_words(_compose_once(first_job([w for w in overrides if not is_hydra(w)])))
+    with own_hydra(), contextlib.suppress(*_COMPOSITION_ERRORS, ConfigError):
+        return suited_words(
+            going_on(_compose_once(first_job([w for w in overrides if not is_hydra(w)])))
+        )
     return []
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from confide.config.composing.folders import current
+from confide.config.composing.going_on import with_job_of_run
 from confide.config.generators.table import GENERATORS
 from confide.errors import ConfigError
 
@@ -30,6 +31,7 @@ def with_main_job(overrides: Sequence[str]) -> list[str]:
     """
     overrides = [_GENERATOR.sub(r"data/generator=\1", word) for word in overrides]
     overrides = [_DELAYS.sub(r"simulation/delays=\1", word) for word in overrides]
+    overrides = with_job_of_run(overrides)
     if names_a_job(overrides):
         return [*_made(overrides), *overrides]
     own = own_experiments()

@@ -1,5 +1,6 @@
 """The schema that YAML fills in, as Hydra's store holds it."""
 
+import dataclasses
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,6 +12,8 @@ from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule
 from confide.config.delays.table import DELAYS
 from confide.config.generators.generator import INSTITUTION_COLUMN
 from confide.config.generators.table import GENERATORS
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.run import GOES_ON, RunConfig
 from confide.config.models.table import BACKBONES
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
@@ -44,6 +47,7 @@ def register_schema() -> None:
             "flower": FlowerStrategyConfig,
         },
     }
+    nodes["backbone"][GOES_ON] = _in_place_of_any()
     parts: dict[str, Any] = {f"strategy/{part}": table for part, table in PARTS.items()}
     parts |= {"task/outcome": OUTCOMES, "simulation/delays": DELAYS}
     nodes |= {
@@ -74,6 +78,22 @@ def register_schema() -> None:
     # Of the whole strategy: what stands for a part is no part itself
     left_open = OmegaConf.create({"objective": DictConfig(OBJECTIVE)})
     store.store(group="strategy/objective", name="suited", node=left_open, package="strategy")
+
+
+def _in_place_of_any() -> type[BackboneConfig]:
+    """Return what ``backbone=run`` begins as: it takes the settings of every kind of backbone.
+
+    An experiment may set some of its own backbone's; another run's takes the place of all of them
+    before anybody reads them.
+    """
+    schemas = [kind.schema for kind in BACKBONES.values()]
+    names = {item.name for schema in schemas for item in dataclasses.fields(schema)}
+    own = {item.name for item in dataclasses.fields(RunConfig)}
+    others = [(name, Any, dataclasses.field(default=None)) for name in sorted(names - own)]
+    told = {"__doc__": RunConfig.__doc__}
+    return dataclasses.make_dataclass(
+        RunConfig.__name__, others, bases=(RunConfig,), namespace=told
+    )
 
 
 __all__ = ["register_schema"]

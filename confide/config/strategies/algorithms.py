@@ -7,6 +7,7 @@ torch is imported.
 from confide.config.strategies.drift import (
     FedExPConfig,
     FedNovaConfig,
+    L2SpConfig,
     MoonConfig,
     QFedAvgConfig,
 )
@@ -53,6 +54,16 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         sentence="A proximal term held each institution near the global model.",
         elementwise=True,
         any_version=True,
+        lossy=True,
+        any_steps=True,
+    ),
+    "l2_sp": AlgorithmKind(
+        schema=L2SpConfig,
+        builder="confide.strategies.algorithms.l2_sp.l2_sp",
+        name="FedAvg",
+        phrase="an L2-SP penalty",
+        sentence="A penalty held each institution near the model that the run started from.",
+        elementwise=True,
         lossy=True,
         any_steps=True,
     ),

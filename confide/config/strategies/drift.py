@@ -51,6 +51,16 @@ class QFedAvgConfig(ObjectiveConfig):
 
 
 @dataclass
+class L2SpConfig(ObjectiveConfig):
+    """L2-SP's penalty on the way from where the run began."""
+
+    kind: str = part_name("l2_sp", "objective")
+    alpha: float = setting(
+        0.01, "Weight of ||w - w_0||^2 / 2, with w_0 where the run began; 0: FedAvg.", ge=0, le=1e4
+    )
+
+
+@dataclass
 class MoonConfig(ObjectiveConfig):
     """MOON's contrastive loss."""
 
@@ -67,4 +77,4 @@ def _sgd_problems(client: ClientConfig, kind: str) -> Iterator[str]:
         )
 
 
-__all__ = ["FedExPConfig", "FedNovaConfig", "MoonConfig", "QFedAvgConfig"]
+__all__ = ["FedExPConfig", "FedNovaConfig", "L2SpConfig", "MoonConfig", "QFedAvgConfig"]

@@ -73,7 +73,9 @@ def _measures(sums: GroupSums, context: Context) -> dict[str, Measure]:
         added += values / (1 if std else _UNIT)
         variance += std**2
     above, below, rest, product = map(float, added)
-    total = max(above + below + rest, 1.0)
+    count = above + below + rest
+    # Exact sums are rounded each by itself
+    total = max(float(round(count)) if variance == 0 else count, 1.0)
     mean, off = (above - below) / total, min(max((above + below) / total, 0.0), 1.0)
     square = max((above + below - product) / total, 0.0)
 
@@ -82,7 +84,7 @@ def _measures(sums: GroupSums, context: Context) -> dict[str, Measure]:
         return _figure(name, mean, high - low, deviation)
 
     told = [
-        records(above + below + rest, 3 * variance),
+        records(total, 3 * variance),
         around("mean_error", mean, square - mean**2, (1 - mean) ** 2 + (1 + mean) ** 2 + mean**2),
         around("mae", off, square - off**2, 2 * (1 - off) ** 2 + off**2),
     ]

@@ -281,10 +281,10 @@ install_folders() {
     done <"$service/tmpfiles.conf"
 }
 
-kit_files() { # what a kit is made of, by the ends of names; not records that somebody put there
+kit_files() { # what a kit is made of, by the ends of names; not records that somebody put there, nor the key of releases
     (cd -- "$1" 2>/dev/null && find . -maxdepth 2 -type f \
         \( -path './*.crt' -o -path './*.key' -o -path './*.pub' -o -path './*.json' -o -path './*.pem' \) \
-        \( ! -path './*/*' -o -path './nodes/*' -o -path './trainers/*' \) | sed 's|^\./||' | sort)
+        \( ! -path './*/*' -o -path './nodes/*' -o -path './trainers/*' \) ! -path ./release.pub | sed 's|^\./||' | sort)
 }
 
 install_files() {

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,3 +241,50 @@ def test_an_empty_folder_holds_no_ledger(
 def test_help_is_shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert confide_ledger(*words) == 0
     assert "usage: confide ledger" in capsys.readouterr().out
+
+
+ODD_EVENTS: list[tuple[str, float, Any]] = [
+    ("clock", 1e300, {"reason": "\x1b[2J", "by": "\u202e"}),
+    ("clock", 0.0, {"ahead_s": [], "reason": {}}),
+    ("countersigned", 0.0, {}),
+    ("countersigned", 0.0, {"head": [], "key": "\x1b", "signature": 1}),
+    ("reserve", 0.0, {"population": "nobody", "run": [], "digest": {}, "round": "x"}),
+    ("settle", 0.0, {"population": "east", "run": "x"}),
+    ("budget", 0.0, {"population": "east", "epsilon": "1e999"}),
+    ("run", 0.0, {"population": "east", "steps": 1e400}),
+    ("x", 0.0, "no content"),
+    ("x", 0.0, None),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_EVENTS, ids=str)
+def test_an_export_of_odd_events_that_its_own_key_signed_is_told_or_read(
+    odd: tuple[str, float, Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import asdict
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from confide.client.ledger.export import _canonical
+    from confide.security.chain import Event
+
+    path = exported(folder, capsys)
+    raw = {k: v for k, v in json.loads(path.read_text()).items() if k != "signature"}
+    key, before, events = Ed25519PrivateKey.generate(), "", []
+    raw["public_key"] = key.public_key().public_bytes_raw().hex()
+    first, *_ = (Event(**item) for item in raw["events"])
+    own = {**first.content, "public_key": raw["public_key"]}
+    for number, (kind, time, content) in enumerate([(first.kind, 0.0, own), odd], start=1):
+        try:
+            event = Event(number=number, time=time, kind=kind, content=content, previous=before)
+            before = event.hash
+        except ValueError:  # of no number that JSON has
+            return
+        events.append(asdict(event))
+    raw |= {"events": events, "head": f"{len(events)}:{before}", "totals": {}}
+    path.write_text(json.dumps({**raw, "signature": key.sign(_canonical(raw)).hex()}))
+    assert confide_ledger("verify", path) in (0, 1)
+    told = "".join(capsys.readouterr())
+    assert "unforeseen" not in told
+    assert "\x1b" not in told
+    assert "\u202e" not in told

@@ -277,6 +277,14 @@ def test_a_wrong_command_is_told_before_it_listens(
     assert reason in capsys.readouterr().err
 
 
+def test_all_mistakes_are_told_at_once_and_torch_is_not_loaded_for_them() -> None:
+    words = ["serve", "RUN", "--listen", "0.0.0.0:1", "--name", "a b", "--key", "k"]
+    code = f"import sys; from confide.cli import main; print(main({words}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "False"]
+    assert "3 mistakes" in done.stderr
+
+
 def test_an_institutions_kit_has_no_certificate_of_a_server(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,11 +66,19 @@ def test_too_few_records_are_no_alarm_and_say_how_many_it_takes(before: int, aft
 
 def test_a_column_with_few_values_is_left_out_and_said() -> None:
     few = numbers_of(numpy.zeros(3), numpy.random.default_rng(0), missing=297)
-    now = replace(profile(1), columns={"age": few})
+    now = profile(1)
+    now = replace(now, columns={**now.columns, "age": few})
     report = compare(profile(0), now, CONFIG)
     assert [it.kind for it in report.findings if it.name == "age"] == ["missing"]
     assert report.skipped == (
         "age: 3 values now and 294 in the reference, fewer than min_records=50; not compared.",
+    )
+
+
+def test_a_column_that_is_gone_is_said() -> None:
+    now = replace(profile(1), columns={"age": profile(1).columns["age"]})
+    assert compare(profile(0), now, CONFIG).skipped == (
+        "sex: the records now have no such column; not compared.",
     )
 
 

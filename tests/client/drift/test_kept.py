@@ -60,6 +60,12 @@ def test_cells_decide_their_form() -> None:
     assert texts.values[0] == len("text ")
 
 
+def test_a_word_among_codes_leaves_the_codes_as_they_are() -> None:
+    kept = cells_kept(["1", "1.0", "x", float("nan"), ""], RNG, like=Categories({"1": 2}))
+    assert isinstance(kept, Categories)
+    assert kept.counts == {"1": 2, "x": 1, MISSING: 2}
+
+
 @pytest.mark.parametrize("cells", [["a", "b"], [1.5, 2.5], ["a long text", None]])
 def test_cells_take_the_form_of_the_reference(cells: list[object]) -> None:
     for like in (numbers_of(numpy.ones(3), RNG), Categories({"a": 1})):

@@ -341,6 +341,16 @@ def test_a_wheelhouse_is_of_whoever_signed_the_first(
     assert "is not the key that signed what is installed" in refused(machine, kit, "--dry-run")
 
 
+def test_a_kit_is_not_where_the_key_of_releases_comes_from(machine: Machine, kit: Path) -> None:
+    machine.link_program()
+    install(machine, kit, "--yes")
+    known = machine.path(f"{HOME}/release.pub")
+    known.write_text("compared by telephone\n")
+    (kit / "release.pub").write_text("the coordinator's own\n")
+    assert "release.pub" not in install(machine, kit, "--yes")
+    assert known.read_text() == "compared by telephone\n"
+
+
 def sign(machine: Machine, wheelhouse: Path, key: Path) -> None:
     sums = wheelhouse / "SHA256SUMS"
     words = ["openssl", "dgst", "-sha384", "-sign", str(key), "-out", f"{sums}.sig", str(sums)]

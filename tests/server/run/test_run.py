@@ -40,7 +40,7 @@ def app_of(workload: Workload) -> ClientApp:
     def handler(kind: str) -> Callable[[Message, Context], Message]:
         def handle(message: Message, context: Context) -> Message:
             arrays = encode(zeros) if kind == "train" else None
-            head = f"head-{kind}" if kind != "query" else ""
+            head = f"1:{kind}" if kind != "query" else ""
             reply = Reply(institution="ward", num_examples=3, arrays=arrays, ledger_head=head)
             return Message(pack_reply(reply), reply_to=message)
 
@@ -121,7 +121,7 @@ def test_a_run_leaves_plan_model_and_summary_whoever_carries_it(tmp_path: Path) 
 def test_heads_of_ledgers_are_written_down_for_auditors(tmp_path: Path) -> None:
     carry_out(opened(tmp_path), Ward().prepare)
     written = (tmp_path / "ledger_heads.jsonl").read_text().splitlines()
-    assert list(map(json.loads, written)) == [{"round": 1, "heads": {"ward": "head-train"}}]
+    assert list(map(json.loads, written)) == [{"round": 1, "heads": {"ward": "1:train"}}]
 
 
 def test_a_round_is_durable_before_the_carrier_counts_it(tmp_path: Path) -> None:

@@ -1,0 +1,5 @@
+"""A real browser."""
+
+from browsing import browser
+
+__all__ = ["browser"]
