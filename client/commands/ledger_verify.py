@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.audit_log.words import when
+from confide.audit_log.words import seconds, when
 from confide.client.commands.ledger_paths import files_at, one_at, open_file
 from confide.client.ledger.names import SUFFIX
 from confide.errors import LedgerError
@@ -129,11 +129,10 @@ def _notes(events: Sequence[Event]) -> Iterator[str]:
         )
     for event in events:
         if event.kind == CLOCK:
-            content = event.content
+            content, ahead = event.content, seconds(event.content.get("ahead_s"))
             yield (
-                f"Event {event.number}, {when(event.time)}: the clock had been"
-                f" {content.get('ahead_s')} s ahead, and was repaired by {content.get('by')}:"
-                f" {content.get('reason')}."
+                f"Event {event.number}, {when(event.time)}: the clock had been {ahead} ahead, and"
+                f" was repaired by {content.get('by')}: {content.get('reason')}."
             )
 
 

@@ -23,6 +23,7 @@ from confide.audit_log.files import (
     read_rest,
 )
 from confide.audit_log.log import BEGUN, SIGNER
+from confide.audit_log.words import seconds
 from confide.errors import UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import CLOCK, Event, chain_problems
@@ -249,7 +250,7 @@ def _notes(event: Event) -> Iterator[str]:
             f" {content.get('file')}."
         )
     elif event.kind == CLOCK:
-        yield f"Event {event.number}: the clock had been {content.get('ahead_s')} s ahead."
+        yield f"Event {event.number}: the clock had been {seconds(content.get('ahead_s'))} ahead."
     elif event.kind == SIGNER:
         yield (
             f"Event {event.number}: from here on {content.get('now')} signs, before it"

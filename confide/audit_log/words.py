@@ -14,6 +14,11 @@ def when(seconds: float) -> str:
         return f"{seconds} s since 1970"
 
 
+def seconds(value: object) -> str:
+    """Return a length of time without its fraction; what is no number, as it is."""
+    return f"{value:.0f} s" if isinstance(value, int | float) else f"{value} s"
+
+
 def in_words(event: Event) -> str:
     """Return an event's content in one line; texts of others are quoted, as JSON."""
     return ", ".join(
@@ -23,4 +28,4 @@ def in_words(event: Event) -> str:
     )
 
 
-__all__ = ["in_words", "when"]
+__all__ = ["in_words", "seconds", "when"]

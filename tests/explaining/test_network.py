@@ -20,7 +20,7 @@ def rounded_by_batch(predictor: Predictor) -> Predictor:
         step = outputs.abs().max() / 4
         return (outputs / step).round() * step
 
-    return dataclasses.replace(predictor, logits=logits, network=None)
+    return dataclasses.replace(predictor, logits=logits, network_fn=None)
 
 
 def test_records_of_a_model_that_rounds_by_its_batch_are_computed_alone(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from confide.config.strategies.aggregators import ROBUST
 from confide.config.strategies.drift import (
     FedExPConfig,
     FedNovaConfig,
+    L2SpConfig,
     MoonConfig,
     QFedAvgConfig,
 )
@@ -104,6 +105,7 @@ BUILT: dict[str, Strategy] = {
     "fednova": by_hand(objective=FedNovaConfig()),
     "fedexp": by_hand(objective=FedExPConfig(epsilon=1e-3)),
     "qfedavg": by_hand(objective=QFedAvgConfig(q=1.0)),
+    "l2_sp": by_hand(objective=L2SpConfig(alpha=0.01)),
     "moon": by_hand(objective=MoonConfig(mu=1.0, temperature=0.5)),
     "fedbuff": by_hand(aggregator=UNIFORM, timing=FedBuff(concurrency=10, buffer_size=10)),
     "fedasync": by_hand(aggregator=UNIFORM, timing=FedAsync(concurrency=10, mixing=0.6)),

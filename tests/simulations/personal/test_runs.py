@@ -13,7 +13,7 @@ from confide import cli
 from confide.client.personal.model import model_of
 from confide.config.composing.compose import compose
 from confide.errors import ConfigError, UnreadableError
-from confide.models.saved import _saved  # its tensors, without building a model
+from confide.models.saved import read_saved
 from confide.server.report.write import write_report
 from confide.storage.tensor_files import read_checked
 
@@ -161,11 +161,11 @@ def test_a_report_compares_and_an_institution_uses_its_own_model(
 def test_layers_that_stay_are_joined_with_the_runs(run: Simulate, tmp_path: Path) -> None:
     run(*MLP, "strategy=fedper")
     folder = tmp_path / "run"
-    _, shared = _saved(folder / "model")
+    _, shared = read_saved(folder / "model")
     kept = kept_at(folder)["Hungary"]
     assert set(kept) == {"layers.2.weight", "layers.2.bias"}
     with model_of(folder, "Hungary") as place:
-        _, own = _saved(place / "model")
+        _, own = read_saved(place / "model")
     assert not place.exists()
     assert own.keys() == shared.keys()
     for name, value in own.items():
