@@ -190,6 +190,8 @@ def test_exact_groups_of_another_job_have_to_be_the_same(tmp_path: Path) -> None
     same = {"sex": ["F", "M"], "age": [40, 60]}
     assert asked("first", same) == cells(("sex", 2), ("age", 3))
     assert asked("moved", {"sex": ["F", "M"], "age": [41, 60]}) == set()
+    # Those who are 40 exactly are above the one edge and below the other
+    assert asked("hardly", {"sex": ["F", "M"], "age": [40.00004, 60]}) == set()
     assert asked("again", same) == cells(("sex", 2), ("age", 3))
 
 
