@@ -19,12 +19,14 @@ from builders import (
 )
 
 from confide.client.evaluation_quota import Evaluations
+from confide.client.group_scores import declaration
 from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import score_schedules
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
+from confide.config.tasks.columns import ColumnConfig
 from confide.models.networks import trainable_tensors
 from confide.privacy.accounting import Schedule, epsilon
 from confide.protocol.messages import Reply
@@ -217,3 +219,12 @@ def test_what_is_told_of_all_records_is_the_same_with_groups_and_without(tmp_pat
     }
     assert told["with"].evaluations == told["without"].evaluations
     assert not told["without"].tallies  # of two classes scores alone are told, and auc is not named
+
+
+def test_what_counts_as_missing_is_a_part_of_the_declared_groups() -> None:
+    declared = set()
+    for missing in ([], ["57"], ["58"]):
+        columns = {"a": ColumnConfig(minimum=0.0, maximum=100.0, missing_values=missing)}
+        task = replace(TASK, columns=columns, subgroups={"a": [40]})
+        declared.add(declaration(replace(PLAN, task=task)))
+    assert len(declared) == 3
