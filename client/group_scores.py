@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy
 from numpy.typing import NDArray
@@ -144,8 +144,11 @@ def group_scores(
 
 
 def declaration(plan: TrainingPlan) -> str:
-    """Return the identifier of the groups that a plan declares."""
-    text = json.dumps([[one.column, *one.names] for one in plan.task.told_apart])
+    """Return the identifier of the groups that a plan declares: of all that decides them.
+
+    Names alone would not do: which values a column's "missing" is moves records too.
+    """
+    text = json.dumps([asdict(one) for one in plan.task.told_apart])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

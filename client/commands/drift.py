@@ -14,6 +14,7 @@ from confide.client.commands.given import (
     given_inputs,
     given_model,
     given_whole,
+    model_around,
 )
 from confide.errors import EXIT_DRIFT, ConfigError
 
@@ -135,6 +136,11 @@ def _refuse_incomplete(arguments: argparse.Namespace) -> None:
     ):
         if path is not None and not path.parent.is_dir():
             problems.append(f"{option} {path}: there is no folder {path.parent}; make it first.")
+        if path is not None and (model := model_around(path)) is not None:
+            problems.append(
+                f"{option} {path}: {model} may travel, and this holds statistics of your records;"
+                " name a file elsewhere."
+            )
     page, kept = arguments.page, arguments.keep_reference
     if page is not None and page.suffix != ".html":
         problems.append(f"--page {page}: expected a name that ends in .html.")
@@ -240,6 +246,7 @@ def _inputs(predictor: "Predictor", whole: "Whole") -> "Inputs | None":
 def _tell(arguments: argparse.Namespace, report: "Report", kit: "InstitutionKit | None") -> None:
     from confide.client.drift.page import as_json, drift_page, in_words
     from confide.storage.files import finite, write_text
+    from confide.terminal import plain
 
     if kit is not None:
         from confide.client.deployment.kit_audit import DRIFT_CHECKED, log_decision
@@ -255,7 +262,7 @@ def _tell(arguments: argparse.Namespace, report: "Report", kit: "InstitutionKit 
         print(json.dumps(finite(as_json(report)), indent=1))
         return
     for line in in_words(report):
-        print(line)
+        print(plain(line))
 
 
 __all__ = ["main"]

@@ -14,9 +14,10 @@ from confide.client.commands.given import (
     add_records,
     given_model,
     given_records,
+    model_around,
 )
 from confide.errors import ConfigError
-from confide.terminal import make_console
+from confide.terminal import make_console, plain
 
 if TYPE_CHECKING:
     from confide.explaining.asked import Answerable, Asked
@@ -131,7 +132,7 @@ def _refuse_outputs(arguments: argparse.Namespace) -> None:
     for path in arguments.output:
         if path.suffix.lower() not in _FORMS:
             problems.append(f"--output {path}: expected a name that ends in {' or '.join(_FORMS)}.")
-        model = next((it for it in path.resolve().parents if _holds_model(it)), None)
+        model = model_around(path)
         if model is not None:
             problems.append(
                 f"--output {path}: {model} may travel, and explanations hold your records; name a"
@@ -147,10 +148,6 @@ def _refuse_outputs(arguments: argparse.Namespace) -> None:
             problems.append(f"--output {path}: there is no folder {path.parent}; make it first.")
     if problems:
         raise ConfigError(problems)
-
-
-def _holds_model(folder: Path) -> bool:
-    return any((folder / place / "confide.json").is_file() for place in (".", "model"))
 
 
 def _asked(arguments: argparse.Namespace) -> "Asked":
@@ -239,9 +236,9 @@ def _print(made: "Explanations", *, as_json_text: bool) -> None:
         print(json.dumps(as_json(made), indent=2, ensure_ascii=False))
         return
     for one in made.records:
-        print("\n  ".join(record_sentences(one)))
+        print(plain("\n  ".join(record_sentences(one))))
     for sentence in all_sentences(made):
-        print(sentence)
+        print(plain(sentence))
     print(f"Baseline: {made.baseline}. {WARNING}", file=sys.stderr)
 
 

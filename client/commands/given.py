@@ -50,6 +50,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def model_around(path: Path) -> Path | None:
+    """Return the run or the model that a file would lie in, which may travel; None for none."""
+    return next((it for it in path.resolve().parents if _holds_model(it)), None)
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / place / "confide.json").is_file() for place in (".", "model"))
+
+
 def add_records(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Add the records, and how they are read; optional ones may be left out, and are None."""
     parser.add_argument(
@@ -177,5 +186,6 @@ __all__ = [
     "given_model",
     "given_records",
     "given_whole",
+    "model_around",
     "needed_columns",
 ]

@@ -10,7 +10,10 @@ from confide.client.drift.profile import Profile
 from confide.config.spelling import counted
 
 _OF = {"columns": "", "predictions": "predicted ", "labels": "label "}
-NO_LABELS = "No record has a label: labels, performance and calibration are not compared."
+NO_LABELS = (
+    "No record that the model was asked about has a label: labels, performance and calibration are"
+    " not compared."
+)
 
 
 def too_few(before: int, now: int, floor: int) -> str:
@@ -45,9 +48,14 @@ def few_labels(before: int, now: int, floor: int) -> str:
 def missing(part: str, name: str, before: Numbers, now: Numbers) -> str:
     """Compare shares without a number."""
     first, second = ((it.missing + it.odd) / it.records for it in (before, now))
-    odd = f", {_share(now.odd / now.records)} something that is no number" if now.odd else ""
+    if now.odd:
+        return (
+            f"{_named(part, name)}: {_share(now.missing / now.records)} of records have no value,"
+            f" {_share(now.odd / now.records)} something that is no number; {_share(first)} one of"
+            " both at training."
+        )
     return (
-        f"{_named(part, name)}: {_share(second)} of records have no value{odd}; {_share(first)} at"
+        f"{_named(part, name)}: {_share(second)} of records have no value; {_share(first)} at"
         " training."
     )
 

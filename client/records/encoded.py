@@ -309,7 +309,7 @@ def laid_out(
         of_owners=known.owners is not None,
     )
     parts = {split: [rows[index] for index in part] for split, part in positions.items()}
-    return _without_old(parts, is_old), sorted(set(owners))
+    return _without_old(parts, is_old, known.owners), sorted(set(owners))
 
 
 def _arrived(
@@ -324,12 +324,20 @@ def _arrived(
     return there, frozenset(old)
 
 
-def _without_old(parts: dict[str, list[int]], is_old: frozenset[int]) -> dict[str, list[int]]:
-    """Take old records out of all splits; those of the test split are one of their own."""
+def _without_old(
+    parts: dict[str, list[int]], is_old: frozenset[int], owners: Sequence[str] | None
+) -> dict[str, list[int]]:
+    """Take old records out of all splits; those of the test split are one of their own.
+
+    Not of an owner who has new test records too: a unit is charged for the scores of one split.
+    """
     if not is_old:
         return parts
-    old = [row for row in parts["test"] if row in is_old]
     new = {split: [row for row in part if row not in is_old] for split, part in parts.items()}
+    old = [row for row in parts["test"] if row in is_old]
+    if owners is not None:
+        both = {owners[row] for row in new["test"]}
+        old = [row for row in old if owners[row] not in both]
     return new | ({OLD: old} if old else {})
 
 

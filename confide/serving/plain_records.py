@@ -1,5 +1,6 @@
 """Plain records, for people and scripts: a list of JSON objects, or CSV with a header."""
 
+import collections
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,7 @@ def read_csv(body: bytes, signature: Signature, *, most_records: int) -> Raw:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise bad(f"The body is not UTF-8: byte {error.start + 1}; send CSV in UTF-8.") from None
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # of the whole process
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     try:
@@ -61,8 +63,7 @@ def read_csv(body: bytes, signature: Signature, *, most_records: int) -> Raw:
     if len(rows) < 2:
         raise bad("Expected CSV with a header line and at least one record.")
     header = rows[0]
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
+    if any(count > 1 for count in collections.Counter(header).values()):
         raise bad("The header names a column twice; leave one of each.")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):

@@ -4,6 +4,7 @@ Python's own reader takes NaN, keeps one of two equal keys, and gives half a cha
 surrogate pair.
 """
 
+import collections
 import json
 from typing import Any, NoReturn
 
@@ -42,8 +43,8 @@ def read_json(data: bytes) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = collections.Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"{_short(twice)} stands twice in one object; leave one of them.")
     return made
 

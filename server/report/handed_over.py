@@ -39,17 +39,27 @@ def _data(data: Mapping[str, Any], *, named: bool) -> dict[str, Any]:
 def _names(run: RunFiles) -> dict[str, str]:
     """Return what each institution is called instead."""
     known = list(run.rows.index) if run.many else [*run.clients]
-    known += [name for name in run.summary.get("withdrawn", {}) if name not in known]
+    failed = [name for told in run.summary.get("failures", {}).values() for name in told]
+    others = dict.fromkeys([*run.summary.get("withdrawn", {}), *failed])
+    known += [name for name in others if name not in known]
     return {name: f"institution {place}" for place, name in enumerate(known, start=1)}
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Return JSON in which whole keys and texts that are names are others."""
+    """Return JSON in which keys and lists that are names of institutions are others.
+
+    Whose keys are not all names is no list of institutions: one that is called as a metric, or as a
+    part of the summary, renames neither. Nor is a word that stands alone, such as the unit of
+    privacy, which is "none" without one, as an institution may be called.
+    """
     if isinstance(value, Mapping):
-        return {names.get(key, key): _renamed(one, names) for key, one in value.items()}
+        own = names if value.keys() <= names.keys() else {}
+        return {own.get(key, key): _renamed(one, names) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_renamed(one, names) for one in value]
-    return names.get(value, value) if isinstance(value, str) else value
+        return [
+            names.get(one, one) if isinstance(one, str) else _renamed(one, names) for one in value
+        ]
+    return value
 
 
 __all__ = ["handed_over"]

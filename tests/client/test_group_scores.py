@@ -19,12 +19,14 @@ from builders import (
 )
 
 from confide.client.evaluation_quota import Evaluations
+from confide.client.group_scores import declaration
 from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import score_schedules
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
+from confide.config.tasks.columns import ColumnConfig
 from confide.models.networks import trainable_tensors
 from confide.privacy.accounting import Schedule, epsilon
 from confide.protocol.messages import Reply
@@ -190,6 +192,8 @@ def test_exact_groups_of_another_job_have_to_be_the_same(tmp_path: Path) -> None
     same = {"sex": ["F", "M"], "age": [40, 60]}
     assert asked("first", same) == cells(("sex", 2), ("age", 3))
     assert asked("moved", {"sex": ["F", "M"], "age": [41, 60]}) == set()
+    # Those who are 40 exactly are above the one edge and below the other
+    assert asked("hardly", {"sex": ["F", "M"], "age": [40.00004, 60]}) == set()
     assert asked("again", same) == cells(("sex", 2), ("age", 3))
 
 
@@ -215,3 +219,12 @@ def test_what_is_told_of_all_records_is_the_same_with_groups_and_without(tmp_pat
     }
     assert told["with"].evaluations == told["without"].evaluations
     assert not told["without"].tallies  # of two classes scores alone are told, and auc is not named
+
+
+def test_what_counts_as_missing_is_a_part_of_the_declared_groups() -> None:
+    declared = set()
+    for missing in ([], ["57"], ["58"]):
+        columns = {"a": ColumnConfig(minimum=0.0, maximum=100.0, missing_values=missing)}
+        task = replace(TASK, columns=columns, subgroups={"a": [40]})
+        declared.add(declaration(replace(PLAN, task=task)))
+    assert len(declared) == 3

@@ -54,6 +54,13 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
+
+
 def subgroup_problems(
     declared: Mapping[str, Sequence[Any]],
     *,
@@ -96,7 +103,7 @@ def _value_problems(key: str, values: Sequence[Any]) -> Iterator[str]:
             " [40, 60]; only an input column with categories of its own needs none."
         )
     elif _are_edges(values):
-        yield from _edge_problems(key, [float(it) for it in values])
+        yield from _edge_problems(key, [_as_float(it) for it in values])
     elif not all(isinstance(it, str) for it in values):
         yield f"{key}: expected names alone, or numbers alone; write a name as '1'."
     elif repeats(map(str, values)):

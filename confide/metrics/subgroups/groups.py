@@ -34,13 +34,23 @@ class Subgroups:
         if not self.edges:
             return (*self.categories, NOT_STATED)
         pairs = itertools.pairwise(self.edges)
-        between = [f"{low:g} to under {high:g}" for low, high in pairs]
+        between = [f"{_told(low)} to under {_told(high)}" for low, high in pairs]
         return (
-            f"under {self.edges[0]:g}",
+            f"under {_told(self.edges[0])}",
             *between,
-            f"{self.edges[-1]:g} and over",
+            f"{_told(self.edges[-1])} and over",
             NOT_STATED,
         )
+
+
+def _told(edge: float) -> str:
+    """Write an edge so that another one is another text.
+
+    >>> _told(40.0), _told(40.00004), _told(1e6)
+    ('40', '40.00004', '1e+06')
+    """
+    short = f"{edge:g}"
+    return short if float(short) == edge else repr(edge)
 
 
 __all__ = ["NOT_STATED", "Subgroups"]

@@ -139,6 +139,26 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(
     assert told in capsys.readouterr().err
 
 
+def test_nothing_made_of_records_is_written_into_a_run(
+    run: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, kept = Path(run, "page.html"), Path(run, "model", "kept.drift")
+    words = ["drift", run, files["few"], "--reference", files["old"]]
+    assert main([*words, "--page", str(page), "--keep-reference", str(kept)]) == 2
+    assert capsys.readouterr().err.count("may travel, and this holds statistics") == 2
+    assert not page.exists()
+    assert not kept.exists()
+
+
+def test_a_terminal_obeys_no_name(
+    run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "old\x1b[2J.csv"
+    odd.write_bytes(Path(files["old"]).read_bytes())
+    assert main(["drift", run, files["few"], "--reference", str(odd)]) == 0
+    assert "of old\\x1b[2J.csv" in capsys.readouterr().out
+
+
 def test_a_reference_of_another_model_is_refused(
     run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

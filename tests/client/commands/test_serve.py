@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -139,6 +139,45 @@ def test_a_body_that_does_not_come_ends_the_connection(one: Process) -> None:
     answer = sent(one.port, head.encode())
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"body did not come within 0.5 s" in answer
+
+
+def test_a_body_that_nobody_reads_holds_no_connection(one: Process) -> None:
+    head = b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", one.port)) as connection:
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 404 ")
+        assert is_ended(connection, [b"x"] * 40, wait_s=0.1)  # whatever goes on to come
+
+
+def is_ended(connection: socket.socket, parts: Iterable[bytes], *, wait_s: float = 0.0) -> bool:
+    """Send parts, and tell whether the other side ends the connection meanwhile."""
+    try:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(wait_s)
+    except OSError:
+        return True
+    return False
+
+
+def chunked(rest: bytes) -> bytes:
+    """Return a request whose body of one chunk is followed by what is given."""
+    return (
+        b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[]\r\n" + rest
+    )
+
+
+def test_fields_after_a_body_are_no_headers(one: Process) -> None:
+    answer = sent(one.port, chunked(b"0\r\norigin: https://elsewhere\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 400 "), answer  # of the body, and not 403
+    assert b"list of JSON objects" in answer
+
+
+@pytest.mark.parametrize("rest", [b"0\r\nx: ", b"1;x="], ids=["trailers", "extensions"])
+def test_what_surrounds_a_body_has_an_end_too(one: Process, rest: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", one.port)) as connection:
+        assert is_ended(connection, [chunked(rest), *[b"y" * 2**16] * 400])
 
 
 def test_headers_without_an_end_are_refused(one: Process) -> None:

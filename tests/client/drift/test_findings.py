@@ -99,5 +99,6 @@ def test_without_labels_the_rest_is_compared() -> None:
     report = compare(profile(0), now, CONFIG)
     assert {it.part for it in report.findings} == {"columns", "predictions", "model"}
     assert report.skipped == (
-        "No record has a label: labels, performance and calibration are not compared.",
+        "No record that the model was asked about has a label: labels, performance and calibration"
+        " are not compared.",
     )

@@ -2,6 +2,7 @@ import pytest
 from datasets import Dataset
 
 from confide.client.records.arrivals import arrivals_of
+from confide.client.records.encoded import Known, laid_out
 from confide.config.data import DataConfig
 from confide.errors import DataError
 
@@ -64,3 +65,24 @@ def test_a_hash_deals_out_shares_that_never_change() -> None:
     other = arrivals_of(records, DataConfig(path="-", until="0.5"))
     assert other is not None
     assert {unit for unit in units if other.is_there(0, unit, key=b"j" * 32)} != half
+
+
+def test_nobody_has_test_records_in_two_splits() -> None:
+    """A unit is charged for the scores of one split: with both, twice as many would tell of it."""
+    came = {f"p{at}": ["2025", "2026"] if at % 2 else ["2025"] for at in range(80)}
+    owners = [owner for owner, dates in came.items() for _ in dates]
+    when = [date for dates in came.values() for date in dates]
+    config = DataConfig(
+        path="-", group_column="who", arrival_column="when", old_before="2026", test=0.5
+    )
+    arrivals = arrivals_of(Dataset.from_dict({"when": when}), config)
+    ids = [str(row) for row in range(len(when))]
+    known = Known(["when"], ids, owners, None, None, arrivals)
+    parts, _ = laid_out(
+        range(len(when)), known, lambda rows: [ids[row] for row in rows], config=config, key=KEY
+    )
+    new, old = ({owners[row] for row in parts[split]} for split in ("test", "old"))
+    assert new
+    assert old
+    assert not new & old
+    assert {when[row] for row in parts["old"]} == {"2025"}

@@ -47,3 +47,9 @@ def test_categories_are_the_same_however_they_are_written() -> None:
 def test_column_that_is_not_there_is_named() -> None:
     with pytest.raises(DataError, match="lack column sex"):
         codes_of(Dataset.from_dict({"age": ["1"]}), [AGE, SEX])
+
+
+def test_two_edges_have_two_names() -> None:
+    told = Subgroups(column="platelets", edges=(150000.01, 150000.02))
+    assert len(set(told.names)) == len(told.names)
+    assert told.names[1] == "150000.01 to under 150000.02"

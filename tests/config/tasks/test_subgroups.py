@@ -20,6 +20,7 @@ def problems(*overrides: str) -> list[str]:
     ("groups", "said"),
     [
         ("{age: [60, 40]}", "expected finite edges in ascending order"),
+        (f"{{age: [1{'0' * 400}]}}", "expected finite edges"),
         ("{age: [40, old]}", "expected names alone, or numbers alone"),
         ("{age: []}", "expected public categories"),
         ("{sex: [Male, Male]}", "two of them are one value"),

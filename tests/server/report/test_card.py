@@ -111,3 +111,13 @@ def test_energy_and_lineage_are_told(private_run: Path) -> None:
     assert energy["kwh"] == pytest.approx(total * 12.0 * 1.67 / 3.6e6, rel=0.01, abs=1e-9)
     assert "no meter was read" in card
     assert run.summary["lineage"]["plan_sha256"] in card
+
+
+@pytest.mark.parametrize("called", ["federated", "job", "accuracy", "none"])
+def test_an_institution_may_be_called_like_a_part_of_the_summary(
+    called: str, plain_run: Path
+) -> None:
+    run = read_run(plain_run)
+    first = json.dumps(next(iter(run.clients)))
+    renamed = json.loads(json.dumps(run.summary).replace(first, json.dumps(called)))
+    assert model_card(replace(run, summary=renamed)) == model_card(run)
