@@ -57,7 +57,8 @@ def curve_panel(name: str, curve: Mapping[str, Any], outputs: Sequence[str]) -> 
     low, high = min(one.min() for one in heights), max(one.max() for one in heights)
     is_numeric = curve["kind"] == "numeric"
     texts = [_tick(float(one)) if is_numeric else str(one) for one in curve["x"]]
-    frame = _Frame(texts, min(0.0, float(low)), max(0.0, float(high)))
+    at = [float(one) for one in curve["x"]] if is_numeric else None
+    frame = _Frame(texts, min(0.0, float(low)), max(0.0, float(high)), at=at)
     parts = [*frame.axes(), frame.level(0.0)]
     for place, one in enumerate(heights):
         if is_numeric:
@@ -69,14 +70,27 @@ def curve_panel(name: str, curve: Mapping[str, Any], outputs: Sequence[str]) -> 
 
 
 class _Frame:
-    """Places of a panel: values from left to right as far from each other, heights upwards."""
+    """Places of a panel: values from left to right, heights upwards.
 
-    def __init__(self, values: Sequence[str], low: float, high: float) -> None:
+    Args:
+        values: values as texts.
+        low: lowest height.
+        high: highest one.
+        at: the values themselves, ascending, which stand as far from each other as they are; None:
+            all stand equally far.
+    """
+
+    def __init__(
+        self, values: Sequence[str], low: float, high: float, *, at: Sequence[float] | None = None
+    ) -> None:
         self._values, self._low = list(values), low
         self._high = high if high > low else low + 1.0
+        self._at = at if at is not None and at[-1] > at[0] else None
 
     def _x(self, place: int) -> float:
         span = _WIDTH - _LEFT - _RIGHT
+        if self._at is not None:
+            return _LEFT + span * (self._at[place] - self._at[0]) / (self._at[-1] - self._at[0])
         return _LEFT + span * (place + 0.5) / len(self._values)
 
     def _y(self, height: float) -> float:
@@ -89,6 +103,9 @@ class _Frame:
             y = self._y(height)
             yield _across(y)
             yield f'<text x="{_LEFT - 4}" y="{base:.1f}" text-anchor="end">{told(height)}</text>'
+        if self._at is not None:
+            yield from self._ticks(self._at[0], self._at[-1])
+            return
         count = len(self._values)
         every = max(1, -(-(count - 1) // (_TICKS - 1))) if count > 2 * _TICKS else 1
         longest = max(3, int((_WIDTH - _LEFT - _RIGHT) * every / count / _SIGN))
@@ -102,6 +119,17 @@ class _Frame:
             yield (
                 f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{escape(shown)}</text>'
             )
+
+    @staticmethod
+    def _ticks(first: float, last: float) -> Iterator[str]:
+        """Yield what numbers are, at the same distance from each other."""
+        for number in range(_TICKS):
+            share = number / (_TICKS - 1)
+            x, anchor = _LEFT + share * (_WIDTH - _LEFT - _RIGHT), "middle"
+            if number == _TICKS - 1:
+                x, anchor = _WIDTH - 1, "end"
+            text = escape(_tick(first + share * (last - first)))
+            yield f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{text}</text>'
 
     def level(self, height: float) -> str:
         """Return a line across."""

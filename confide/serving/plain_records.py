@@ -23,7 +23,9 @@ Raw = Mapping[str, Sequence[object]]
 
 
 def read_records(body: bytes, signature: Signature, *, most_records: int) -> Raw:
-    """Read a list of JSON objects; a column that an object lacks is missing there.
+    """Read a list of JSON objects, all with the same columns of the model's.
+
+    A missing value is null: a misspelt name would otherwise pass for one.
 
     Raises:
         RefusedError: with what is wrong.
@@ -37,6 +39,13 @@ def read_records(body: bytes, signature: Signature, *, most_records: int) -> Raw
             raise bad(f"Record {number} is no JSON object, column -> value.")
     present = {name for row in rows for name in row}
     names = [one.name for one in signature.expected(present) if one.name in present]
+    for number, row in enumerate(rows, start=1):
+        lacking = [name for name in names if name not in row]
+        if lacking:
+            raise bad(
+                f"Record {number} lacks column {', '.join(lacking)}, which other records have;"
+                " write null for a value that is missing."
+            )
     return {name: [row.get(name) for row in rows] for name in names}
 
 

@@ -122,6 +122,9 @@ def _plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
 
 
+_UNTOUCHED = "by which nothing was tuned or chosen"
+
+
 def records(run: RunFiles) -> str:
     """Return sentences about the records that the model was trained and tested on."""
     training = run.many.get(
@@ -130,15 +133,17 @@ def records(run: RunFiles) -> str:
     # Of many institutions some may have scored it alone
     training = run.summary.get("sample", {}).get("training_examples", training)
     test = run.summary.get("federated", {}).get("test_examples", 0)
+    # Where the better of two models is released, test records say which
+    decides = run.summary.get("release", {}).get("rule") == "if_better"
+    chosen = "by which the released model was chosen" if decides else _UNTOUCHED
     counts = (
-        f"The model was trained on {training:,} records and tested on {test:,} others, by which"
-        " nothing was tuned or chosen."
+        f"The model was trained on {training:,} records and tested on {test:,} others, {chosen}."
     )
     if run.private and run.config["privacy"]["unit"] == "group":
         # Institutions declare their units, of each of which records are taken
         counts = (
             f"The model was trained on the records of {training:,} groups and tested on"
-            f" {test:,} records of others, by which nothing was tuned or chosen."
+            f" {test:,} records of others, {chosen}."
         )
     template = run.config["task"].get("template")
     if template:

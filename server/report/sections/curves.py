@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from confide.pages.figures import (
     ALONE,
@@ -31,8 +32,7 @@ Curve = Mapping[str, Any]
 def curves_of_columns(folder: Path, part: int = 0) -> Picture | None:
     """Draw curves of RUN's model, those that reach furthest first; None if there are none.
 
-    Cells are as wide as each other, since most values of an amount lie in a small part of its
-    range.
+    A column's values stand as far from each other as they are.
 
     Args:
         folder: folder of the run (RUN).
@@ -79,22 +79,20 @@ def reach(curve: Curve) -> float:
 
 
 def _draw(axes: Axes, name: str, curve: Curve, outputs: Sequence[str]) -> None:
-    places = range(len(curve["x"]))
     is_numeric = curve["kind"] == "numeric"
+    places = [float(it) for it in curve["x"]] if is_numeric else list(range(len(curve["x"])))
     axes.axhline(0.0, color=GRID, linewidth=1.0)
     for heights, output, colour in zip(curve["y"], outputs, _COLOURS, strict=False):
         if is_numeric:
             axes.plot(places, heights, color=colour, label=short(output))
         else:
             axes.plot(places, heights, "o", color=colour, markersize=4, label=short(output))
-    every = max(1, -(-(len(places) - 1) // (_LABELS - 1))) if is_numeric else 1
-    ticks = list(places)[::every]
     if is_numeric:
-        labels = [_number(float(curve["x"][place])) for place in ticks]
-        axes.set_xticks(ticks, labels)
+        axes.xaxis.set_major_locator(MaxNLocator(_LABELS))
+        axes.xaxis.set_major_formatter(lambda value, _: _number(value))
     else:
-        labels = [_cut(str(curve["x"][place])) for place in ticks]
-        axes.set_xticks(ticks, labels, rotation=90 if len(ticks) > 3 else 0)
+        labels = [_cut(str(it)) for it in curve["x"]]
+        axes.set_xticks(places, labels, rotation=90 if len(labels) > 3 else 0)
     axes.set_title(short(name), fontsize=9.5, loc="left", color=INK)
 
 
@@ -115,8 +113,8 @@ def _of(outputs: Sequence[str]) -> str:
 
 def _caption(curves: Mapping[str, Any], others: int) -> str:
     text = (
-        "Height: what a value adds, beside the mean of its curve. Cells are drawn equally wide,"
-        " whatever their width in the column's units."
+        "Height: what a value adds, beside the mean of its curve. Between two edges of its cells a"
+        " curve is straight."
     )
     if not curves["exact"]:
         text += (
