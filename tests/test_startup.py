@@ -93,7 +93,7 @@ def tell():
 
 class AtTheReport:
     def find_spec(self, name, path=None, target=None):
-        if name in ("confide.server.report.card", "confide.server.report.page"):
+        if name in ("confide.pages.figures", "confide.server.report.card"):
             tell()
             os._exit(0)
 

@@ -19,7 +19,11 @@ def handed_over(run: RunFiles, *, named: bool) -> RunFiles:
     if named:
         return replace(run, summary=summary)
     names = _names(run)
-    shown = replace(run, summary=_renamed(summary, names))
+    renamed = _renamed(summary, names)
+    if run.many:  # of so many the summary names the first and the last
+        ends = {place: names[run.many[place]] for place in ("first", "last")}
+        renamed = {**renamed, "institutions": {**renamed["institutions"], **ends}}
+    shown = replace(run, summary=renamed)
     if run.many:  # rows are read from a file beside the summary
         vars(shown)["rows"] = run.rows.rename(index=names)
     return shown

@@ -109,10 +109,14 @@ NEEDS = {
         for task, made in MADE.items()
     },
 }
+# `backbone=run` is composed from a run that is there: tests/config/composing/test_going_on.py
 GROUPS = sorted(
-    (path.parent.name, path.stem)
-    for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and "hydra" not in path.parts
+    {
+        (path.parent.name, path.stem)
+        for path in CONF.rglob("*.yaml")
+        if path.parent != CONF and "hydra" not in path.parts
+    }
+    - {("backbone", "run")}
 )
 
 
