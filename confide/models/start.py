@@ -88,14 +88,7 @@ def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> Start:
             " that it came from."
         )
     _, tensors = read_saved(model_folder(folder))
-    one, other = _meaning(plan), _meaning(described.plan)
-    differing = [name for name in one if one[name] != other.get(name)]
-    if differing:
-        # Tensors of one name and shape would mean something else.
-        raise ModelError(
-            f"server.start_from={folder}: it was trained with another {', '.join(differing)};"
-            " name a run of the same task and backbone."
-        )
+    _refuse_other_meaning(plan, described.plan, folder)
     named = trainable(workload.model)
     taken = [
         name
@@ -107,16 +100,7 @@ def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> Start:
             f"server.start_from={folder}: of its tensors, such as {', '.join(list(tensors)[:3])},"
             " this model trains none in that shape; name a run of the same task and backbone."
         )
-    here, there = asdict(plan.tuning), asdict(described.plan.tuning)
-    if here != there and any(not name.startswith("head.") for name in taken):
-        # Scaled otherwise, or on other frozen tensors, they would be another model's.
-        words = " ".join(
-            f"tuning.{key}={value}" for key, value in there.items() if here.get(key) != value
-        )
-        raise ModelError(
-            f"server.start_from={folder}: beside the head it was trained with {words}; set the"
-            " same, or name a run of the head alone."
-        )
+    _refuse_other_tuning(plan, described.plan, folder, taken)
     with torch.no_grad():
         for name in taken:
             named[name].copy_(tensors[name])
@@ -126,6 +110,32 @@ def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> Start:
         plan=described.plan,
         model_sha256=described.model_sha256,
     )
+
+
+def _refuse_other_meaning(plan: TrainingPlan, earlier: TrainingPlan, folder: Path) -> None:
+    """Refuse tensors that mean something else, of whatever name and shape they are."""
+    one, other = _meaning(plan), _meaning(earlier)
+    differing = [name for name in one if one[name] != other.get(name)]
+    if differing:
+        raise ModelError(
+            f"server.start_from={folder}: it was trained with another {', '.join(differing)};"
+            " name a run of the same task and backbone."
+        )
+
+
+def _refuse_other_tuning(
+    plan: TrainingPlan, earlier: TrainingPlan, folder: Path, taken: Sequence[str]
+) -> None:
+    """Refuse tensors below the head that were scaled otherwise, or on other frozen tensors."""
+    here, there = asdict(plan.tuning), asdict(earlier.tuning)
+    if here != there and any(not name.startswith("head.") for name in taken):
+        words = " ".join(
+            f"tuning.{key}={value}" for key, value in there.items() if here.get(key) != value
+        )
+        raise ModelError(
+            f"server.start_from={folder}: beside the head it was trained with {words}; set the"
+            " same, or name a run of the head alone."
+        )
 
 
 def model_folder(folder: Path) -> Path:

@@ -38,6 +38,7 @@ from confide.server.app import run_server_app
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
+from confide.server.rounds.outcome import Outcome
 from confide.server.run.carrier import Carrier, PrepareFn, Run
 from confide.server.run.client_privacy import client_statement, warn_of_few, warn_of_trust
 from confide.server.run.edges import read_edges, release_edges
@@ -50,7 +51,7 @@ from confide.server.run.many import few_named
 from confide.server.run.metrics_log import MetricsSink
 from confide.server.run.outputs import CpuClock, Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
-from confide.server.run.summary import RunResult, summarise, summarise_failure
+from confide.server.run.summary import Findings, RunResult, summarise, summarise_failure
 from confide.server.run.withdrawal import Withdrawal, remember, withdrawals
 from confide.server.run_folder import CHECKPOINTS, EDGES, LEDGER_HEADS, PLAN, SUMMARY
 from confide.server.trackers.build import tracked
@@ -180,9 +181,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)
         if plan.task.subgroups:
-            scores, pooled = findings.pooled_test, findings.measured is None
-            told = evaluation_of(plan, outcome, run.config.report, scores, is_pooled=pooled)
-            sink.by_group(outcome.kept_round, told.get("subgroups", {}))
+            _log_groups(run, plan, outcome, findings, sink)
     with run.watch.phase("save"):
         # The tensors of both rounds for those who look at the run, one model for those who use it.
         save_models(run.run_dir / CHECKPOINTS, outcome)
@@ -203,17 +202,31 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             report=run.config.report,
             cpu_seconds=run.cpu.seconds(),
             lineage=lineage_of(plan),
-            client_privacy=client_statement(
-                run.config.strategy,
-                rounds=outcome.state.server_round,
-                # A damaged checkpoint sends a process back to an earlier one
-                again=len(run.resumed) * run.config.server.checkpoints,
-                num_clients=outcome.num_clients,
-                reproducible=run.config.simulation.seed is not None,
-            ),
+            client_privacy=_client_privacy(run, outcome),
         )
     )
     return few_named(summary, run.run_dir)
+
+
+def _log_groups(
+    run: Run, plan: TrainingPlan, outcome: Outcome, findings: Findings, sink: MetricsSink
+) -> None:
+    """Write metrics by groups of test records into ``metrics.jsonl``."""
+    scores, pooled = findings.pooled_test, findings.measured is None
+    told = evaluation_of(plan, outcome, run.config.report, scores, is_pooled=pooled)
+    sink.by_group(outcome.kept_round, told.get("subgroups", {}))
+
+
+def _client_privacy(run: Run, outcome: Outcome) -> dict[str, Any]:
+    """Return what the models cost a client as a whole; {} for no such promise."""
+    return client_statement(
+        run.config.strategy,
+        rounds=outcome.state.server_round,
+        # A damaged checkpoint sends a process back to an earlier one
+        again=len(run.resumed) * run.config.server.checkpoints,
+        num_clients=outcome.num_clients,
+        reproducible=run.config.simulation.seed is not None,
+    )
 
 
 def _leave(
