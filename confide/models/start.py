@@ -36,6 +36,27 @@ class Start:
     model_sha256: str
 
 
+def parent_of(plan: TrainingPlan, model_sha256: str) -> Parent:
+    """Return what a run is to those that start from its model.
+
+    Args:
+        plan: the run's.
+        model_sha256: of what it released.
+    """
+    privacy = plan.privacy
+    # The most that it costs a unit: one is read by training or by scores
+    epsilon = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)
+    return Parent(
+        model_sha256=model_sha256,
+        plan_sha256=plan.sha256,
+        job=plan.job,
+        num_rounds=plan.num_rounds + privacy.spare_rounds,
+        unit=privacy.unit,
+        epsilon=epsilon if plan.private else None,
+        delta=privacy.delta if plan.private else None,
+    )
+
+
 def parents_of(earlier: Description) -> tuple[Parent, ...]:
     """Return the lineage of a model that is trained from another one, the oldest run first.
 
@@ -45,7 +66,7 @@ def parents_of(earlier: Description) -> tuple[Parent, ...]:
     Raises:
         ModelError: if it is longer than a plan may tell.
     """
-    told = (*earlier.plan.parents, Parent.of(earlier.plan, earlier.model_sha256))
+    told = (*earlier.plan.parents, parent_of(earlier.plan, earlier.model_sha256))
     if len(told) > MOST_PARENTS:
         raise ModelError(
             f"The model was trained in {len(told)} runs, one from the other, and a plan tells of"
@@ -158,4 +179,4 @@ def _network(plan: TrainingPlan) -> dict[str, object]:
     return {name: it for name, it in asdict(plan.backbone).items() if name not in _WHERE}
 
 
-__all__ = ["Start", "goes_on_whole", "model_folder", "parents_of", "start_from"]
+__all__ = ["Start", "goes_on_whole", "model_folder", "parent_of", "parents_of", "start_from"]

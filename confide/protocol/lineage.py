@@ -8,12 +8,9 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from confide.config.fields import STRICT
-
-if TYPE_CHECKING:
-    from confide.protocol.plan import TrainingPlan
 
 MOST_PARENTS = 64
 """Runs that a lineage may have."""
@@ -45,25 +42,6 @@ class Parent:
     epsilon: float | None = None
     delta: float | None = None
 
-    @staticmethod
-    def of(plan: "TrainingPlan", model_sha256: str) -> "Parent":
-        """Return what a run is to those that start from its model.
-
-        Args:
-            plan: the run's.
-            model_sha256: of what it released.
-        """
-        privacy = plan.privacy
-        return Parent(
-            model_sha256=model_sha256,
-            plan_sha256=plan.sha256,
-            job=plan.job,
-            num_rounds=plan.num_rounds + privacy.spare_rounds,
-            unit=privacy.unit,
-            epsilon=_budget(plan) if plan.private else None,
-            delta=privacy.delta if plan.private else None,
-        )
-
     def problems(self) -> Iterator[str]:
         """Yield what is out of range."""
         for name in ("model_sha256", "plan_sha256"):
@@ -80,11 +58,6 @@ class Parent:
             yield f"epsilon={self.epsilon}, delta={self.delta}: expected both with a unit alone."
         elif private and not (_positive(self.epsilon) and _positive(self.delta)):
             yield f"epsilon={self.epsilon}, delta={self.delta}: expected > 0."
-
-
-def _budget(plan: "TrainingPlan") -> float:
-    """Return the most that a run costs a unit: it is read by training or by scores."""
-    return max(plan.privacy.epsilon, plan.privacy.metrics_epsilon or 0.0)
 
 
 def _positive(value: float | None) -> bool:

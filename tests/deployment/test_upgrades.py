@@ -12,7 +12,7 @@ from builders import build_plan
 from deployment_run import HEART, HOSPITALS, Deployment, confide, hospitals_alone, wait_until
 
 from confide.client.ledger.file import LedgerFile
-from confide.protocol.lineage import Parent
+from confide.models.start import parent_of
 
 ROOT = Path(__file__).parents[2]
 OLDER_LEDGERS = "b33011d"
@@ -108,7 +108,7 @@ def test_the_way_back_is_refused_where_a_newer_release_wrote_the_ledger(tmp_path
 def test_an_earlier_release_declines_a_lineage_by_name(tmp_path: Path) -> None:
     """It understands plans that go on from no model, and names what it does not know of others."""
     earlier = installed(SAME_LEDGERS, tmp_path)
-    parent = Parent.of(build_plan(), "a" * 64)
+    parent = parent_of(build_plan(), "a" * 64)
     program = (
         "import sys\n"
         "from confide.protocol.plan import TrainingPlan\n"

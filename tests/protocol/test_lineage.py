@@ -8,6 +8,7 @@ from builders import build_plan
 
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ProtocolError
+from confide.models.start import parent_of
 from confide.protocol.lineage import MOST_PARENTS, Parent
 from confide.protocol.plan import TrainingPlan
 
@@ -45,11 +46,11 @@ def test_a_run_claims_its_whole_schedule_and_the_larger_of_its_epsilons() -> Non
             unit="group", epsilon=2.0, delta=1e-6, metrics_epsilon=4.0, spare_rounds=3
         ),
     )
-    told = Parent.of(private, "c" * 64)
+    told = parent_of(private, "c" * 64)
     assert (told.epsilon, told.delta, told.unit) == (4.0, 1e-6, "group")
     assert told.num_rounds == plan.num_rounds + 3
     assert told.plan_sha256 == private.sha256
-    exposed = Parent.of(replace(plan, privacy=PrivacyConfig(unit="none")), "c" * 64)
+    exposed = parent_of(replace(plan, privacy=PrivacyConfig(unit="none")), "c" * 64)
     assert (exposed.epsilon, exposed.delta) == (None, None)
 
 

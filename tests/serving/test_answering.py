@@ -32,8 +32,8 @@ from confide.models.compute import Compute
 from confide.models.language.writing import WritingOptions
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
+from confide.models.start import parent_of
 from confide.models.workload import build_workload
-from confide.protocol.lineage import Parent
 from confide.protocol.plan import TrainingPlan
 from confide.serving.answering import Answerer
 from confide.serving.datatypes import json_values
@@ -142,7 +142,7 @@ def test_every_answer_says_which_model_it_is_of(tmp_path: Path) -> None:
 
 def test_runs_that_a_model_was_trained_on_from_are_told(tmp_path: Path) -> None:
     predictor = loaded(save_table_run(tmp_path))
-    parents = tuple(Parent.of(predictor.plan, digit * 64) for digit in "ab")
+    parents = tuple(parent_of(predictor.plan, digit * 64) for digit in "ab")
     plan = replace(predictor.plan, parents=parents)
     later = replace(predictor, description=replace(predictor.description, plan=plan))
     assert identity_of(later, tmp_path, None).parameters["parents"] == f"{'a' * 12} {'b' * 12}"

@@ -10,7 +10,7 @@ from builders import build_plan
 
 from confide.config.privacy import PrivacyConfig
 from confide.config.server import ServerConfig
-from confide.protocol.lineage import Parent
+from confide.models.start import parent_of
 from confide.protocol.messages import Evaluation
 from confide.server.rounds.outcome import Outcome, Predecessor
 from confide.server.rounds.state import RunState
@@ -116,13 +116,13 @@ def test_a_run_without_a_predecessor_releases_its_own() -> None:
 
 def test_epsilons_of_a_lineage_add_up_unless_a_run_had_none() -> None:
     private = replace(PLAN, privacy=PrivacyConfig(unit="record", epsilon=2.0, delta=1e-5))
-    parent = Parent.of(private, "a" * 64)
+    parent = parent_of(private, "a" * 64)
     told = earlier_runs(replace(private, parents=(parent, parent)))
     assert told["claimed"] == {"epsilon": 6.0, "delta": pytest.approx(3e-5), "unit": "record"}
     said = " ".join(lineage_sentences({"lineage": told}))
     assert "itself the last of 2 runs" in said
     assert "at most epsilon 6 at delta 3e-05 a record" in said
-    exposed = Parent.of(replace(PLAN, privacy=PrivacyConfig(unit="none"), job="bare"), "b" * 64)
+    exposed = parent_of(replace(PLAN, privacy=PrivacyConfig(unit="none"), job="bare"), "b" * 64)
     open_one = earlier_runs(replace(private, parents=(exposed, parent)))
     assert open_one["unprotected"] == ["bare"]
     assert "No epsilon covers the whole lineage" in " ".join(
