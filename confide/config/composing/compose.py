@@ -94,7 +94,7 @@ def _located(problems: Sequence[str], overrides: Sequence[str]) -> list[str]:
     if not problems or not current().folders:
         return list(problems)
     with composing_without(lambda path, keys: False):  # a file that cannot be read is no obstacle
-        files = _own_files(overrides)
+        files = _own_files(_chosen(overrides))
     return [locate(problem, files, [_key(word) for word in overrides]) for problem in problems]
 
 
@@ -272,13 +272,19 @@ def _compose_collecting(
 def _own_mistakes(overrides: Sequence[str]) -> list[Mistake]:
     """Hold the own files that a config would be composed from to the schema."""
     with composing_without(lambda path, keys: True):
-        chosen = [word for word in overrides if "." not in _key(word)]
+        chosen = _chosen(overrides)
         base = _composed(chosen)
-        if base is None:  # without those that are wrong by themselves
-            chosen = [word for word in chosen if _composed([word]) is not None]
-            base = _composed(chosen)
         files = _own_files(chosen) if base is not None else []
         return find_mistakes(base, files) if base is not None and files else []
+
+
+def _chosen(overrides: Sequence[str]) -> list[str]:
+    """Return what is chosen of groups, without what is wrong by itself; nothing if all clash."""
+    chosen = [word for word in overrides if "." not in _key(word)]
+    if _composed(chosen) is not None:
+        return chosen
+    alone = [word for word in chosen if _composed([word]) is not None]
+    return alone if _composed(alone) is not None else []
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig | None:

@@ -15,6 +15,8 @@ from confide.config.tunings.table import REFUSED
 
 NAMED_IN_FILE = "which is not there"
 """What is said of a choice that an own file names."""
+FEW_CHOICES = 8
+"""So many choices are listed beside a guess."""
 _HOW_TO_SET = {
     "data.path": (
         "name the records, data.path=FILE, or choose data or an experiment that does;"
@@ -107,9 +109,11 @@ def no_choice(group: str, choice: str, options: Sequence[str]) -> str:
 
 
 def near(choice: str, options: Sequence[str]) -> str:
-    """Name the choices that a word may have meant, and all there are."""
+    """Name the choices that a word may have meant; all, if they are few or none is near."""
     close = difflib.get_close_matches(choice, options, n=2, cutoff=0.7)
     guess = f" Did you mean {' or '.join(close)}?" if close else ""
+    if close and len(options) > FEW_CHOICES:
+        return f"{guess} `--help` lists them all."
     return f"{guess} Choose one of: {', '.join(options)}."
 
 

@@ -132,15 +132,24 @@ def test_confides_own_folder_is_not_somebodys_own(monkeypatch: pytest.MonkeyPatc
         compose(["task=loans"])
 
 
-def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
+def test_choices_are_listed_where_none_is_near(here: Path) -> None:
+    write_configs(here / "conf")
+    (problem,) = mistakes("task=xyz")
+    assert (
+        "Choose one of: audio, conversations, credit, dialysis, digits, fashion, heart_disease,"
+        " image, lending, masks, msra, overloads, recommendation, speech_recognition, stations,"
+        " synthetic, synthetic_linear, synthetic_logistic, text, titles, token_classification,"
+        " translation, tweet_entities, tweets." in problem
+    )
+
+
+def test_one_that_is_near_is_guessed_and_not_lost_among_many(here: Path) -> None:
     write_configs(here / "conf")
     (problem,) = mistakes("task=credt")
-    assert (
-        "Did you mean credit? Choose one of: audio, conversations, credit, dialysis, digits,"
-        " fashion, heart_disease, image, lending, masks, msra, overloads, recommendation,"
-        " speech_recognition, stations, synthetic, synthetic_linear, synthetic_logistic, text,"
-        " titles, token_classification, translation, tweet_entities, tweets." in problem
-    )
+    assert problem.endswith("called credt. Did you mean credit? `--help` lists them all.")
+    wrong, *missing = mistakes("task=credit", "privacy=recrod")
+    assert wrong.endswith("Did you mean record? Choose one of: group, none, record.")
+    assert any(problem.startswith("backbone.") for problem in missing)
 
 
 @pytest.mark.parametrize(
