@@ -18,10 +18,9 @@ from datasets import Dataset
 from confide.client.records.encoded import (
     InstitutionData,
     grouped,
-    identify,
-    laid_out,
     refuse_untrainable,
 )
+from confide.client.records.split_layout import identify, laid_out
 from confide.client.records.subgroups import codes_of
 from confide.client.records.units import orders, take
 from confide.config.data import DataConfig

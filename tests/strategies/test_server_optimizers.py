@@ -5,7 +5,7 @@ import torch
 from small_strategies import server_optimizer
 from torch import Tensor
 
-from confide.config.strategies.strategy import (
+from confide.config.strategies.server_optimizers import (
     AdagradConfig,
     AdamConfig,
     ServerOptimizerConfig,

@@ -24,7 +24,6 @@ from confide.config.strategies.codecs import CODECS, CodecConfig, sparse_problem
 from confide.config.strategies.kinds import AlgorithmKind, PartKind
 from confide.config.strategies.mechanisms import MECHANISMS, MechanismConfig
 from confide.config.strategies.objectives import (
-    CHOSEN_BY_GROUP,
     BoostingConfig,
     FedDynConfig,
     FedProxConfig,
@@ -33,100 +32,26 @@ from confide.config.strategies.objectives import (
     ObjectiveConfig,
     PrivateNewtonConfig,
     ScaffoldConfig,
-    part_name,
 )
-from confide.config.strategies.schedules import ScheduleConfig
 from confide.config.strategies.selections import (
     SELECTIONS,
     PoissonSelectionConfig,
     SelectionConfig,
     UniformSelectionConfig,
 )
+from confide.config.strategies.server_optimizers import (
+    SERVER_OPTIMIZERS,
+    ServerOptimizerConfig,
+    SgdConfig,
+)
 from confide.config.strategies.timings import (
+    TIMINGS,
     BufferedTimingConfig,
     FedAsyncTimingConfig,
     FedBuffTimingConfig,
     TimingConfig,
 )
 
-# How the aggregated update changes the global tensors
-
-
-@dataclass
-class ServerOptimizerConfig:
-    """A server optimizer."""
-
-    kind: str = setting("???", CHOSEN_BY_GROUP.format(group="server_optimizer"))
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-
-
-@dataclass
-class SgdConfig(ServerOptimizerConfig):
-    """Gradient descent: FedAvg with learning_rate=1, FedAvgM with momentum."""
-
-    kind: str = part_name("sgd", "server_optimizer")
-    learning_rate: float = setting(1.0, "Server learning rate.", gt=0, le=1e4)
-    momentum: float = setting(0.0, "Server momentum.", ge=0, lt=1)
-
-
-@dataclass
-class AdagradConfig(ServerOptimizerConfig):
-    """FedAdagrad's server optimizer."""
-
-    kind: str = part_name("adagrad", "server_optimizer")
-    learning_rate: float = setting(0.1, "Server learning rate.", gt=0, le=1e4)
-    beta1: float = setting(0.9, "Decay of the first moment.", ge=0, lt=1)
-    tau: float = setting(1e-3, "Added to the root of the second moment.", gt=0)
-
-
-@dataclass
-class AdamConfig(ServerOptimizerConfig):
-    """FedAdam's server optimizer."""
-
-    kind: str = part_name("adam", "server_optimizer")
-    learning_rate: float = setting(0.1, "Server learning rate.", gt=0, le=1e4)
-    beta1: float = setting(0.9, "Decay of the first moment.", ge=0, lt=1)
-    beta2: float = setting(0.99, "Decay of the second moment.", ge=0, lt=1)
-    tau: float = setting(1e-3, "Added to the root of the second moment.", gt=0)
-
-
-@dataclass
-class YogiConfig(AdamConfig):
-    """FedYogi's server optimizer."""
-
-    kind: str = part_name("yogi", "server_optimizer")
-
-
-# The tables
-
-
-SERVER_OPTIMIZERS: dict[str, PartKind] = {
-    "sgd": PartKind(schema=SgdConfig, builder="confide.strategies.server_optimizers.Sgd"),
-    "adam": PartKind(
-        schema=AdamConfig, builder="confide.strategies.server_optimizers.adam", name="FedAdam"
-    ),
-    "yogi": PartKind(
-        schema=YogiConfig, builder="confide.strategies.server_optimizers.yogi", name="FedYogi"
-    ),
-    "adagrad": PartKind(
-        schema=AdagradConfig,
-        builder="confide.strategies.server_optimizers.adagrad",
-        name="FedAdagrad",
-    ),
-}
-TIMINGS: dict[str, PartKind] = {
-    "rounds": PartKind(schema=TimingConfig, builder="confide.strategies.timings.rounds.Rounds"),
-    "fedbuff": PartKind(
-        schema=FedBuffTimingConfig,
-        builder="confide.strategies.timings.fedbuff.FedBuff",
-        name="FedBuff",
-    ),
-    "fedasync": PartKind(
-        schema=FedAsyncTimingConfig,
-        builder="confide.strategies.timings.fedasync.FedAsync",
-        name="FedAsync",
-    ),
-}
 PARTS: dict[str, Mapping[str, PartKind]] = {
     "objective": ALGORITHMS,
     "selection": SELECTIONS,
@@ -375,8 +300,6 @@ __all__ = [
     "SELECTIONS",
     "SERVER_OPTIMIZERS",
     "TIMINGS",
-    "AdagradConfig",
-    "AdamConfig",
     "AggregatorConfig",
     "AlgorithmKind",
     "BoostingConfig",
@@ -403,7 +326,6 @@ __all__ = [
     "TimingConfig",
     "UniformSelectionConfig",
     "WeightedMeanConfig",
-    "YogiConfig",
     "codecs_of",
     "objective_of",
     "timing_of",

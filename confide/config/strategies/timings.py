@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from confide.config.fields import setting
+from confide.config.strategies.kinds import PartKind
 from confide.config.strategies.objectives import part_name
 
 
@@ -113,7 +114,23 @@ def timing_problems(
         )
 
 
+TIMINGS: dict[str, PartKind] = {
+    "rounds": PartKind(schema=TimingConfig, builder="confide.strategies.timings.rounds.Rounds"),
+    "fedbuff": PartKind(
+        schema=FedBuffTimingConfig,
+        builder="confide.strategies.timings.fedbuff.FedBuff",
+        name="FedBuff",
+    ),
+    "fedasync": PartKind(
+        schema=FedAsyncTimingConfig,
+        builder="confide.strategies.timings.fedasync.FedAsync",
+        name="FedAsync",
+    ),
+}
+
+
 __all__ = [
+    "TIMINGS",
     "BufferedTimingConfig",
     "FedAsyncTimingConfig",
     "FedBuffTimingConfig",

@@ -2,7 +2,7 @@ import pytest
 from datasets import Dataset
 
 from confide.client.records.arrivals import arrivals_of
-from confide.client.records.encoded import Known, laid_out
+from confide.client.records.split_layout import Known, laid_out
 from confide.config.data import DataConfig
 from confide.errors import DataError
 
