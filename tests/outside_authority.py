@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from confide.security import certificates, ec_keys
+from confide.security import certificate_hosts, certificates, ec_keys
 
 DAY = datetime.timedelta(days=1)
 
@@ -30,7 +30,7 @@ class Signer:
 
     def server(self, public: Any, hosts: Sequence[str], **more: Any) -> x509.Certificate:
         uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-        also = [certificates.server_names(hosts), uses]
+        also = [certificate_hosts.server_names(hosts), uses]
         return sign("coordinator", public, self, **{"extensions": also, **more})
 
 

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from confide.errors import EXIT_FAILED, ConfideError, ConfigError, DataError
 from confide.flower.processes import check_version
-from confide.security import certificates
+from confide.security import certificate_hosts, certificates
 from confide.security.server_chain import read_root, told
 from confide.terminal import make_console
 from confide.version import __version__
@@ -245,7 +245,7 @@ def authority(path: Path, fix: str) -> Iterator[Finding]:
         f"fingerprint {certificates.fingerprint(certificate)}; compare it with the coordinator's by"
         " telephone",
     )
-    hosts = certificates.permitted_hosts(certificate)
+    hosts = certificate_hosts.permitted_hosts(certificate)
     if hosts is not None:
         yield ok("ca.crt", f"vouches for {', '.join(hosts)} and no other server")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from confide.deployment.checks import Finding, Status, ok, validity
-from confide.security import certificates
+from confide.security import certificate_hosts
 from confide.security.client_tls import load_pair
 from confide.security.parsing import DAMAGED, certificate_of
 from confide.security.proxies import proxy_of, split_address, tunnel
@@ -148,7 +148,7 @@ def _check_tls(
             return
         yield ok(
             "certificate",
-            f"signed by {ca.name}, for {', '.join(certificates.hosts_of(certificate))}",
+            f"signed by {ca.name}, for {', '.join(certificate_hosts.hosts_of(certificate))}",
         )
         yield validity("certificate", certificate, _RENEW)
         yield from _check_front(secured, host)

@@ -7,7 +7,6 @@ that they call. All keys are EC P-384.
 """
 
 import datetime
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from confide.errors import ConfigError
+from confide.security.certificate_hosts import (
+    common_name_of,
+    general_name,
+    server_names,
+    subtree,
+)
 from confide.security.ec_keys import AS_PROVISIONED, PrivateKey, PublicKey, expect_public, read_file
 from confide.security.parsing import DAMAGED, whole
 
@@ -24,7 +29,6 @@ AUTHORITY_DAYS = 3650
 RENEW_DAYS = 30
 """Days before its end from which a certificate is renewed, and people are told."""
 CLOCKS_DIFFER = datetime.timedelta(minutes=5)
-_LONGEST_COMMON_NAME = 64
 
 
 def make_authority(
@@ -53,9 +57,9 @@ def make_authority(
     builder = builder.add_extension(key_usage(signs_certificates=True), critical=True)
     if hosts:
         # A kind of name that no entry is of would be without a limit
-        if len({type(_general_name(host)) for host in hosts}) < 2:
+        if len({type(general_name(host)) for host in hosts}) < 2:
             raise ValueError(f"Expected a DNS name and an IP address in hosts={list(hosts)}.")
-        permitted = x509.NameConstraints(list(map(_subtree, hosts)), None)
+        permitted = x509.NameConstraints(list(map(subtree, hosts)), None)
         builder = builder.add_extension(permitted, critical=True)
     return builder.sign(key, hashes.SHA384())
 
@@ -206,19 +210,6 @@ def _builder(
     )
 
 
-def common_name_of(hosts: Sequence[str]) -> str:
-    """Return the common name of a server for its hosts."""
-    # An address is none: where there is no DNS name, OpenSSL takes that for one, and holds it
-    # against the names that the authority may sign for.
-    is_name = isinstance(_general_name(hosts[0]), x509.DNSName)
-    return hosts[0] if is_name and len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
-
-
-def server_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
-    """Return the alternative names of a server for its hosts."""
-    return x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-
-
 def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     """Return what a key is used for: signing certificates, or signing alone."""
     return x509.KeyUsage(
@@ -238,63 +229,8 @@ def _name(name: str, oid: x509.ObjectIdentifier = NameOID.COMMON_NAME) -> x509.N
     return x509.Name([x509.NameAttribute(oid, name)])
 
 
-def _general_name(host: str) -> x509.GeneralName:
-    # TLS clients look for an IP address among addresses alone, never among DNS names.
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _subtree(host: str) -> x509.GeneralName:
-    name = _general_name(host)
-    if isinstance(name, x509.IPAddress):
-        return x509.IPAddress(ipaddress.ip_network(name.value))  # the one address
-    return name
-
-
-def permitted_hosts(authority: x509.Certificate) -> list[str] | None:
-    """Return the hosts that an authority may sign for; None if it may for any."""
-    try:
-        names = authority.extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return None
-    permitted = names.permitted_subtrees or []
-    return [
-        # An address is told without its mask, which is that of one address
-        str(it.value).partition("/")[0]
-        for it in permitted
-        if isinstance(it, x509.DNSName | x509.IPAddress)
-    ]
-
-
-def may_sign_for(authority: x509.Certificate, host: str) -> bool:
-    """Return whether an authority may sign for a host."""
-    permitted = permitted_hosts(authority)
-    if permitted is None:
-        return True
-    name = _general_name(host)
-    if isinstance(name, x509.IPAddress):
-        return name in [_general_name(it) for it in permitted]
-    return any(f".{host}".lower().endswith(f".{it}".lower()) for it in permitted)
-
-
 def _now(now: datetime.datetime | None) -> datetime.datetime:
     return now or datetime.datetime.now(datetime.UTC)
-
-
-def hosts_of(certificate: x509.Certificate) -> list[str]:
-    """Return the DNS names and IP addresses that a certificate is for, in their order."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
-
-
-def is_for(certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
-    """Return whether a certificate is for these hosts and no others, in any order."""
-    return set(server_names(hosts)) == set(server_names(hosts_of(certificate)))
 
 
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
@@ -379,11 +315,8 @@ __all__ = [
     "RENEW_DAYS",
     "certificate_pem",
     "common_name",
-    "common_name_of",
     "days_left",
     "fingerprint",
-    "hosts_of",
-    "is_for",
     "is_issued_by",
     "is_key_of",
     "is_trainers",
@@ -394,9 +327,6 @@ __all__ = [
     "key_usage",
     "lifetime",
     "make_authority",
-    "may_sign_for",
-    "permitted_hosts",
     "read_certificate",
-    "server_names",
     "time_left",
 ]

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from confide.security import certificates
+from confide.security import certificate_hosts, certificates
 from confide.security.client_tls import in_memory
 from confide.security.ec_keys import PrivateKey, kind_of, private_pem
 from confide.security.server_chain import ServerChain, told
@@ -86,7 +86,7 @@ def _leaf_problems(leaf: x509.Certificate, hosts: Sequence[str]) -> Iterator[str
     missing = [host for host in hosts if not _covers(leaf, host)]
     if missing:
         yield (
-            f"{told(leaf)} is for {', '.join(certificates.hosts_of(leaf)) or 'no host'} by its"
+            f"{told(leaf)} is for {', '.join(certificate_hosts.hosts_of(leaf)) or 'no host'} by its"
             f" subject alternative names, and lacks {', '.join(missing)} of hosts;"
             f" {_ASK} with all names in server.csr."
         )
@@ -184,10 +184,10 @@ def _handshake_problems(chain: ServerChain, host: str, key: PrivateKey) -> Itera
         listed = [
             f"{told(it)}: {', '.join(permitted)}"
             for it in chain.authorities
-            if (permitted := certificates.permitted_hosts(it)) is not None
+            if (permitted := certificate_hosts.permitted_hosts(it)) is not None
         ]
         yield (
-            f"{told(chain.leaf)} is for {', '.join(certificates.hosts_of(chain.leaf))}, and an"
+            f"{told(chain.leaf)} is for {', '.join(certificate_hosts.hosts_of(chain.leaf))}, and an"
             f" authority of the chain may not sign for all of these ({reason}; permitted by"
             f" {'; '.join(listed)}); {_ASK} from one that may, or take another name in hosts."
         )

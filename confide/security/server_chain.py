@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from confide.errors import ConfigError, UnreadableError
-from confide.security import certificates
+from confide.security import certificate_hosts, certificates
 from confide.security.ec_keys import PublicKey, key_fingerprint
 from confide.security.parsing import DAMAGED, whole
 
@@ -155,7 +155,7 @@ def read_root(path: Path) -> x509.Certificate:
 def told(certificate: x509.Certificate) -> str:
     """Return a certificate's subject in quotes, or what it is for if it has none."""
     subject = certificate.subject.rfc4514_string()
-    return repr(subject or ", ".join(certificates.hosts_of(certificate)))
+    return repr(subject or ", ".join(certificate_hosts.hosts_of(certificate)))
 
 
 def signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from confide.errors import ConfigError
-from confide.security.certificates import common_name, common_name_of, key_usage, server_names
+from confide.security.certificate_hosts import common_name_of, server_names
+from confide.security.certificates import common_name, key_usage
 from confide.security.ec_keys import (
     PrivateKey,
     PublicKey,

@@ -22,7 +22,7 @@ from confide.deployment.checks import (
 from confide.deployment.lifetime import processes
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
-from confide.security import certificates, ec_keys
+from confide.security import certificate_hosts, certificates, ec_keys
 from confide.security.chain_checks import chain_notes, chain_problems
 from confide.security.revocations import read_revocations
 from confide.security.server_chain import read_chain, read_root, told
@@ -127,9 +127,9 @@ def _certificate(tls: Tls, hosts: Sequence[str]) -> Iterator[Finding]:
         yield Finding(name, "error", f"{tls.key.name} is not its key", _RENEW)
     if not certificates.is_issued_by(certificate, certificates.read_certificate(tls.ca)):
         yield Finding(name, "error", "ca.crt did not sign it: no institution will trust it", _RENEW)
-    if not certificates.is_for(certificate, hosts):
+    if not certificate_hosts.is_for(certificate, hosts):
         message = (
-            f"for {', '.join(certificates.hosts_of(certificate))}, expected {', '.join(hosts)}"
+            f"for {', '.join(certificate_hosts.hosts_of(certificate))}, expected {', '.join(hosts)}"
         )
         yield Finding(name, "error", message, _RENEW)
     yield validity(name, certificate, _RENEW)

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.security import certificates, ec_keys
+from confide.security import certificate_hosts, certificates, ec_keys
 from confide.server.provisioning.files import SECRET, Places, write_missing
 from confide.storage.files import make_private_folder, write_text
 
@@ -104,8 +104,8 @@ class Authority:
             certificate, self.certificate
         ) or not certificates.is_key_of(key, certificate):
             return f"it no longer fits {key_path.name} or the authority"
-        if not certificates.is_for(certificate, hosts):
-            before = ", ".join(certificates.hosts_of(certificate))
+        if not certificate_hosts.is_for(certificate, hosts):
+            before = ", ".join(certificate_hosts.hosts_of(certificate))
             return f"hosts changed from {before} to {', '.join(hosts)}"
         return why_renew(certificate, now=now)
 
@@ -170,9 +170,9 @@ def find_authority(
 
 def _check_hosts(certificate: x509.Certificate, federation: FederationConfig) -> None:
     """Check that an authority may sign for all of a federation's hosts."""
-    wrong = [it for it in federation.hosts if not certificates.may_sign_for(certificate, it)]
+    wrong = [it for it in federation.hosts if not certificate_hosts.may_sign_for(certificate, it)]
     if wrong:
-        permitted = certificates.permitted_hosts(certificate) or []
+        permitted = certificate_hosts.permitted_hosts(certificate) or []
         own = [it for it in permitted if it not in LOOPBACK_HOSTS]
         raise ConfigError(
             f"hosts: {', '.join(wrong)} is not among those that the authority in every kit vouches"

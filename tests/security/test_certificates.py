@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from confide.errors import ConfigError, UnreadableError
-from confide.security import certificates, ec_keys, signing_requests
+from confide.security import certificate_hosts, certificates, ec_keys, signing_requests
 
 HOSTS = ["fed.example.org", "10.0.0.5", "::1", "localhost"]
 NOW = datetime.datetime.now(datetime.UTC)
@@ -140,7 +140,7 @@ def test_a_server_can_sign_no_certificate(
 def test_a_stolen_authority_vouches_for_no_other_server(
     host: str, authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
-    assert not certificates.may_sign_for(authority[0], host)
+    assert not certificate_hosts.may_sign_for(authority[0], host)
     # Beside a host that it may sign for, too
     folder = written(tmp_path, authority, hosts=[host, "fed.example.org"])
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
@@ -150,7 +150,7 @@ def test_a_stolen_authority_vouches_for_no_other_server(
 def test_names_under_a_permitted_one_are_permitted(
     authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
-    assert certificates.may_sign_for(authority[0], "new.FED.example.org")
+    assert certificate_hosts.may_sign_for(authority[0], "new.FED.example.org")
     shake_hands(written(tmp_path, authority, hosts=["new.fed.example.org"]), "new.fed.example.org")
 
 
@@ -221,9 +221,9 @@ def test_what_a_certificate_says_is_read(
 ) -> None:
     folder = written(tmp_path, authority)
     certificate = certificates.read_certificate(folder / "server.crt")
-    assert certificates.hosts_of(certificate) == HOSTS
-    assert certificates.is_for(certificate, [*reversed(HOSTS)])
-    assert not certificates.is_for(certificate, HOSTS[1:])
+    assert certificate_hosts.hosts_of(certificate) == HOSTS
+    assert certificate_hosts.is_for(certificate, [*reversed(HOSTS)])
+    assert not certificate_hosts.is_for(certificate, HOSTS[1:])
     assert certificates.is_issued_by(certificate, authority[0])
     assert certificates.is_key_of(ec_keys.read_private_key(folder / "server.key"), certificate)
     assert not certificates.is_key_of(ec_keys.make_key(), certificate)

@@ -16,7 +16,13 @@ from confide.errors import ConfideError, ProtocolError, UnreadableError
 from confide.secure_aggregation.adverts import Identity, advertise, verify
 from confide.secure_aggregation.context import SumContext
 from confide.secure_aggregation.survivors import is_signed
-from confide.security import certificates, ec_keys, server_chain, signing_requests
+from confide.security import (
+    certificate_hosts,
+    certificates,
+    ec_keys,
+    server_chain,
+    signing_requests,
+)
 
 HOSTS = ["fed.example.org", "10.0.0.1"]
 KEY, OTHER = ec_keys.make_key(), ec_keys.make_key()
@@ -44,8 +50,8 @@ def write(path: Path, label: str, der: bytes) -> Path:
 
 def look_at(certificate: x509.Certificate) -> None:
     """Ask for all that is ever asked of a certificate that was read."""
-    certificates.hosts_of(certificate)
-    certificates.permitted_hosts(certificate)
+    certificate_hosts.hosts_of(certificate)
+    certificate_hosts.permitted_hosts(certificate)
     certificates.is_issued_by(certificate, AUTHORITY)
     certificates.is_issued_by(AUTHORITY, certificate)
     certificates.is_trainers(certificate)

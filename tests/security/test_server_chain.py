@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from outside_authority import Signer, root, write
 
 from confide.errors import ConfigError, UnreadableError
-from confide.security import certificates, ec_keys
+from confide.security import certificate_hosts, ec_keys
 from confide.security.chain_checks import chain_notes, chain_problems
 from confide.security.server_chain import first_to_end, read_chain, read_root
 from confide.security.signing_requests import make_server_request
@@ -87,8 +87,8 @@ def test_a_root_is_one_certificate_signed_by_itself(tmp_path: Path) -> None:
     [
         ({"hosts": ("fed.example.org",)}, "lacks 10.0.0.5 of hosts"),
         ({"extensions": []}, "is for no host by its subject alternative names"),
-        ({"extensions": [certificates.server_names(HOSTS)]}, "usage serverAuth"),
-        ({"extensions": [certificates.server_names(HOSTS), CLIENT]}, "usage serverAuth"),
+        ({"extensions": [certificate_hosts.server_names(HOSTS)]}, "usage serverAuth"),
+        ({"extensions": [certificate_hosts.server_names(HOSTS), CLIENT]}, "usage serverAuth"),
         ({"ca": True, "usage": False}, "is an authority's"),
         ({"usage": True}, "lacks the key usage digitalSignature"),
         ({"end": 0, "begin": -9}, "has expired on"),

@@ -15,7 +15,7 @@ from provisioned import COORDINATOR, FEDERATION, KIT, check_sound, files, loaded
 
 from confide.config.models.transformer import TransformerConfig
 from confide.config.run import Config
-from confide.security import certificates, ec_keys
+from confide.security import certificate_hosts, certificates, ec_keys
 from confide.server.provisioning.provision import (
     provision,
 )
@@ -110,8 +110,8 @@ def test_loopback_is_for_this_machine_alone(made: Path) -> None:
         certificates.read_certificate(made / "coordinator" / f"{stem}.crt")
         for stem in ("loopback", "server")
     )
-    assert certificates.hosts_of(loopback) == ["127.0.0.1", "::1", "localhost"]
-    assert certificates.hosts_of(server) == FEDERATION.hosts
+    assert certificate_hosts.hosts_of(loopback) == ["127.0.0.1", "::1", "localhost"]
+    assert certificate_hosts.hosts_of(server) == FEDERATION.hosts
 
 
 def test_the_roster_names_public_keys(made: Path) -> None:

@@ -13,7 +13,7 @@ from confide.client.deployment.kit import load_kit
 from confide.config.run import Config
 from confide.deployment.checks import Finding
 from confide.errors import ConfigError
-from confide.security import certificates, ec_keys
+from confide.security import certificate_hosts, certificates, ec_keys
 from confide.server.commands.doctor import diagnose
 from confide.server.deployment.kit import load_coordinator_kit
 from confide.server.provisioning.files import Places
@@ -30,7 +30,7 @@ def sign(out: Path, folder: Path, top: Signer = TOP, by: Signer = MIDDLE) -> tup
     request = x509.load_pem_x509_csr((out / "coordinator" / "server.csr").read_bytes())
     assert request.is_signature_valid
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names == certificates.server_names(FEDERATION.hosts)
+    assert names == certificate_hosts.server_names(FEDERATION.hosts)
     leaf = by.server(request.public_key(), FEDERATION.hosts)
     chain = write(folder / "chain.pem", by.certificate, leaf)
     return chain, write(folder / "root.pem", top.certificate)
