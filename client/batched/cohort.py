@@ -12,33 +12,29 @@ public: it follows from the schedules of the cohort, and what a record adds does
 else was sampled (`confide.client.batched.check`).
 """
 
-import bisect
 import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from confide.client.batched.check import CohortCheck
 from confide.client.batched.cuda import Card
-from confide.client.batched.draws import Drawn, batches, samples
+from confide.client.batched.gradients import CohortGradients
 from confide.client.batched.passes import RecordPasses, Table
 from confide.client.batched.result import CohortResult, for_each
-from confide.client.batched.stack import LinearStack, Pass
+from confide.client.batched.stack import LinearStack
 from confide.client.schedule import LocalSchedule, noise_square
 from confide.client.training.base_optimizer import is_bare, make_optimizer
-from confide.client.training.private.clipping import ClippingRule
-from confide.client.training.private.layer_gradients import rounding_margin
 from confide.client.training.private.row_check import CheckedTensors
 from confide.client.training_round import RoundWork
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.workload import Workload
-from confide.privacy.randomness import KeyedGenerators, derive_key
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.strategies.algorithm import ClientRound, GradientFn, Step
 from confide.strategies.parts import build_algorithm
@@ -73,7 +69,9 @@ class CohortProgram:
         self._check, self._checked = CohortCheck(self._passes), CheckedTensors({})
         self._checked_rows: set[int] = set()
         self._threads = threads_of(workload.model, workload.compute)
-        self._check_fn = check_fn
+        self._gradients = CohortGradients(
+            self._passes, self._check, rows_fn=self._rows, check_fn=check_fn
+        )
         self._laid_out: tuple[Sequence[Examples], Table | None] = ((), None)
 
     def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
@@ -89,7 +87,7 @@ class CohortProgram:
         if rows not in self._checked_rows:
             with threads(self._threads):
                 alone = {name: tensor[None] for name, tensor in tensors.items()}
-                self._check.check_few(self._put(self._stack.rows(alone)[0]), rows)
+                self._check.check_few(self._passes.put(self._stack.rows(alone)[0]), rows)
             self._checked_rows.add(rows)
 
     def chunks(self, works: Sequence[RoundWork]) -> Iterator[Sequence[RoundWork]]:
@@ -153,7 +151,9 @@ class CohortProgram:
             learning_rate=plan.client.optimizer.learning_rate,
             momentum=plan.client.optimizer.momentum,
             square_fn=functools.partial(self._squares, works),
-            place_fn=lambda tensors: [self._put(tensors[name]) for name in self._stack.names],
+            place_fn=lambda tensors: [
+                self._passes.put(tensors[name]) for name in self._stack.names
+            ],
             server_round=first.inputs.server_round,
             num_rounds=plan.num_rounds,
         )
@@ -199,12 +199,12 @@ class CohortProgram:
         change_gradient: GradientFn | None,
     ) -> Tensors:
         """Take all local steps; return what was added to ``start``, [m, ...] each."""
-        begun = self._put(self._stack.rows(start))
+        begun = self._passes.put(self._stack.rows(start))
         anchors = self._stack.parts(begun)
         tensors = nn.Parameter(begun.clone(), requires_grad=False)
         plan = works[0].plan
         if not plan.private and change_gradient is None and is_bare(plan.client.optimizer):
-            for first, found in self._batches(works, table, tensors.data):
+            for first, found in self._gradients.passes(works, table, tensors.data):
                 own = tensors.data[first:]
                 self._stack.descend(own, found, plan.client.optimizer.learning_rate)
         else:
@@ -228,99 +228,15 @@ class CohortProgram:
     ) -> None:
         """Take all local steps by an optimizer of torch."""
         optimizer = make_optimizer(works[0].plan.client.optimizer, [tensors])
-        gradients = self._private if works[0].plan.private else self._plain
-        for first in gradients(works, table, tensors):
+        private = works[0].plan.private
+        gradients_fn = self._gradients.private if private else self._gradients.plain
+        for first in gradients_fn(works, table, tensors):
             if change_gradient is not None:
                 change_gradient(step)
             kept = tensors[:first].clone() if first else None
             optimizer.step()
             if kept is not None:
                 tensors[:first] = kept
-
-    def _batches(
-        self, works: Sequence[RoundWork], table: Table, tensors: Tensor
-    ) -> Iterator[tuple[int, Pass]]:
-        """Yield each step's pass of those who take it, weighted to mean losses, and the first."""
-        for first, drawn in zip(_done(works), batches(*_lists(works)), strict=True):
-            self._called()
-            places, is_record = drawn.places[first:], drawn.is_record[first:]
-            if bool(is_record.all()):
-                weight = 1 / is_record.shape[1]
-                yield first, self._passes.run(tensors[first:], table, places, weight)
-                continue
-            weights = self._put(is_record / is_record.sum(dim=1, keepdim=True))
-            found = self._passes.run(tensors[first:], table, places, weights)
-            yield first, found.only(self._put(is_record))
-
-    def _plain(
-        self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
-    ) -> Iterator[int]:
-        """Write the gradient of each batch's mean loss, once a step; yield who takes it first."""
-        assert tensors.grad is not None
-        for first, found in self._batches(works, table, tensors.data):
-            self._stack.write_sums(tensors.grad[first:], found, fresh=True)
-            yield first
-
-    def _private(
-        self, works: Sequence[RoundWork], table: Table, tensors: nn.Parameter
-    ) -> Iterator[int]:
-        """Write the noisy mean gradient of each Poisson sample, once a step; see `_plain`."""
-        assert tensors.grad is not None
-        schedules, sizes, secrets = _lists(works)
-        rows = max(map(self._rows, schedules))
-        self._check.check(tensors.data[0], len(works), rows)
-        masks, noise = (
-            KeyedGenerators([derive_key(secret, name) for secret in secrets])
-            for name in ("mask", "noise")
-        )
-        expected = torch.tensor([one.sampling_rate * one.num_examples for one in schedules])
-        norm = works[0].plan.privacy.clipping_norm
-        rule = ClippingRule(norm, margin=rounding_margin(expected=float(expected.max()), tokens=1))
-        sigma = torch.tensor([one.noise_multiplier for one in schedules], dtype=torch.float64)
-        sums = torch.empty_like(tensors.data, dtype=torch.float64)
-        divisors = self._put(expected)[:, None]
-        size = sum(part[0].numel() for part in self._stack.parts(sums))
-        done, drawings = _done(works), samples(schedules, sizes, masks, rows=rows)
-        noises: Iterable[Tensor | None] = [None] * len(done)
-        if bool(sigma.any()):
-            noises = noise.normals(len(done), size, std=sigma * rule.sensitivity())
-        for first, drawn, z in zip(done, drawings, noises, strict=True):
-            self._called()
-            self._add_passes(sums, tensors.data, table, drawn, rule=rule, rows=rows)
-            if z is not None:
-                own = self._stack.parts(sums)
-                z = self._put(z)
-                for part, more in zip(own, z.split([p[0].numel() for p in own], 1), strict=True):
-                    part += more.view_as(part)
-            # As Opacus: rounded first, then divided by the expected size of a batch.
-            tensors.grad.copy_(sums).div_(divisors)
-            yield first
-
-    def _add_passes(
-        self,
-        sums: Tensor,
-        tensors: Tensor,
-        table: Table,
-        drawn: Drawn,
-        *,
-        rule: ClippingRule,
-        rows: int,
-    ) -> None:
-        """Write each institution's sum of clipped gradients, in passes of ``rows`` records."""
-        if not drawn.places.shape[1]:
-            sums.zero_()  # an empty sample is a step too
-        for start in range(0, drawn.places.shape[1], rows):
-            own = slice(start, start + rows)
-            found = self._passes.run(tensors, table, drawn.places[:, own])
-            is_record = self._put(drawn.is_record[:, own])
-            self._passes.add_clipped(sums, found, is_record, rule=rule, fresh=not start)
-
-    def _put(self, tensor: Tensor) -> Tensor:
-        return tensor if self._card is None else self._card.put(tensor)
-
-    def _called(self) -> None:
-        if self._check_fn is not None:
-            self._check_fn()
 
 
 # Asked several times of every institution in every round, and few figures differ.
@@ -334,20 +250,6 @@ def _whole_rows(rate: float, count: int) -> int:
 
 def _repeated(tensors: Tensors, count: int) -> Tensors:
     return {name: tensor.expand(count, *tensor.shape) for name, tensor in tensors.items()}
-
-
-def _lists(works: Sequence[RoundWork]) -> tuple[list[LocalSchedule], list[int], list[bytes]]:
-    return (
-        [work.schedule for work in works],
-        [len(work.data.train) for work in works],
-        [work.reserved.secret for work in works],
-    )
-
-
-def _done(works: Sequence[RoundWork]) -> list[int]:
-    """Return how many have no more steps at each step; of rising numbers of steps, the first."""
-    steps = [work.schedule.steps for work in works]
-    return [bisect.bisect_right(steps, step) for step in range(steps[-1])]
 
 
 def _with_gradients(stack: LinearStack, tensors: nn.Parameter) -> list[nn.Parameter]:

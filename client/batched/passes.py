@@ -53,6 +53,10 @@ class RecordPasses:
         """Invent records, the same ones each time."""
         return self._invent(count, torch.Generator().manual_seed(0))
 
+    def put(self, tensor: Tensor) -> Tensor:
+        """Bring a tensor to where passes are computed."""
+        return tensor if self._card is None else self._card.put(tensor)
+
     def table(self, parts: Sequence[Examples]) -> Table:
         """Lay records out for passes, each by itself."""
         joined = Examples.concat([*parts, self._filler]).to(self._device)

@@ -71,6 +71,60 @@ class SumMemory(Protocol):
         """Remember whose sum is opened, before a share leaves."""
 
 
+def mask_once(memory: SumMemory, digest: bytes, masked: MaskedBefore) -> None:
+    """Remember a vector before it leaves; the same one again changes nothing.
+
+    Args:
+        memory: of the job.
+        digest: of the sum's context.
+        masked: what is put into the sum.
+
+    Raises:
+        ProtocolError: if another vector went into this sum, or the same update into another.
+    """
+    before = memory.get(digest)
+    if before is not None and before.values != masked.values:
+        raise ProtocolError(
+            "Other values are under these masks already, and two vectors under one mask tell"
+            " their difference.",
+            code=Refusal.SUM_COHORT,
+        )
+    for one, other in memory.all():
+        if one != digest and masked.update == other.update:
+            # Sums over two cohorts with equal updates differ by whoever is in one alone.
+            raise ProtocolError("The same update went into another sum.", code=Refusal.SUM_COHORT)
+    if before is None:
+        memory.mask(digest, masked)
+
+
+def check_opens_once(memory: SumMemory, digest: bytes, alive: Sequence[str]) -> None:
+    """Check that a sum, which is known, may be opened for these survivors.
+
+    Args:
+        memory: of the job.
+        digest: of the sum's context.
+        alive: names of the survivors, sorted.
+
+    Raises:
+        ProtocolError: if it was opened for others, or a later one was masked since.
+    """
+    before = memory.get(digest)
+    if before is not None and before.survivors:
+        if list(before.survivors) != list(alive):
+            raise ProtocolError(
+                "This institution helped to open that sum for other survivors.",
+                code=Refusal.SUM_SURVIVORS,
+            )
+        return
+    last = [one for one, _ in memory.all()][-1]
+    # When the later one was masked, nobody had to show whom this one was opened for
+    if last != digest:
+        raise ProtocolError(
+            "This institution put a vector into a later sum, and opens that one no more.",
+            code=Refusal.SUM_SURVIVORS,
+        )
+
+
 @dataclass
 class SumsInMemory:
     """A :class:`SumMemory` that ends with the process."""
@@ -212,4 +266,13 @@ def _read_run_key(path: Path) -> X25519PrivateKey:
     return key
 
 
-__all__ = ["SCORES", "MaskedBefore", "SumMemory", "SumsInFolder", "SumsInMemory", "run_key_in"]
+__all__ = [
+    "SCORES",
+    "MaskedBefore",
+    "SumMemory",
+    "SumsInFolder",
+    "SumsInMemory",
+    "check_opens_once",
+    "mask_once",
+    "run_key_in",
+]

@@ -22,7 +22,12 @@ from numpy.typing import NDArray
 
 from confide.client.ledger.ledger import rounds_spent
 from confide.client.secure_sums.agreement import unproved_after
-from confide.client.secure_sums.memory import MaskedBefore, SumMemory
+from confide.client.secure_sums.memory import (
+    MaskedBefore,
+    SumMemory,
+    check_opens_once,
+    mask_once,
+)
 from confide.client.secure_sums.peers import Peers, counted
 from confide.client.secure_sums.sum_rules import SumRules
 from confide.errors import ProtocolError
@@ -214,7 +219,7 @@ class Seat:
             signers={other: key_to_text(peer.key) for other, peer in peers.items()},
             unproved=unproved,
         )
-        self._remember(context, masked)
+        mask_once(self._memory, context.digest, masked)
         name = self._peers.name
         shared = {other: peers[other].secret for other in context.others(name)}
         secrets = secrets_of(context, name, self._secret, shared)
@@ -239,23 +244,6 @@ class Seat:
             self.check(context)
             checked = self._checked
         return checked.unproved if checked is not None else ()
-
-    def _remember(self, context: SumContext, masked: MaskedBefore) -> None:
-        before = self._memory.get(context.digest)
-        if before is not None and before.values != masked.values:
-            raise ProtocolError(
-                "Other values are under these masks already, and two vectors under one mask tell"
-                " their difference.",
-                code=Refusal.SUM_COHORT,
-            )
-        for digest, other in self._memory.all():
-            if digest != context.digest and masked.update == other.update:
-                # Sums over two cohorts with equal updates differ by whoever is in one alone.
-                raise ProtocolError(
-                    "The same update went into another sum.", code=Refusal.SUM_COHORT
-                )
-        if before is None:
-            self._memory.mask(context.digest, masked)
 
     def unmask(
         self, context: SumContext, survivors: Sequence[str], boxes: Mapping[str, bytes]
@@ -289,7 +277,7 @@ class Seat:
             )
         there = counted({survivor: peers[survivor] for survivor in alive})
         self._rules.check_survivors(context, there, len(alive))
-        self._check_opens(context, before, alive)
+        check_opens_once(self._memory, context.digest, alive)
         gone = context.gone(alive)
         told = {
             survivor: answered_shares(
@@ -306,22 +294,6 @@ class Seat:
         return Opened(
             shares=told, signature=sign_survivors(self._identity.key, context.digest, alive)
         )
-
-    def _check_opens(self, context: SumContext, before: MaskedBefore, alive: Sequence[str]) -> None:
-        if before.survivors:
-            if list(before.survivors) != alive:
-                raise ProtocolError(
-                    "This institution helped to open that sum for other survivors.",
-                    code=Refusal.SUM_SURVIVORS,
-                )
-            return
-        last = [digest for digest, _ in self._memory.all()][-1]
-        # When the later one was masked, nobody had to show whom this one was opened for
-        if last != context.digest:
-            raise ProtocolError(
-                "This institution put a vector into a later sum, and opens that one no more.",
-                code=Refusal.SUM_SURVIVORS,
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from confide.client.assembly import make_trainer
 from confide.client.batched import cohort, passes
-from confide.client.batched.cohort import CohortProgram
 from confide.client.batched.draws import Drawn
+from confide.client.batched.gradients import CohortGradients
 from confide.client.batched.stack import LinearStack
 from confide.client.schedule import LocalSchedule
 from confide.client.training.private.clipping import ClippingRule
@@ -61,14 +61,16 @@ def make_records(count: int, seed: int) -> Examples:
 def sums(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Write down the clipped sums of each step, before noise: float64, shape [m, size]."""
     seen: list[Tensor] = []
-    add = CohortProgram._add_passes
+    add = CohortGradients._add_passes
 
-    def watch(program: CohortProgram, totals: Tensor, *given: Any, **named: Any) -> None:
-        add(program, totals, *given, **named)
+    def watch(gradients: CohortGradients, totals: Tensor, *given: Any, **named: Any) -> None:
+        add(gradients, totals, *given, **named)
         # What fills a row up belongs to nobody.
-        seen.append(torch.cat([it.flatten(1) for it in program._stack.parts(totals)], dim=1))
+        seen.append(
+            torch.cat([it.flatten(1) for it in gradients._passes.stack.parts(totals)], dim=1)
+        )
 
-    monkeypatch.setattr(CohortProgram, "_add_passes", watch)
+    monkeypatch.setattr(CohortGradients, "_add_passes", watch)
     return seen
 
 
