@@ -62,6 +62,12 @@ class LedgerFile:
             self._state.apply(event)
         return self._state
 
+    def made_keys(self) -> LedgerKeys:
+        """Return the keys, made if this is a new ledger whose first event is not written."""
+        if self.state.public_key is None:
+            self.keys.create()
+        return self.keys
+
     def read_again(self) -> LedgerState:
         """Read what other processes appended, and return the state after it."""
         self.log.read_again()

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from confide.client.ledger.conditions import check_run, may_know, warn_of_new
-from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
+from confide.client.ledger.declared import DeclaredPopulation
+from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.folder import Members, check_members, only_one
-from confide.client.ledger.keys import LedgerKeys
 from confide.client.ledger.ledger import (
     Reservation,
     RoundsSpent,
@@ -19,17 +19,16 @@ from confide.client.ledger.ledger import (
     scores_spent,
 )
 from confide.client.ledger.replies import Replies
-from confide.client.ledger.runs import RunAccount, RunTerms
-from confide.client.ledger.state import LedgerState, PopulationAccount
+from confide.client.ledger.runs import RunTerms
+from confide.client.ledger.state import PopulationAccount
 from confide.client.ledger.sums import LedgerSums
 from confide.client.ledger.transaction import Transaction
 from confide.client.ledger.with_peers import (
     check_promise,
-    new_promise,
     noise_with_peers,
 )
 from confide.config.privacy import BudgetConfig
-from confide.errors import DeniedError, LedgerError
+from confide.errors import LedgerError
 from confide.privacy.peers import PeerNoise
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
@@ -88,7 +87,7 @@ class PersistentLedger:
         self._file = file
         self._asker = asker or Asker()
         self._replies = Replies(file.path.with_name(f"{file.path.name}.replies"), kept=kept_replies)
-        self._declared(file.state)
+        self._declared = DeclaredPopulation(file, population, budget)
 
     # --- what it knows
 
@@ -96,7 +95,7 @@ class PersistentLedger:
 
     def digest(self, mechanism: str, records: Callable[[], str] | None = None) -> str:
         """Return the identifier of a mechanism, and of the records if given: a keyed hash."""
-        keys = self._made()
+        keys = self._file.made_keys()
         # With the federation in it, another's reply is never replayed, nor its noise
         parts = [self._population, *filter(None, [self._asker.name]), mechanism]
         return keys.mac("\0".join(parts + ([records()] if records else []))).hex()
@@ -116,14 +115,7 @@ class PersistentLedger:
     @property
     def population(self) -> PopulationAccount:
         """Account of this population, as declared or, in a new ledger, as it would be."""
-        declared = self._declared(self._file.read_again())
-        budget = new_budget(self._population, self._budget)
-        return declared or PopulationAccount(
-            name=self._population,
-            unit=self._budget.unit,
-            budget=budget,
-            budget_with_peers=new_promise(self._budget, None),
-        )
+        return self._declared.account
 
     def check_head(self, echoed: str) -> None:
         """Check that the head a coordinator saw last is in the chain; keep its countersignature."""
@@ -207,12 +199,12 @@ class PersistentLedger:
     ) -> Reservation:
         """Count a round, durably, before its first private step."""
         with self._file.transaction() as writing:
-            run, named = self._begun(writing, terms), {"population": self._population}
+            run, named = self._declared.begun_run(writing, terms), {"population": self._population}
             known = run.rounds.get(digest)
             if known is None:
                 if len(run.rounds) >= terms.max_rounds:
                     raise rounds_spent(asked=len(run.rounds) + 1, allowed=terms.max_rounds)
-                check_promise(self._account(writing), terms, with_peers, self._budget)
+                check_promise(self._declared.written(writing), terms, with_peers, self._budget)
                 # Key and event in one transaction: a round that is counted can be replayed with the
                 # same noise after a crash, and one that is not counted has no key that could have
                 # been used
@@ -243,7 +235,7 @@ class PersistentLedger:
     def _settle(self, run: str, digest: str, reply: str) -> None:
         with self._file.transaction() as writing:
             # Two processes may have computed the same round; only one reply may ever leave
-            if self._account(writing).runs[run].rounds[digest].is_settled:
+            if self._declared.written(writing).runs[run].rounds[digest].is_settled:
                 raise already_answered(run)
             writing.transaction.wipe_key(_where_kept(writing.transaction, run, digest))
             settled = {"run": run, "digest": digest, "reply": reply}
@@ -259,7 +251,7 @@ class PersistentLedger:
         # What was drawn and not written never left: a crash in between costs nothing, and no noise
         # has to be drawn twice, on inputs that might differ in their last bits
         with self._file.transaction() as writing:
-            run = self._begun(writing, terms)
+            run = self._declared.begun_run(writing, terms)
             if (split, digest) not in run.scores:
                 spent = scores_spent(terms, split, run.releases().get(split, 0))
                 if spent is not None:
@@ -277,7 +269,7 @@ class PersistentLedger:
         """
         self._file.path.parent.mkdir(parents=True, exist_ok=True)
         with only_one(self._file.path.parent):
-            self._made()
+            self._file.made_keys()
             self._file.read_again()
             check_members(self._file, self._population, members, anchors=anchors)
             self.know_units(members.ids, known_by=members.known_by)
@@ -289,7 +281,7 @@ class PersistentLedger:
         that another population holds too carry the cost of both, which the warning says.
         """
         with self._file.transaction() as writing:
-            population = self._account(writing)
+            population = self._declared.written(writing)
             macs = [self._file.keys.mac(unit) for unit in unit_ids]
             new, elsewhere = writing.transaction.know_units(self._population, macs)
             if new:
@@ -298,47 +290,6 @@ class PersistentLedger:
                 writing.append("units", {"population": self._population, **kind})
         if new:
             warn_of_new(population, new, of=len(macs), elsewhere=elsewhere)
-
-    # --- inside
-
-    def _begun(self, writing: Writing, terms: RunTerms) -> RunAccount:
-        """Return a run's account; a new run is charged whole."""
-        population = self._account(writing)
-        check_run(population, terms, self._budget)
-        if terms.name not in population.runs:
-            writing.append("run", {"population": self._population, **asdict(terms)})
-        return population.runs[terms.name]
-
-    def _made(self) -> LedgerKeys:
-        """Return the keys, made if this is a new ledger whose first event is not written."""
-        if self._file.state.public_key is None:
-            self._file.keys.create()
-        return self._file.keys
-
-    def _account(self, writing: Writing) -> PopulationAccount:
-        """Return the population, declared if the ledger is new."""
-        return self._declared(writing.state) or writing.declare(self._population, self._budget)
-
-    def _declared(self, state: LedgerState) -> PopulationAccount | None:
-        """Return this population's account; None if it has yet to be declared.
-
-        Raises:
-            DeniedError: if only other populations are declared, or the unit differs.
-        """
-        declared = state.populations.get(self._population)
-        if declared is None and state.populations:
-            others = ", ".join(sorted(state.populations))
-            raise DeniedError(
-                f"Population {self._population} is not declared in {self._file.path}, which holds"
-                f" {others}. If these are other people, declare them: confide ledger budget"
-                f" {self._file.path} --declare {self._population} --epsilon E",
-                code="undeclared_population",
-            )
-        if declared is not None:
-            check_unit(declared, self._budget)
-            if declared.unit != self._budget.unit:
-                return None  # nothing was charged yet, so that it may be declared again
-        return declared
 
 
 def _key_name(run: str, digest: str) -> str:
