@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.commands.given import (
-    add_model,
     add_model_options,
     add_records,
     given_inputs,
     given_model,
     given_whole,
     model_around,
+    model_parser,
 )
 from confide.errors import EXIT_DRIFT, ConfigError
 
@@ -79,13 +79,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="confide drift",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = model_parser("confide drift", _DESCRIPTION)
     add = parser.add_argument
-    add_model(parser)
     add_records(parser, optional=True)
     add(
         "--reference",

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.commands.given import (
-    add_model,
     add_model_options,
     add_records,
     given_model,
     given_records,
     model_around,
+    model_parser,
 )
 from confide.errors import ConfigError
 from confide.terminal import make_console, plain
@@ -77,12 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     from confide.explaining.methods.table import METHODS
     from confide.explaining.parts import PARTS, RECORDS
 
-    parser = argparse.ArgumentParser(
-        prog="confide explain",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_model(parser)
+    parser = model_parser("confide explain", _DESCRIPTION)
     add_records(parser)
     add = parser.add_argument
     add(

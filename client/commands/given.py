@@ -40,14 +40,23 @@ class GivenRecords(NamedTuple):
     inputs: "Inputs"
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the model: a run's or an exported one."""
+def model_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a command whose first argument is a model: a run's or an exported one.
+
+    Args:
+        prog: words that call the command.
+        description: what ``--help`` says of it, as it is laid out.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "run",
         metavar="RUN",
         type=Path,
         help="RUN, RUN/model, or a folder that confide export wrote",
     )
+    return parser
 
 
 def model_around(path: Path) -> Path | None:
@@ -179,7 +188,6 @@ def given_records(
 
 __all__ = [
     "GivenRecords",
-    "add_model",
     "add_model_options",
     "add_records",
     "given_inputs",
@@ -187,5 +195,6 @@ __all__ = [
     "given_records",
     "given_whole",
     "model_around",
+    "model_parser",
     "needed_columns",
 ]

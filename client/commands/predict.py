@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.commands.given import (
-    add_model,
     add_model_options,
     add_records,
     given_inputs,
     given_model,
     given_whole,
+    model_parser,
     needed_columns,
 )
 from confide.client.commands.writing_options import add_writing_options, writing_of
@@ -85,12 +85,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="confide predict",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_model(parser)
+    parser = model_parser("confide predict", _DESCRIPTION)
     add_records(parser)
     add = parser.add_argument
     add(

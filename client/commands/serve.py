@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from confide.client.commands.given import add_model, add_model_options, given_model
+from confide.client.commands.given import add_model_options, given_model, model_parser
 from confide.client.commands.writing_options import add_writing_options, writing_of
 from confide.deployment.either_kit import kit_and_overrides
 from confide.deployment.logs import log_to_stderr
@@ -64,12 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="confide serve",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_model(parser)
+    parser = model_parser("confide serve", _DESCRIPTION)
     add = parser.add_argument
     add("--name", help="name that the model is asked by (default: of its task and backbone)")
     add_model_options(parser)
