@@ -251,10 +251,10 @@ def as_read(reply: Reply) -> Reply:
     is_of_sum = bool(reply.advert) or reply.sum is not None
     if not (reply.evaluations or reply.figures or reply.tallies or is_of_sum):
         return reply
-    is_plain = not (reply.tallies or is_of_sum) and all(
+    is_unchanged = not (reply.tallies or is_of_sum) and all(
         split in SPLITS and is_plain(evaluation) for split, evaluation in reply.evaluations.items()
     )
-    if is_plain and all(map(_is_finite_float, reply.figures.values())):
+    if is_unchanged and all(map(_is_finite_float, reply.figures.values())):
         return reply  # reading it would change nothing
     return replace(unpack_reply(pack_reply(replace(reply, arrays=None))), arrays=reply.arrays)
 
