@@ -16,7 +16,7 @@ from company import program_of, work_of
 from torch import Tensor
 
 from confide.client.assembly import make_trainer
-from confide.client.batched import cohort, passes
+from confide.client.batched import gradients, passes
 from confide.client.batched.draws import Drawn
 from confide.client.batched.gradients import CohortGradients
 from confide.client.batched.stack import LinearStack
@@ -63,12 +63,10 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     seen: list[Tensor] = []
     add = CohortGradients._add_passes
 
-    def watch(gradients: CohortGradients, totals: Tensor, *given: Any, **named: Any) -> None:
-        add(gradients, totals, *given, **named)
+    def watch(its: CohortGradients, totals: Tensor, *given: Any, **named: Any) -> None:
+        add(its, totals, *given, **named)
         # What fills a row up belongs to nobody.
-        seen.append(
-            torch.cat([it.flatten(1) for it in gradients._passes.stack.parts(totals)], dim=1)
-        )
+        seen.append(torch.cat([it.flatten(1) for it in its._passes.stack.parts(totals)], dim=1))
 
     monkeypatch.setattr(CohortGradients, "_add_passes", watch)
     return seen
@@ -153,11 +151,11 @@ class Wide(ClippingRule):
 
 def no_factors(patch: pytest.MonkeyPatch) -> None:
     # There alone: the preflight of a trainer would find it by itself.
-    patch.setattr(cohort, "ClippingRule", Unclipped)
+    patch.setattr(gradients, "ClippingRule", Unclipped)
 
 
 def twice_the_norm(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(cohort, "ClippingRule", Wide)
+    patch.setattr(gradients, "ClippingRule", Wide)
 
 
 def norms_of_the_last_layer(patch: pytest.MonkeyPatch) -> None:
@@ -215,7 +213,7 @@ def test_factors_in_float32_are_found(sums: list[Tensor], monkeypatch: pytest.Mo
         def factors(self, norms: Tensor, *, rounded: int = 0) -> Tensor:
             return (self.clipping_norm * (1 - self.margin) / norms).float().double()
 
-    monkeypatch.setattr(cohort, "ClippingRule", Narrow)
+    monkeypatch.setattr(gradients, "ClippingRule", Narrow)
     monkeypatch.setattr(passes, "counts", torch.isfinite)
     with pytest.raises(AssertionError, match=r"longer than C at 1e3\d"):
         check_lengths(sums)
@@ -278,7 +276,7 @@ def test_who_samples_nobody_adds_noise_beside_those_who_do() -> None:
 
 
 def test_noise_left_out_where_a_sample_is_empty_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples, normals = cohort.samples, KeyedGenerators.normals
+    samples, normals = gradients.samples, KeyedGenerators.normals
     last: list[Drawn] = []
 
     def watch(*given: Any, rows: int) -> Iterator[Drawn]:
@@ -290,7 +288,7 @@ def test_noise_left_out_where_a_sample_is_empty_is_found(monkeypatch: pytest.Mon
         for z in normals(self, times, count, std=std):
             yield z * last[0].is_record.any(dim=1)[:, None]
 
-    monkeypatch.setattr(cohort, "samples", watch)
+    monkeypatch.setattr(gradients, "samples", watch)
     monkeypatch.setattr(KeyedGenerators, "normals", saving)
     with pytest.raises(AssertionError, match="no noise"):
         check_quiet_steps()

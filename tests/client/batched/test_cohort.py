@@ -206,7 +206,7 @@ def test_samples_wider_than_a_pass_are_not_cut(
 ) -> None:
     program, works = make_private((81, 81), tmp_path)
     whole = together(program, works)
-    monkeypatch.setattr(program, "_rows", lambda work: 16)
+    monkeypatch.setattr(program._gradients, "_rows_fn", lambda work: 16)
     seen: list[int] = []
     run = program._passes.run
 
@@ -218,7 +218,7 @@ def test_samples_wider_than_a_pass_are_not_cut(
     works = [replace(work, schedule=replace(work.schedule, sampling_rate=0.25)) for work in works]
     monkeypatch.setattr(program._passes, "run", count)
     narrow = together(program, works)
-    monkeypatch.setattr(program, "_rows", lambda work: 128)
+    monkeypatch.setattr(program._gradients, "_rows_fn", lambda work: 128)
     for one, other in zip(narrow, together(program, works), strict=True):
         assert_equal(one, other)
     assert {16} == set(seen[: seen.index(128)])

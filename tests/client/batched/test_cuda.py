@@ -24,6 +24,7 @@ from torch import Tensor
 from confide.client.algorithm_state import ClientStates
 from confide.client.batched.cohort import CohortProgram
 from confide.client.batched.cuda import WARM_UP, Card, card_of
+from confide.client.batched.gradients import CohortGradients
 from confide.client.batched.passes import RecordPasses, norms_of
 from confide.client.batched.stack import stack_of
 from confide.client.institution import Institution
@@ -257,10 +258,10 @@ def test_no_step_waits(
     trainer = Trainer(make_workload(plan, "cpu"), private=plan.private)
     program = program_on(make_workload(plan, device))
     works = begun(plan, trainer, tmp_path)
-    kind = "_private" if plan.private else "_batches"
-    whole, taken = getattr(CohortProgram, kind), []
+    kind = "private" if plan.private else "passes"
+    whole, taken = getattr(CohortGradients, kind), []
 
-    def watched(self: CohortProgram, *given: Any) -> Iterator[Any]:
+    def watched(self: CohortGradients, *given: Any) -> Iterator[Any]:
         steps = whole(self, *given)
         # The first step begins with the check of rows, which looks at what came.
         yield next(steps)
@@ -269,7 +270,7 @@ def test_no_step_waits(
                 taken.append(1)
                 yield step
 
-    monkeypatch.setattr(CohortProgram, kind, watched)
+    monkeypatch.setattr(CohortGradients, kind, watched)
     program.compute(works)
     assert len(taken) == max(work.schedule.steps for work in works) - 1
 
