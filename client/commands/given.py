@@ -145,8 +145,13 @@ def given_whole(
     return Whole(records=rows, kept=told)
 
 
-def given_inputs(predictor: "Predictor", whole: "Whole") -> "Inputs":
+def given_inputs(predictor: "Predictor", whole: "Whole", *, skip: bool = False) -> "Inputs":
     """Check records against the model's task; say on standard error what is outside its ranges.
+
+    Args:
+        predictor: whose task.
+        whole: the records.
+        skip: whether to leave out those that do not fit.
 
     Raises:
         DataError: naming everything that does not fit.
@@ -154,7 +159,7 @@ def given_inputs(predictor: "Predictor", whole: "Whole") -> "Inputs":
     from confide.client.records.judged import outside_notes
     from confide.inference.inputs import read_inputs
 
-    inputs = read_inputs(predictor, whole.records, places=whole.places)
+    inputs = read_inputs(predictor, whole.records, places=whole.places, skip=skip)
     for note in outside_notes(inputs.records, predictor.plan.task):
         print(f"note: {note}", file=sys.stderr)
     return inputs
