@@ -156,11 +156,13 @@ def given_inputs(predictor: "Predictor", whole: "Whole", *, skip: bool = False) 
     Raises:
         DataError: naming everything that does not fit.
     """
-    from confide.client.records.judged import outside_notes
     from confide.inference.inputs import read_inputs
+    from confide.tasks.ranges import outside_notes
 
     inputs = read_inputs(predictor, whole.records, places=whole.places, skip=skip)
-    for note in outside_notes(inputs.records, predictor.plan.task):
+    schema, records = predictor.plan.task, inputs.records
+    cells = {it: records[it][:] for it in schema.table_columns if it in records.column_names}
+    for note in outside_notes(cells, schema):
         print(f"note: {note}", file=sys.stderr)
     return inputs
 
