@@ -143,7 +143,7 @@ def _warnings(cells: Mapping[str, Cells], schema: TaskConfig) -> list[str]:
     """List what :func:`outside_notes` says, of the columns that it may say something of."""
     suspect = {}
     for name, column in schema.table_columns.items():
-        if column.kind != "numeric" or name not in cells:
+        if column.minimum is None or column.maximum is None or name not in cells:
             continue
         # Columns are read again for their words alone: of a few records that takes most of the time
         numbers = [number_of(cell.strip()) for cell in cells[name] if cell]
