@@ -31,10 +31,11 @@ def usage_of(folder: Path, plan: TrainingPlan, form: str) -> Usage:
         plan: as it was trained.
         form: that it has.
     """
-    made = _onnx(folder, plan) if (folder / ONNX_FILE).is_file() else _transformers(folder, plan)
-    lines, is_custom = made
+    library = FORMS[form].library
+    usage_fn = {"onnx": _onnx, "xgboost": _xgboost}.get(library, _transformers)
+    lines, is_custom = usage_fn(folder, plan)
     text = "\n".join(["## How to use", "", *lines, *_WITH_CONFIDE])
-    return Usage(text, is_custom, FORMS[form].library)
+    return Usage(text, is_custom, library)
 
 
 def _transformers(folder: Path, plan: TrainingPlan) -> tuple[list[str], bool]:
@@ -123,6 +124,22 @@ def _onnx(folder: Path, plan: TrainingPlan) -> tuple[list[str], bool]:
     return lines, False
 
 
+def _xgboost(folder: Path, plan: TrainingPlan) -> tuple[list[str], bool]:
+    if not _is_encodable(plan.task):
+        return [], False
+    code = _block(
+        *("import pandas", "import xgboost", ""),
+        *("from confide.inference.encoding import encode", ""),
+        _FOLDER,
+        'booster = xgboost.Booster(model_file=f"{folder}/model.json")',
+        *_record(plan.task),
+        'features = encode(folder, records)["features"]',
+        "rows = xgboost.DMatrix(features, feature_names=booster.feature_names)",
+        "print(booster.predict(rows).tolist())",
+    )
+    return [_ROW, "", *code], False
+
+
 def _is_encodable(task: TaskConfig) -> bool:
     # A task of somebody's own is imported where its user says so, and on no file's word
     return bool(task.table_columns) and not task.custom_tasks
@@ -149,10 +166,14 @@ def _record(task: TaskConfig) -> list[str]:
     }
     return [
         "record = {",
-        *(f"    {name!r}: {cell!r}," for name, cell in cells.items()),
+        *(f"    {_quoted(name)}: {_quoted(cell)}," for name, cell in cells.items()),
         "}",
         "records = pandas.DataFrame([record])  # or pandas.read_csv(FILE, dtype=str)",
     ]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _block(*lines: str) -> list[str]:
