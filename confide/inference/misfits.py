@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy
-import pyarrow
 from datasets import Dataset
 
 from confide.config.spelling import counted, written
 from confide.config.tasks.task import TaskConfig
 from confide.tasks.reading import Problem
-from confide.tasks.schema import LACKING
+from confide.tasks.schema import LACKING, whole_columns
 from confide.tasks.task import ListsProblems, Task
 
 _SHOWN = 10
@@ -47,12 +46,7 @@ def told_problems(
         records: the columns that there are.
         places: where each record is; empty: they are known by their numbers.
     """
-
-    def place(record: int) -> str:
-        where = places[record] if places else f"record {record + 1}"
-        return where if column not in quoted else where + _value(records, column, record)
-
-    quoted, told = _quoted(config), []
+    told = []
     for problem in _problems(task, records):
         column = _column(problem.text)
         if problem.where is not None:
@@ -67,7 +61,10 @@ def told_problems(
         if not some:  # a custom check may find what no single record shows
             told.append(problem.text)
             continue
-        first, *others = map(place, some)
+        cells = _cells(records, config, column)
+        first, *others = (
+            (places[one] if places else f"record {one + 1}") + _value(cells, one) for one in some
+        )
         then = f", then {', '.join(others)}" if others else ""
         told.append(f"{problem.text} First in {first}{then}{rest}.")
     return told
@@ -82,12 +79,14 @@ def misfits_of(task: Task, config: TaskConfig, records: Dataset) -> Misfits:
         records: with all columns.
     """
     reasons: dict[int, list[str]] = defaultdict(list)
-    quoted, general = _quoted(config), []
+    general: Sequence[str] = []
     for problem in _problems(task, records):
+        if problem.where is None:
+            continue
         column = _column(problem.text)
-        for record in () if problem.where is None else numpy.flatnonzero(problem.where).tolist():
-            value = _value(records, column, record) if column in quoted else ""
-            reasons[record].append(f"{column}{value}: {problem.why}")
+        cells = _cells(records, config, column)
+        for record in numpy.flatnonzero(problem.where).tolist():
+            reasons[record].append(f"{column}{_value(cells, record)}: {problem.why}")
     left = [place for place in range(len(records)) if place not in reasons]
     others = records.select(left)
     alone = list(_searched(_wrong(task, others, None), 0, len(others))) if left else []
@@ -142,25 +141,20 @@ def _column(text: str) -> str:
     return text.partition(":")[0].removeprefix("Column ")
 
 
-def _quoted(config: TaskConfig) -> set[str]:
-    """Name the columns whose values are short, and no files."""
-    return {*config.table_columns, *config.target_columns}
+def _cells(records: Dataset, config: TaskConfig, column: str) -> Sequence[object]:
+    """Return the values of a column that are short, and no files; () of any other column."""
+    short = {*config.table_columns, *config.target_columns}
+    if column not in short or column not in records.column_names:
+        return ()
+    return list(whole_columns(records, [column])[column].to_pylist())
 
 
-def _value(records: Dataset, column: str, record: int) -> str:
+def _value(cells: Sequence[object], record: int) -> str:
     """Quote a value; "" where there is none to quote, or it is long."""
-    if column not in records.column_names:
-        return ""
-    (cell,) = _cells(records, column, record)
+    cell = cells[record] if cells else None
     if cell is None or len(str(cell)) > _LONGEST:
         return ""
     return f" ({written(str(cell))})"
-
-
-def _cells(records: Dataset, column: str, record: int) -> list[object]:
-    table = records.with_format("arrow", columns=[column])[record : record + 1]
-    assert isinstance(table, pyarrow.Table)
-    return list(table[column].to_pylist())
 
 
 __all__ = ["Misfits", "misfits_of", "told_problems"]

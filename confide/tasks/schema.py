@@ -144,7 +144,7 @@ def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
             problem = (
                 f"Column {name}: {null.sum()} of {len(texts)} texts are null; write or remove them."
             )
-            problems.append(Problem(problem, first(null), null, "the text is null"))
+            problems.append(Problem(problem, first(null), null, "null"))
     return Inputs({}, problems)
 
 
