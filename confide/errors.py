@@ -59,9 +59,10 @@ class DataError(ConfideError):
 
     Args:
         problems: what is wrong, one sentence each with the column, the count and the fix.
+        advice: what could be done about all of them; "" for nothing more than they say.
     """
 
-    def __init__(self, problems: str | Sequence[str]) -> None:
+    def __init__(self, problems: str | Sequence[str], advice: str = "") -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         heading = [f"The records have {len(self.problems)} problems:"]
         lines = (
@@ -69,7 +70,7 @@ class DataError(ConfideError):
             if len(self.problems) == 1
             else [*heading, *(f"  - {problem}" for problem in self.problems)]
         )
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join([*lines, *([advice] if advice else [])]))
 
 
 class FlowerError(ConfideError):

@@ -3,14 +3,16 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft
+from confide.client.records.drafting.positive import positive_of
 from confide.client.records.drafting.writing import draft_yaml
 from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import Reading
+from confide.config.outcomes.table import OF_ONE_CLASS
 
 _IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")
 _MOST_INSTITUTIONS, _ENOUGH_RECORDS = 4, 100
@@ -25,7 +27,7 @@ _EXPERIMENT = """\
   - override /tuning: {tuning}
   - override /privacy: record
 {recipe}privacy: {{epsilon: 3}}
-{settings}{budget}{baselines}"""
+{settings}{report}{budget}{baselines}"""
 _OWNERS = """\
 # privacy=group protects each {column} instead, with all of its records together.
 """
@@ -33,6 +35,12 @@ _BASELINES = """\
 # [local] compares with each institution alone, which spends as much again.
 simulation: {baselines: []}
 """
+_REPORT = """\
+# The class that is looked for: a guess {why}, check it. The report's costs and
+# curves are of it; report.costs says what its mistakes cost.
+report: {{positive: {positive}}}
+"""
+_BY_NAME, _BY_ORDER = "by its name", "as the last of task.labels"
 _TABLE_RECIPE = "  - override /client: private_table\n"
 _TEXT_SETTINGS = """\
 client: {local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}
@@ -66,7 +74,7 @@ The first says whether the records fit the task, the second trains privately and
 | `conf/task/{name}.yaml` | what a record looks like, and its label: {task_state} |
 | `conf/data/{name}.yaml` | where the records are, and how a simulation deals them out |
 | `conf/experiment/{name}.yaml` | model, privacy, rounds |
-| `{module}.py` | parts of your own: records, a strategy, a loss |
+| `{module}.py` | parts of your own: `records`, which reads them in Python |
 
 Any setting can be changed on the command line:
 `confide simulate experiment={name} privacy.epsilon=8`. `confide simulate --help` lists them.
@@ -82,9 +90,8 @@ _MODULE = '''\
 """Parts of {name} that are your own, named in a config by their dotted path.
 
 records   data.path="" data._target_={module}.records
-strategy  strategy=custom strategy._target_={module}.strategy
-task      _target_: {module}.Task in conf/task/{name}.yaml, for another loss or other inputs;
-          which class to extend: docs/tasks.md, One of your own
+
+A strategy, a loss or a task of your own can stand here too: docs/researcher.md, Your own parts.
 """
 
 import {imports}
@@ -119,6 +126,7 @@ columns:
   income: {minimum: 0, maximum: 1000}
   home: {kind: categorical, categories: [owner, rent]}
 """
+_INVENTED_LABELS = ("no", "yes")
 _READERS = {
     ".csv": "read_csv",
     ".tsv": "read_table",
@@ -221,9 +229,23 @@ def _experiment(name: str, source: Source | None) -> str:
         tuning=recipe.tuning,
         recipe=recipe.client,
         settings=settings,
+        report=_report(source),
         budget=_BUDGET if spends else "",
         baselines=_BASELINES if spends else "",
     )
+
+
+def _report(source: Source | None) -> str:
+    """Return the lines on the class that is looked for; "" where there are not two classes."""
+    labels: Sequence[str] = _INVENTED_LABELS
+    if source is not None:
+        task = source.draft.task
+        labels = task.labels if task.outcome.kind in OF_ONE_CLASS else ()
+    if len(labels) != 2:
+        return ""
+    named = positive_of(labels)
+    why = _BY_ORDER if named is None else _BY_NAME
+    return _REPORT.format(why=why, positive=json.dumps(named or labels[-1], ensure_ascii=False))
 
 
 def _recipe_of(source: Source | None) -> "_Recipe":

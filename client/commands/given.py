@@ -154,17 +154,24 @@ def given_whole(
     return Whole(records=rows, kept=told)
 
 
-def given_inputs(predictor: "Predictor", whole: "Whole") -> "Inputs":
+def given_inputs(predictor: "Predictor", whole: "Whole", *, skip: bool = False) -> "Inputs":
     """Check records against the model's task; say on standard error what is outside its ranges.
+
+    Args:
+        predictor: whose task.
+        whole: the records.
+        skip: whether to leave out those that do not fit.
 
     Raises:
         DataError: naming everything that does not fit.
     """
-    from confide.client.records.judged import outside_notes
     from confide.inference.inputs import read_inputs
+    from confide.tasks.ranges import outside_notes
 
-    inputs = read_inputs(predictor, whole.records, places=whole.places)
-    for note in outside_notes(inputs.records, predictor.plan.task):
+    inputs = read_inputs(predictor, whole.records, places=whole.places, skip=skip)
+    schema, records = predictor.plan.task, inputs.records
+    cells = {it: records[it][:] for it in schema.table_columns if it in records.column_names}
+    for note in outside_notes(cells, schema):
         print(f"note: {note}", file=sys.stderr)
     return inputs
 

@@ -3,7 +3,7 @@
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,15 @@ from confide.client.commands.given import (
 )
 from confide.client.commands.writing_options import add_writing_options, writing_of
 from confide.config.spelling import counted
-from confide.errors import ConfigError
+from confide.errors import ConfigError, DataError
 from confide.terminal import is_reader_gone, make_console
 
 if TYPE_CHECKING:
+    import pandas
     import pyarrow
 
+    from confide.client.records.whole import Whole
+    from confide.inference.inputs import Inputs
     from confide.inference.language.past_answers import PastAnswers
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
@@ -43,8 +46,12 @@ with the most likely one, and a column probability_CLASS for each; of conversati
 prediction with the answer, and after --past the past conversation that was shown. Without --output
 it is CSV on the standard output. The label column may be missing, or empty for some records; the
 task's metrics on labelled ones are printed. If records do not fit, all mistakes are listed at once,
-and nothing is written."""
+and nothing is written; with --misfits skip these records have no prediction, and a column problem
+that says why."""
 
+_SKIP_ADVICE = (
+    "Nothing was predicted. Correct these records, or predict the others with --misfits skip."
+)
 _KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
 
@@ -94,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
         help="file to write: .csv, .tsv, .jsonl or .parquet (default: CSV to stdout)",
     )
     add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
+    add(
+        "--misfits",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="records that do not fit what the model was trained on, such as a category that it"
+        " does not know: refuse all, or skip these (default: refuse)",
+    )
     add_model_options(parser)
     group = add_writing_options(parser)
     group.add_argument(
@@ -117,19 +131,45 @@ def _predict(arguments: argparse.Namespace, predictor: "Predictor") -> None:
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
     whole = given_whole(arguments, predictor, keep=keep)
     past = _read_past(arguments, predictor)
-    _refuse_taken(predictor, whole.kept.column_names, has_past=past is not None)
-    inputs = given_inputs(predictor, whole)
+    skip = arguments.misfits == "skip"
+    _refuse_taken(predictor, whole.kept.column_names, has_past=past is not None, skip=skip)
+    inputs = _inputs(predictor, whole, skip=skip)
     parts: list[Part] = []
     # On one terminal a bar and the predictions would write into each other
     hidden = arguments.output is None and sys.stdout.isatty()
     made = predict_in_parts(predictor, inputs, writing_of(arguments), past)
     in_parquet = arguments.output is not None and arguments.output.suffix.lower() == ".parquet"
-    tables = _tables(whole.typed() if in_parquet else whole.kept, made, parts, hidden=hidden)
+    kept = whole.typed() if in_parquet else whole.kept
+    misfits = inputs.misfits if skip else None
+    tables = _tables(kept, made, parts, misfits, hidden=hidden)
     if arguments.output is not None:
         write_predictions(arguments.output, tables)
     elif not _print(tables):
         return
     _summarise(predictor, parts, arguments.output)
+    if misfits:
+        print(
+            f"{counted(len(misfits), 'record')} skipped, which did not fit; column problem says"
+            " why",
+            file=sys.stderr,
+        )
+
+
+def _inputs(predictor: "Predictor", whole: "Whole", *, skip: bool) -> "Inputs":
+    """Check the records.
+
+    Raises:
+        DataError: naming everything that does not fit, and what could be done about it.
+    """
+    from confide.tasks.schema import LACKING
+
+    try:
+        return given_inputs(predictor, whole, skip=skip)
+    except DataError as error:
+        # Records without a column that is needed fit none of them
+        if skip or any(problem.startswith(LACKING) for problem in error.problems):
+            raise
+        raise DataError(error.problems, _SKIP_ADVICE) from None
 
 
 def _read_past(arguments: argparse.Namespace, predictor: "Predictor") -> "PastAnswers | None":
@@ -160,10 +200,17 @@ def _read_past(arguments: argparse.Namespace, predictor: "Predictor") -> "PastAn
     return read_past(predictor, whole.records, encoder=encoder, places=whole.places)
 
 
-def _refuse_taken(predictor: "Predictor", kept: Sequence[str], *, has_past: bool) -> None:
+def _refuse_taken(
+    predictor: "Predictor", kept: Sequence[str], *, has_past: bool, skip: bool
+) -> None:
     from confide.inference.language.past_answers import COLUMNS
+    from confide.inference.prediction import PROBLEM
 
-    added = {*predictor.outcome.prediction_columns(), *(COLUMNS if has_past else ())}
+    added = {
+        *predictor.outcome.prediction_columns(),
+        *(COLUMNS if has_past else ()),
+        *([PROBLEM] if skip else ()),
+    }
     taken = [name for name in kept if name in added]
     if taken:
         raise ConfigError(
@@ -173,13 +220,25 @@ def _refuse_taken(predictor: "Predictor", kept: Sequence[str], *, has_past: bool
 
 
 def _tables(
-    kept: "pyarrow.Table", made: "Iterator[Part]", parts: "list[Part]", *, hidden: bool
+    kept: "pyarrow.Table",
+    made: "Iterator[Part]",
+    parts: "list[Part]",
+    misfits: "Mapping[int, str] | None",
+    *,
+    hidden: bool,
 ) -> "Iterator[pyarrow.Table]":
-    """Yield records with their predictions, and collect the parts that are scored later."""
-    import pyarrow
+    """Yield records with their predictions, and collect the parts that are scored later.
+
+    Args:
+        kept: columns of all records.
+        made: predictions for those that fit.
+        parts: takes them.
+        misfits: the others, with their problems; None: no column is told of problems.
+        hidden: whether no bar is shown.
+    """
     from rich.progress import Progress
 
-    start, console = 0, make_console(stderr=True)
+    console, fitting = make_console(stderr=True), _fitting(len(kept), misfits or {})
     # Nothing is redirected: standard output is the predictions', byte for byte
     with Progress(
         console=console,
@@ -189,16 +248,54 @@ def _tables(
         disable=hidden or not console.is_terminal,
     ) as bar:
         task = bar.add_task("predict", total=len(kept))
+        start, used = 0, 0
         for part in made:
-            count = len(part.frame)
-            table = kept.slice(start, count)
-            for name, values in part.frame.items():
-                table = table.append_column(str(name), pyarrow.array(values))
-            yield table
+            used += len(part.frame)
+            # Those that do not fit stand before the next one that does
+            end = len(kept) if used == len(fitting) else fitting[used]
+            yield _joined(kept.slice(start, end - start), start, part.frame, misfits)
             # Scores need no frames, and all of them together may not fit in memory
             parts.append(part._replace(frame=part.frame.iloc[:0]))
-            start += count
-            bar.advance(task, count)
+            bar.advance(task, end - start)
+            start = end
+
+
+def _fitting(count: int, misfits: "Mapping[int, str]") -> Sequence[int]:
+    """Return the positions of the records that fit, ascending."""
+    if not misfits:
+        return range(count)
+    return [place for place in range(count) if place not in misfits]
+
+
+def _joined(
+    table: "pyarrow.Table",
+    start: int,
+    predictions: "pandas.DataFrame",
+    misfits: "Mapping[int, str] | None",
+) -> "pyarrow.Table":
+    """Put predictions beside records, null beside those that do not fit.
+
+    Args:
+        table: some records.
+        start: position of the first.
+        predictions: for those that fit.
+        misfits: position of each that does not -> why.
+    """
+    import pyarrow
+
+    from confide.inference.prediction import PROBLEM
+
+    columns = {str(name): pyarrow.array(values) for name, values in predictions.items()}
+    if misfits is not None:
+        told = [misfits.get(place) for place in range(start, start + len(table))]
+        numbers = iter(range(len(predictions)))
+        # Taken rather than filled in: integers stay integers
+        places = pyarrow.array([next(numbers) if why is None else None for why in told], "int64")
+        columns = {name: values.take(places) for name, values in columns.items()}
+        columns[PROBLEM] = pyarrow.array(told, pyarrow.string())
+    for name, values in columns.items():
+        table = table.append_column(name, values)
+    return table
 
 
 def _print(tables: "Iterator[pyarrow.Table]") -> bool:

@@ -92,7 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         help="TLS: the coordinator's kit, whose certificate institutions trust by their ca.crt",
     )
     _add_limits(parser)
-    add_writing_options(parser)
+    group = add_writing_options(parser)
+    group.add_argument(
+        "--past",
+        metavar="INPUT",
+        help="not here: whoever asks would be told past conversations; `confide predict --past`"
+        " shows them to the model",
+    )
     return parser
 
 
@@ -175,10 +181,20 @@ def _checked(arguments: argparse.Namespace) -> "tuple[Tls | None, str | None]":
 
     tls, token = tried(_tls), tried(_token)
     tried(_refuse_open)
+    tried(_refuse_past)
     tried(_check_name)
     if problems:
         raise ConfigError(problems)
     return tls, token
+
+
+def _refuse_past(arguments: argparse.Namespace) -> None:
+    if arguments.past is not None:
+        raise ConfigError(
+            f"--past {arguments.past}: whoever asks over HTTP would be told conversations of"
+            " others; use `confide predict RUN INPUT --past` where these may be read, or leave it"
+            " out."
+        )
 
 
 def _check_name(arguments: argparse.Namespace) -> None:

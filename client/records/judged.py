@@ -11,13 +11,13 @@ import numpy
 from datasets import Dataset
 
 from confide.config.outcomes.table import OF_ONE_CLASS
-from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.media.files import FileReading
 from confide.config.tasks.task import TaskConfig
 from confide.held import opener_of, parse_held
 from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.ranges import outside, shown_range
 from confide.tasks.reading import Problem
-from confide.tasks.schema import Column, Read, read_column
+from confide.tasks.schema import Read
 from confide.tasks.tokens import CountsTokens, NotesRecords, TokenCounts
 
 _MANY = 0.1
@@ -32,14 +32,6 @@ _SAMPLE = 1000
 _REPLACEMENT = "\ufffd"
 
 
-def outside(column: ColumnConfig, seen: Column) -> int:
-    """Count the numbers outside a column's range; 0 for categories."""
-    if column.kind != "numeric":
-        return 0
-    # A missing number is NaN, which is neither below nor above any bound
-    return int(((seen.values < column.minimum) | (seen.values > column.maximum)).sum())
-
-
 def value_problems(read: Read, task: TaskConfig) -> Iterator[Problem]:
     """Yield a problem for each column of numbers that all lie outside its range."""
     for name, column in task.table_columns.items():
@@ -49,9 +41,9 @@ def value_problems(read: Read, task: TaskConfig) -> Iterator[Problem]:
         present, beyond = int((~seen.missing).sum()), outside(column, seen)
         if present >= _FEW and beyond == present and not seen.problems:
             yield Problem(
-                f"Column {name}: all {present} values lie outside its range, {_range(column)}, and"
-                " each would become the nearest end of it. Are they in another unit? Convert them,"
-                " or correct the range.",
+                f"Column {name}: all {present} values lie outside its range, {shown_range(column)},"
+                " and each would become the nearest end of it. Are they in another unit? Convert"
+                " them, or correct the range.",
                 int(numpy.argmax(~seen.missing)),
             )
 
@@ -69,8 +61,8 @@ def value_notes(read: Read, task: TaskConfig) -> Iterator[str]:
         elif beyond >= _MANY * present and _FEW <= beyond < present:
             yield (
                 f"Column {name}: {beyond} of {present} values lie outside its range,"
-                f" {_range(column)}, and become the nearest end of it. Is the unit right, and the"
-                " range what is possible?"
+                f" {shown_range(column)}, and become the nearest end of it. Is the unit right, and"
+                " the range what is possible?"
             )
         elif total >= _FEW and len(seen.values[~seen.missing].unique()) == 1:
             rest = "" if present == total else f", or none ({total - present} of {total})"
@@ -91,21 +83,6 @@ def label_notes(read: Read, task: TaskConfig) -> Iterator[str]:
             f"Labels with fewer than {_FEW} of {total} records: {shown}{more}. Is one mistyped?"
             " Correct the records, and task.labels; little can be learnt of so few."
         )
-
-
-def outside_notes(records: Dataset, task: TaskConfig) -> Iterator[str]:
-    """Yield a sentence for each column of records to predict on with values outside its range."""
-    for name, column in task.table_columns.items():
-        if column.kind != "numeric" or name not in records.column_names:
-            continue
-        seen = read_column(name, column, records[name][:])
-        beyond = outside(column, seen)
-        if beyond:
-            yield (
-                f"Column {name}: {beyond} of {int((~seen.missing).sum())} values lie outside its"
-                f" range, {_range(column)}, and count as the nearest end of it. Is the unit the one"
-                " that the model was trained on?"
-            )
 
 
 def text_notes(records: Dataset, task: TaskConfig) -> Iterator[Problem]:
@@ -185,15 +162,9 @@ def sampled_token_notes(records: Dataset, task: TaskConfig, counter: object) -> 
     return [*notes, *token_notes(counts, task.text_limits)]
 
 
-def _range(column: ColumnConfig) -> str:
-    return f"{column.minimum:g} to {column.maximum:g}"
-
-
 __all__ = [
     "file_notes",
     "label_notes",
-    "outside",
-    "outside_notes",
     "sampled_token_notes",
     "text_notes",
     "token_notes",

@@ -21,7 +21,7 @@ from confide.client.records.checked import (
     source_problems,
     too_few,
 )
-from confide.client.records.judged import outside, token_notes
+from confide.client.records.judged import token_notes
 from confide.client.records.sources.sources import FILE_COLUMN, shared_columns
 from confide.client.records.units import labelled_of
 from confide.config.data import DataConfig
@@ -30,6 +30,7 @@ from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.ranges import outside
 from confide.tasks.schema import Column, Read, plain_texts
 from confide.tasks.tokens import TokenCounts
 

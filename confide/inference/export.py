@@ -19,6 +19,7 @@ from confide.inference.exporter import exporter_of
 from confide.inference.hub_folder import found, handed_over, write_hub_files
 from confide.inference.inputs import read_inputs
 from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
+from confide.inference.usage import usage_of
 from confide.models.backbones import find_backbone
 from confide.models.compute import Compute
 from confide.models.saved import (
@@ -176,7 +177,8 @@ def _write(own: Predictor, form: str, folder: Path) -> Predictor:
         write_onnx(folder, workload, own.plan, int8=form == "int8")
     else:
         exporter_of(own.plan).write_folder(folder, workload, own.plan, keep_adapter=form == "hf")
-        write_hub_files(folder, own.folder.parent, trained, found(own.plan))
+    usage = usage_of(folder, trained, form)
+    write_hub_files(folder, own.folder.parent, trained, found(own.plan), usage)
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors leaves 0600
     Description(handed_over(trained), own.description.model_sha256, form, hash_files(folder)).write(

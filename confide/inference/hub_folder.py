@@ -7,7 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 from huggingface_hub import ModelCard, ModelCardData
 
@@ -20,12 +20,29 @@ from confide.protocol.plan import TrainingPlan
 CARD, LICENCE, ATTRIBUTES, CURVES = "README.md", "LICENSE.backbone", ".gitattributes", "curves.svg"
 NOT_THE_MODEL = (CARD, LICENCE, ATTRIBUTES, CURVES)
 """Files that decide no output, and that whoever publishes a folder may change."""
-_LARGE = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
+_LARGE = (".safetensors", ".onnx", ".onnx.data")
+_STORED = " filter=lfs diff=lfs merge=lfs -text"
 _ADAPTER = "adapter_config.json"
 _CUSTOM = "custom_code"
 
 
-def write_hub_files(folder: Path, run: Path, plan: TrainingPlan, backbone: Path | None) -> None:
+class Usage(NamedTuple):
+    """How an exported model is used.
+
+    Attributes:
+        text: of the card, in Markdown.
+        is_custom: whether a file of code of the folder is needed.
+        library: that loads the model, as hubs call it.
+    """
+
+    text: str
+    is_custom: bool
+    library: str
+
+
+def write_hub_files(
+    folder: Path, run: Path, plan: TrainingPlan, backbone: Path | None, usage: Usage
+) -> None:
     """Write card, licence and attributes beside an exported model.
 
     Args:
@@ -33,8 +50,10 @@ def write_hub_files(folder: Path, run: Path, plan: TrainingPlan, backbone: Path 
         run: RUN, whose ``model_card.md`` is for whoever gets the model.
         plan: as the model was trained.
         backbone: folder of its pretrained backbone; None for none.
+        usage: of the model.
     """
-    (folder / ATTRIBUTES).write_text(_LARGE)
+    large = [suffix for suffix in _LARGE if any(folder.glob(f"*{suffix}"))]
+    (folder / ATTRIBUTES).write_text("".join(f"*{suffix}{_STORED}\n" for suffix in large))
     licence = None if backbone is None else licence_of(backbone).file
     if licence is not None:
         shutil.copyfile(licence, folder / LICENCE)
@@ -48,14 +67,13 @@ def write_hub_files(folder: Path, run: Path, plan: TrainingPlan, backbone: Path 
         return
     card = ModelCard(written.read_text(), ignore_metadata_errors=True)
     data = cast(ModelCardData, card.data)
-    data.library_name = "transformers"
-    usage, is_custom = _usage(folder, plan)
-    tags: list[str] = [*(data.tags or []), *([_CUSTOM] if is_custom else [])]
+    data.library_name = usage.library
+    tags: list[str] = [*(data.tags or []), *([_CUSTOM] if usage.is_custom else [])]
     data.tags = list(dict.fromkeys(tags))
     drawn = run / CURVES
     if drawn.is_file():
         shutil.copyfile(drawn, folder / CURVES)
-    text = f"---\n{data.to_yaml()}\n---\n{card.text.rstrip()}\n\n{usage}"
+    text = f"---\n{data.to_yaml()}\n---\n{card.text.rstrip()}\n\n{usage.text}"
     (folder / CARD).write_text(text)
 
 
@@ -87,60 +105,4 @@ def found(plan: TrainingPlan) -> Path | None:
     return find_backbone(weights) if BACKBONES[plan.backbone.kind].has_weights and weights else None
 
 
-def _usage(folder: Path, plan: TrainingPlan) -> tuple[str, bool]:
-    """Return how the model is used, in Markdown, and whether a file of the folder is needed."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    autos = [name for name in config.get("auto_map", {}) if name != "AutoConfig"]
-    own = next((name for name in autos if name != "AutoModel"), "AutoModel")
-    said = ["## How to use", ""]
-    if autos:
-        told = _snippet(own, folder, plan, config)
-        said += [
-            f"`{own}` reads the file `{config['auto_map'][own].partition('.')[0]}.py` of this"
-            " folder, which is why it has to be trusted; look at it first.",
-            "",
-            *(["```python", *told, "```"] if told else []),
-            "",
-        ]
-    said += [
-        "With confide, from records as the task's schema has them:",
-        "",
-        "```",
-        "confide predict FOLDER RECORDS",
-        "```",
-        "",
-    ]
-    return "\n".join(said), bool(autos)
-
-
-def _snippet(own: str, folder: Path, plan: TrainingPlan, config: dict[str, Any]) -> list[str]:
-    """Return lines of Python that load the model and give it one record; [] for other inputs."""
-    load = f"model = {own}.from_pretrained(folder, trust_remote_code=True).eval()"
-    if (folder / "tokenizer.json").is_file():
-        longest = min([*plan.task.text_limits.values(), 512])
-        return [
-            f"from transformers import {own}, AutoTokenizer",
-            "",
-            'folder = "."  # of this file, or OWNER/NAME on the hub',
-            "tokenizer = AutoTokenizer.from_pretrained(folder)",
-            load,
-            "inputs = tokenizer(",
-            f'    ["a text"], truncation=True, max_length={longest}, padding=True,'
-            ' return_tensors="pt"',
-            ")",
-            "print(model(**inputs).logits)",
-        ]
-    if config.get("widths"):
-        return [
-            "import torch",
-            f"from transformers import {own}",
-            "",
-            'folder = "."  # of this file, or OWNER/NAME on the hub',
-            load,
-            f"features = torch.zeros(1, {config['widths'][0]})  # a row as confide encodes it",
-            "print(model(features).logits)",
-        ]
-    return []
-
-
-__all__ = ["NOT_THE_MODEL", "found", "handed_over", "public_name", "write_hub_files"]
+__all__ = ["NOT_THE_MODEL", "Usage", "found", "handed_over", "public_name", "write_hub_files"]

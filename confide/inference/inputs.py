@@ -1,7 +1,8 @@
 """Records to predict on: rows made into records, columns that a task needs, what does not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -15,14 +16,13 @@ from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.held import file_cells
+from confide.inference.misfits import misfits_of, told_problems
 from confide.inference.predictor import Predictor
 from confide.tasks.made.making import to_predict
 from confide.tasks.outcomes.outcome import FilledOutcome
+from confide.tasks.schema import LACKING
 from confide.tasks.task import Task
 from confide.tasks.values import text_column
-
-_LACKING = "The records lack column"
-"""How a task's check begins that finds columns missing: here it sees those alone that there are."""
 
 
 class Inputs(NamedTuple):
@@ -31,10 +31,13 @@ class Inputs(NamedTuple):
     Attributes:
         records: the columns the task needs, as text; where a label is missing, any label stands.
         labelled: bool, shape [n]; whether the label is the record's own.
+        misfits: position among the records that were given of each that was left out, as it does
+            not fit -> what is wrong with it; in ascending order.
     """
 
     records: Dataset
     labelled: Tensor
+    misfits: Mapping[int, str] = MappingProxyType({})
 
 
 def made_to_predict(records: Dataset | pandas.DataFrame, task: TaskConfig) -> Dataset | None:
@@ -67,6 +70,7 @@ def read_inputs(
     *,
     with_labels: bool = True,
     places: Sequence[str] = (),
+    skip: bool = False,
 ) -> Inputs:
     """Take the columns that the task needs, and check them.
 
@@ -75,10 +79,11 @@ def read_inputs(
         records: with a label column or without; a label may be missing.
         with_labels: whether to read labels where there are some.
         places: where each record is, for problems; empty: they are known by their numbers.
+        skip: whether to leave out records that do not fit, where some do.
 
     Raises:
-        DataError: naming everything that does not fit: each problem with the first record it is
-            found in.
+        DataError: naming everything that does not fit: each problem with the records it is found
+            in.
     """
     task, config = predictor.task, predictor.plan.task
     _refuse_odd(records, [*task.content_columns(), *config.target_columns])
@@ -105,11 +110,29 @@ def read_inputs(
             columns[name] = pyarrow.array(values, pyarrow.string())
     # Without a fingerprint `datasets` would pickle every record to make one.
     taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
+    known = torch.tensor(labelled, dtype=torch.bool)
     missing = _lacking(needed, present)
-    problems = [*missing, *_problems(task, taken, places)]
+    problems = [*missing, *told_problems(task, config, taken, places)]
+    if problems and skip and not missing:
+        return _fitting(task, config, Inputs(taken, known), problems)
     if problems:
         raise DataError(problems)
-    return Inputs(taken, torch.tensor(labelled, dtype=torch.bool))
+    return Inputs(taken, known)
+
+
+def _fitting(task: Task, config: TaskConfig, inputs: Inputs, problems: Sequence[str]) -> Inputs:
+    """Leave out the records that do not fit.
+
+    Raises:
+        DataError: if none is left, or something is wrong that no single record shows.
+    """
+    reasons, general = misfits_of(task, config, inputs.records)
+    left = [place for place in range(len(inputs.records)) if place not in reasons]
+    if general or not left:
+        raise DataError(general or problems)
+    # As if the others had never been there: a selection alone would be looked up with each access
+    records = inputs.records.select(left).flatten_indices()
+    return Inputs(records, inputs.labelled[left], MappingProxyType(dict(reasons)))
 
 
 def input_columns(task: Task, config: TaskConfig) -> list[str]:
@@ -186,34 +209,9 @@ def _lacking(needed: Sequence[str], present: Sequence[str]) -> list[str]:
     if not missing:
         return []
     return [
-        f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
+        f"{LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
         "Rename a column of the records: the model was trained on these."
     ]
-
-
-def _problems(task: Task, records: Dataset, places: Sequence[str]) -> list[str]:
-    """List what does not fit, each problem with the first record that it is found in."""
-
-    def found(column: str, start: int, end: int) -> bool:
-        part = records.select(range(start, end))
-        return any(one.partition(":")[0] == column for one in task.check(part))
-
-    problems = []
-    for problem in task.check(records):
-        if problem.startswith(_LACKING):
-            continue
-        column = problem.partition(":")[0]
-        # By halving, since a task's check counts and keeps no numbers: the problem is not in the
-        # first `low` records, but in the first `high`.
-        low, high = 0, len(records)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if found(column, low, middle) else (middle, high)
-        # A custom check may find what no single record shows.
-        single = found(column, low, high)
-        place = places[high - 1] if places else f"record {high}"
-        problems.append(f"{problem} First in {place}." if single else problem)
-    return problems
 
 
 __all__ = ["Inputs", "input_columns", "kept_of", "made_to_predict", "read_inputs"]

@@ -33,6 +33,8 @@ from confide.tasks.task import CompletesPredictions, Examples, TalliedTask
 log = logging.getLogger(__name__)
 
 _PART = 1024
+PROBLEM = "problem"
+"""Column that says why a record has no prediction, where such records are skipped."""
 
 
 class Part(NamedTuple):
@@ -291,4 +293,12 @@ def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float]
     return metrics, int(labelled.sum())
 
 
-__all__ = ["Part", "check_writing", "predict", "predict_in_parts", "read_past", "score"]
+__all__ = [
+    "PROBLEM",
+    "Part",
+    "check_writing",
+    "predict",
+    "predict_in_parts",
+    "read_past",
+    "score",
+]

@@ -33,14 +33,27 @@ from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import Outcome
 from confide.tasks.task import LABELS, Batch, Examples, Task, widened
 
+
+class Form(NamedTuple):
+    """A form that a model is exported to.
+
+    Attributes:
+        what: it is.
+        library: that loads it, as hubs call it.
+    """
+
+    what: str
+    library: str
+
+
 FORMS = {
-    "hf": "Hugging Face folder, the adapter beside the weights it was trained on",
-    "merged": "Hugging Face folder, the adapter merged into the weights",
-    "onnx": "one ONNX file, float32",
-    "int8": "one ONNX file, its matrices as 8-bit integers",
-    "xgboost": "xgboost's JSON, for boosted trees",
+    "hf": Form("Hugging Face folder, the adapter beside its weights", "transformers"),
+    "merged": Form("Hugging Face folder, the adapter merged into the weights", "transformers"),
+    "onnx": Form("one ONNX file, float32", "onnx"),
+    "int8": Form("one ONNX file, its matrices as 8-bit integers", "onnx"),
+    "xgboost": Form("xgboost's JSON, for boosted trees", "xgboost"),
 }
-"""Forms that a model is exported to, and what each is."""
+"""Forms that a model is exported to."""
 ONNX_FILE = "model.onnx"
 _UNHASHED = {*NOT_THE_MODEL, "confide.json"}
 

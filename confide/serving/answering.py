@@ -13,12 +13,15 @@ import pyarrow
 from datasets import Dataset
 
 from confide.config.tasks.table import TASKS
+from confide.config.tasks.task import TaskConfig
 from confide.held import file_cells
 from confide.inference.inputs import kept_of, made_to_predict, read_inputs
 from confide.inference.prediction import check_writing, predict_in_parts
 from confide.inference.predictor import Predictor
 from confide.models.language.writing import WritingOptions
 from confide.serving.datatypes import Cells, Files
+from confide.tasks.ranges import outside_notes
+from confide.tasks.reading import number_of
 
 Columns = dict[str, Cells | Files]
 """Columns of records, all of one length."""
@@ -31,10 +34,12 @@ class Asked:
     Attributes:
         cells: the columns that came, as canonical text; at least one.
         kept: what is told again of made records, such as whose they are; None where none is made.
+        warnings: sentences about values that fit and may be wrong all the same.
     """
 
     cells: Mapping[str, Cells]
     kept: pyarrow.Table | None = None
+    warnings: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.cells.values())))
@@ -83,7 +88,7 @@ class Answerer:
                 files = pyarrow.array(values, pyarrow.binary())
                 cells[name] = file_cells(files, reading).to_pylist()
         if TASKS[schema.kind].maker is None:
-            return Asked(cells)
+            return Asked(cells, warnings=_warnings(cells, schema))
         made = made_to_predict(_dataset(cells), schema)
         if made is None:
             return Asked(cells)
@@ -132,6 +137,19 @@ def _dataset(cells: Mapping[str, Cells]) -> Dataset:
     )
     # Without a fingerprint `datasets` would pickle every record to make one
     return Dataset(table, fingerprint=uuid4().hex)
+
+
+def _warnings(cells: Mapping[str, Cells], schema: TaskConfig) -> list[str]:
+    """List what :func:`outside_notes` says, of the columns that it may say something of."""
+    suspect = {}
+    for name, column in schema.table_columns.items():
+        if column.minimum is None or column.maximum is None or name not in cells:
+            continue
+        # Columns are read again for their words alone: of a few records that takes most of the time
+        numbers = [number_of(cell.strip()) for cell in cells[name] if cell]
+        if any(number < column.minimum or number > column.maximum for number in numbers):
+            suspect[name] = cells[name]
+    return list(outside_notes(suspect, schema))
 
 
 def _alike(asked: Sequence[Asked]) -> list[list[int]]:

@@ -178,7 +178,8 @@ class _Asked:
 
         one, asked = await self._read(read, body)
         frame = await self._predicted(asked, one.timeout_s)
-        answer, json_length = protocol.write_answer(frame, one, served.signature, served.identity)
+        told = protocol.Told(frame, asked.warnings)
+        answer, json_length = protocol.write_answer(told, one, served.signature, served.identity)
         headers = dict(served.identity.headers)
         if json_length is not None:
             headers[protocol.HEADER_LENGTH] = str(json_length)
@@ -196,8 +197,11 @@ class _Asked:
             cells = read_fn(body, served.signature, most_records=served.limits.records)
             return self._checked(plain_records.columns_of(cells, served.signature))
 
-        frame = await self._predicted(await self._read(read, body), None)
+        asked = await self._read(read, body)
+        frame = await self._predicted(asked, None)
         answer = plain_records.answer_of(frame, served.signature, served.identity)
+        if asked.warnings:
+            answer["warnings"] = list(asked.warnings)
         text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
         return Response(text, headers={**served.identity.headers, "content-type": _JSON})
 

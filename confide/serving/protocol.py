@@ -7,7 +7,7 @@ JSON (the binary data extension, which clients made for Triton use).
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas
 
@@ -65,6 +65,18 @@ class InferRequest:
     outputs: Sequence[Wanted] | None
     is_binary: bool
     timeout_s: float | None
+
+
+class Told(NamedTuple):
+    """What an answer tells.
+
+    Attributes:
+        frame: predictions, one row a record.
+        warnings: sentences about values that may be wrong.
+    """
+
+    frame: pandas.DataFrame
+    warnings: Sequence[str] = ()
 
 
 def read_request(
@@ -241,12 +253,12 @@ def _wanted(outputs: Sequence[Any], signature: Signature, *, is_binary: bool) ->
 
 
 def write_answer(
-    frame: pandas.DataFrame, asked: InferRequest, signature: Signature, identity: Identity
+    made: Told, asked: InferRequest, signature: Signature, identity: Identity
 ) -> tuple[bytes, int | None]:
     """Write an answer.
 
     Args:
-        frame: predictions, one row a record.
+        made: what it tells.
         asked: what was asked for.
         signature: of the model.
         identity: of the model.
@@ -254,6 +266,7 @@ def write_answer(
     Returns:
         The body, and how many of its bytes are JSON; None where all are.
     """
+    frame = made.frame
     types = {column.name: column for column in signature.outputs}
     wanted = asked.outputs
     if wanted is None:
@@ -272,11 +285,13 @@ def write_answer(
         else:
             told["data"] = json_values(values, column.datatype)
         outputs.append(told)
+    # The protocol's parameters are texts, numbers and truth values: no lists
+    warnings = {"warnings": " ".join(made.warnings)} if made.warnings else {}
     answer: dict[str, Any] = {
         "model_name": identity.name,
         "model_version": identity.version,
         **({} if asked.id is None else {"id": asked.id}),
-        "parameters": dict(identity.parameters),
+        "parameters": {**identity.parameters, **warnings},
         "outputs": outputs,
     }
     text = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
@@ -352,6 +367,7 @@ __all__ = [
     "EXTENSIONS",
     "HEADER_LENGTH",
     "InferRequest",
+    "Told",
     "Wanted",
     "metadata",
     "read_request",

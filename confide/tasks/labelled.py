@@ -15,6 +15,7 @@ from confide.tasks.invented import invented_columns
 from confide.tasks.metrics import outcome_metrics
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import KnowsGradient
+from confide.tasks.reading import Problem
 from confide.tasks.schema import Read
 from confide.tasks.task import LABELS, Batch, Examples
 
@@ -38,6 +39,10 @@ class Labelled(ABC):
 
     def check(self, records: Dataset) -> list[str]:
         """List what does not fit the schema, columns that are missing included."""
+        return [problem.text for problem in self.problems(records)]
+
+    def problems(self, records: Dataset) -> list[Problem]:
+        """List what :meth:`check` does, with the records that each is found in as far as known."""
         return self._read(records)[1]
 
     def read(self, records: Dataset) -> tuple[Read, Tensor]:
@@ -52,21 +57,21 @@ class Labelled(ABC):
         """
         read, found = self._read(records)
         if found:
-            raise DataError(found)
+            raise DataError([problem.text for problem in found])
         return read, torch.from_numpy(read.targets.values)
 
-    def _read(self, records: Dataset) -> tuple[Read, list[str]]:
+    def _read(self, records: Dataset) -> tuple[Read, list[Problem]]:
         # Reading looks at the columns that are there: those that are missing are one more problem,
         # so that a person sees all at once.
         read = schema.read(records, self._schema)
         needed = list(dict.fromkeys([*self.content_columns(), *self._schema.target_columns]))
         missing = [name for name in needed if name not in records.column_names]
         found = [
-            *([schema.missing_columns(missing, records.column_names)] if missing else []),
-            *(problem.text for problem in read.problems),
+            *([Problem(schema.missing_columns(missing, records.column_names))] if missing else []),
+            *read.problems,
         ]
         # Looked for in records that fit the schema: a subclass counts on its columns and values.
-        return read, found or self.own_problems(records)
+        return read, found or [Problem(text) for text in self.own_problems(records)]
 
     def own_problems(self, records: Dataset) -> list[str]:
         """List what a subclass demands of records beyond the schema, one sentence a problem.

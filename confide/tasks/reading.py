@@ -21,10 +21,14 @@ class Problem(NamedTuple):
     Attributes:
         text: a sentence with the column, the count and the fix.
         record: position of the first record that it is found in, from 0; None if in none alone.
+        where: bool, shape [n]; each record that it is found in; None: not known of each.
+        why: what is wrong with one of these, such as ``unknown category``; "" without ``where``.
     """
 
     text: str
     record: int | None = None
+    where: Any = None
+    why: str = ""
 
 
 def holds_half(text: str) -> bool:

@@ -45,7 +45,7 @@ class Recommendation(Labelled):
         """
         read, found = self._read(records)
         if found:
-            raise DataError(found)
+            raise DataError([problem.text for problem in found])
         places, known = self.catalogue.places, self._config.known
         rows = numpy.zeros((len(records), known), dtype=numpy.int64)
         for row, text in zip(rows, records[HISTORY][:], strict=True):

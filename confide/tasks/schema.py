@@ -70,6 +70,10 @@ class Read(NamedTuple):
     problems: list[Problem]
 
 
+LACKING = "The records lack column"
+"""How the problem begins that names columns that are missing."""
+
+
 def require_columns(records: Dataset, names: Sequence[str]) -> None:
     """Check that columns exist.
 
@@ -86,7 +90,7 @@ def missing_columns(missing: Sequence[str], present: Sequence[str]) -> str:
     seen = ", ".join(name if written(name) == f"'{name}'" else written(name) for name in present)
     near = [why for name in missing if (why := nearest(name, present))]
     return (
-        f"The records lack column {', '.join(missing)}; they have {seen}. "
+        f"{LACKING} {', '.join(missing)}; they have {seen}. "
         + "".join(f"{why}. " for why in near)
         + "Rename a column of the records or change the task's schema."
     )
@@ -140,7 +144,7 @@ def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
             problem = (
                 f"Column {name}: {null.sum()} of {len(texts)} texts are null; write or remove them."
             )
-            problems.append(Problem(problem, first(null)))
+            problems.append(Problem(problem, first(null), null, "null"))
     return Inputs({}, problems)
 
 
@@ -219,6 +223,8 @@ def _read_numbers(
                 f"Column {name}: {wrong.sum()} of {len(codes)} values are not numbers; correct them"
                 f" or list them in missing_values.{hint}",
                 first(wrong),
+                wrong,
+                "not a number",
             )
         )
     numbers[missing] = numpy.nan
@@ -254,10 +260,12 @@ def _read_categories(
         " records, or add the category or list it in missing_values; unseen=other or unseen=missing"
         " makes a rule for all such."
     )
-    return Column(*seen, [Problem(problem, first(unknown[codes]))])
+    where = unknown[codes]
+    return Column(*seen, [Problem(problem, first(where), where, "unknown category")])
 
 
 __all__ = [
+    "LACKING",
     "Column",
     "Inputs",
     "Read",

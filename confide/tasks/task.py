@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from confide.moved import moved
+from confide.tasks.reading import Problem
 
 Batch = dict[str, Tensor]
 """Column -> tensor of shape [b, ...]; ``labels``, what is to be predicted, among them."""
@@ -191,6 +192,14 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class ListsProblems(Protocol):
+    """A task that knows of each problem which records it is found in."""
+
+    def problems(self, records: Dataset) -> list[Problem]:
+        """List what ``check`` does, with the records."""
+
+
+@runtime_checkable
 class TalliedTask(Task, Protocol):
     """A task whose metrics follow from sums over records, such as entities that were found.
 
@@ -266,6 +275,7 @@ __all__ = [
     "CompletesPredictions",
     "Examples",
     "InventsRecords",
+    "ListsProblems",
     "OutputFn",
     "ReferencedTask",
     "TableTask",

@@ -73,6 +73,7 @@ def model_card(run: RunFiles) -> str:
         trained=sentences.training(run),
         aggregation=" ".join(sums_sentences(summary)),
         uses=most_used(run),
+        claimed=summary.get("lineage", {}).get("claimed"),
         spent="nothing" if spent is None else f"{spent:.3g}",
         intended=sentences.intended(run),
         said=said,

@@ -4,6 +4,7 @@ import math
 
 from confide.server.report.read import RunFiles
 from confide.server.report.sentences import algorithm_of, outcome_config
+from confide.server.run.lineage_words import with_earlier_runs
 
 
 def guarantee(run: RunFiles) -> str:
@@ -36,8 +37,9 @@ def guarantee(run: RunFiles) -> str:
     )
     if "guarantee" in summary:
         told = f"{protected}. This guarantee {_verb(summary['guarantee'])}."
-        masked = summary.get("with_peers")
-        return f"{told} By masked sums: {masked['sentence']}." if masked else told
+        masked, earlier = summary.get("with_peers"), with_earlier_runs(run.summary)
+        told += f" By masked sums: {masked['sentence']}." if masked else ""
+        return f"{told} {earlier}" if earlier else told
     # A run that failed has no line in its summary yet that says how noise was drawn
     seeded = run.command.get("program") != "server" and run.config["simulation"]["seed"] is not None
     nominal = ", nominally if simulation.seed decided the noise" if seeded else ""
@@ -58,6 +60,9 @@ def meaning(run: RunFiles) -> str:
         more = f" This holds for the federated run's updates only: {privacy['baselines']}."
     if privacy.get("flatters"):
         more += f" {privacy['flatters']}"
+    claimed = run.summary.get("lineage", {}).get("claimed")
+    if claimed:
+        more += f" With the runs before it the factor is e^{claimed['epsilon']:.3g} at most."
     if privacy.get("noise") == "secure":
         return (
             f"Epsilon means: {bound}, except with probability delta. A smaller epsilon is safer; 0"

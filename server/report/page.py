@@ -33,6 +33,7 @@ from confide.server.report.sections.evaluation import evaluation_blocks
 from confide.server.report.sections.inputs import gains
 from confide.server.report.sections.lineage import lineage_part
 from confide.server.report.virtual_time import in_virtual_time
+from confide.server.run.lineage_words import parents_in
 from confide.server.run.many import LOCAL, LOCAL_OWN, QUANTILES
 from confide.server.run.sums import UNKNOWN, sums_sentences
 
@@ -143,13 +144,16 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
     federated = summary.get("federated", {})
     spent = run.largest_epsilon
     # A failed run has no model and a shorter summary: every figure may be missing
+    claimed = summary.get("lineage", {}).get("claimed")
+    before = sum(parent["num_rounds"] for parent in parents_in(summary))
     moved, virtual = summary.get("bytes", {}), summary.get("virtual")
     tiles = [
         (number(federated[metric]), f"{metric}, federated model") if metric in federated else None,
         (number(run.pooled[metric]), f"{metric}, pooled model") if metric in run.pooled else None,
         (f"{spent:.3g}", "largest epsilon spent") if spent is not None else None,
         (f"{run.num_institutions:,}", "institutions") if run.clients else None,
-        (str(summary.get("rounds", 0)), "rounds"),
+        (f"{claimed['epsilon']:.3g}", "epsilon at most, with earlier runs") if claimed else None,
+        (str(summary.get("rounds", 0)), f"rounds, after {before} earlier" if before else "rounds"),
         (size(moved["up"] + moved["down"]), "data transferred") if moved else None,
         (duration(summary["seconds"]), "elapsed time") if "seconds" in summary else None,
         (duration(virtual["seconds"]), "virtual time") if virtual else None,

@@ -57,6 +57,31 @@ def lineage_sentences(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def with_earlier_runs(summary: Mapping[str, Any]) -> str:
+    """Say how far a run's own guarantee reaches, with the runs before it; "" where there are none.
+
+    For whoever reads one line of it alone: the model holds what all of them learnt.
+    """
+    parents = parents_in(summary)
+    if not parents:
+        return ""
+    rounds = sum(parent["num_rounds"] for parent in parents)
+    earlier = f"the {'run' if len(parents) == 1 else f'{len(parents)} runs'} that it went on from"
+    claimed = summary["lineage"].get("claimed")
+    if claimed is None:
+        without = ", ".join(dict.fromkeys(summary["lineage"]["unprotected"]))
+        return (
+            "This speaks of this run alone, and no epsilon covers the model: trained without"
+            f" privacy were {without}."
+        )
+    together = "both" if len(parents) == 1 else f"all {len(parents) + 1}"
+    return (
+        f"This speaks of this run alone; with {earlier} ({rounds} rounds) it is at most epsilon"
+        f" {claimed['epsilon']:g} at delta {claimed['delta']:g} at an institution that took part"
+        f" in {together}, as the coordinator claims."
+    )
+
+
 def release_sentences(summary: Mapping[str, Any]) -> list[str]:
     """Say how the model compares with the one it started from, and which of both was released."""
     found = summary.get("release")
@@ -101,4 +126,11 @@ def _score(scores: Mapping[str, float], metric: str) -> str:
     return f"{scores[metric]:.3f}{more}"
 
 
-__all__ = ["RECORDS", "cost_of", "lineage_sentences", "parents_in", "release_sentences"]
+__all__ = [
+    "RECORDS",
+    "cost_of",
+    "lineage_sentences",
+    "parents_in",
+    "release_sentences",
+    "with_earlier_runs",
+]

@@ -1,11 +1,13 @@
 """An exported folder is ready for a hub: valid metadata, usage that runs, nothing private."""
 
+import ast
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 from huggingface_hub import ModelCard, RepoCard, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
@@ -13,6 +15,7 @@ from report_run import run
 from small_models import make_backbone, save_run
 
 from confide.inference.export import export
+from confide.inference.prediction import predict
 from confide.inference.predictor import load_predictor
 from confide.models.compute import Compute
 from confide.models.licences import licence_of
@@ -43,8 +46,20 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def usage(folder: Path) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    return str(code)
+    return codes(folder)[0]
+
+
+def codes(folder: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+
+
+def printed(code: str, folder: Path) -> str:
+    """Run code as somebody who has the folder does; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout
 
 
 def test_metadata_is_what_hubs_read(heart: Path) -> None:
@@ -73,6 +88,46 @@ def test_usage_of_the_readme_runs_without_confide(
     )
     assert "tensor(" in done.stdout
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_record_becomes_a_row_as_the_readme_says(heart: Path) -> None:
+    with_confide = codes(heart)[1]
+    told = printed(f"{with_confide}print(model(features).logits.softmax(1)[0].tolist())", heart)
+    (record,) = re.findall(r"record = (\{.*?\n\})", with_confide, re.DOTALL)
+    expected = predict(heart, pandas.DataFrame([ast.literal_eval(record)]))
+    assert json.loads(told.splitlines()[-1]) == pytest.approx(
+        expected.filter(like="probability_").iloc[0].tolist(), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("form", ["onnx", "int8"])
+def test_onnx_has_the_card_and_usage_that_runs(heart: Path, form: str) -> None:
+    export(heart.parents[1], form)
+    folder = heart.parent / form
+    card, other = ModelCard.load(folder / "README.md"), ModelCard.load(heart / "README.md")
+    assert card.data.library_name == "onnx"
+    assert card.text.partition("## How to use")[0] == other.text.partition("## How to use")[0]
+    assert "In order: `absent`, `present`." in card.text
+    assert (folder / "curves.svg").is_file()
+    assert (folder / ".gitattributes").read_text().startswith("*.onnx filter=lfs")
+    (code,) = codes(folder)
+    (record,) = re.findall(r"record = (\{.*?\n\})", code, re.DOTALL)
+    expected = predict(folder, pandas.DataFrame([ast.literal_eval(record)]))
+    (told,) = json.loads(printed(code, folder))
+    assert told == pytest.approx(expected.filter(like="probability_").iloc[0].tolist(), abs=1e-6)
+
+
+def test_usage_of_texts_in_onnx_runs_without_confide(texts: Path) -> None:
+    export(texts.parents[1], "onnx")
+    folder = texts.parent / "onnx"
+    (code,) = codes(folder)
+    told = printed(f"{code}import sys\nprint('confide' in sys.modules)", folder)
+    scores, known = told.splitlines()
+    expected = predict(folder, pandas.DataFrame({"text": ["a text"]}))
+    assert known == "False"
+    assert json.loads(scores)[0] == pytest.approx(
+        expected.filter(like="probability_").iloc[0].tolist(), abs=1e-5
+    )
 
 
 def test_nothing_private_is_in_the_folder(heart: Path, texts: Path) -> None:

@@ -107,16 +107,16 @@ def test_all_problems_are_named_with_their_first_record(predictor: Predictor) ->
         "Column pain",
         "Column state",
     ]
-    assert [problem[-18:] for problem in found] == [
-        "First in record 3.",
-        "First in record 4.",
-        "First in record 4.",
+    assert ["First" + problem.rpartition(" First")[2] for problem in found] == [
+        "First in record 3 ('old'), then record 4 ('older').",
+        "First in record 4 ('much').",
+        "First in record 4 ('9').",
     ]
 
 
 def test_problems_name_the_place_of_a_record(predictor: Predictor) -> None:
     rows = Dataset.from_dict({"age": ["30", "old"], "pain": ["some", "none"]})
-    with pytest.raises(DataError, match=r"First in ward/b\.png\.$"):
+    with pytest.raises(DataError, match=r"First in ward/b\.png \('old'\)\.$"):
         read_inputs(predictor, rows, places=["ward/a.png", "ward/b.png"])
 
 
@@ -124,7 +124,7 @@ def test_missing_columns_are_named_beside_what_else_is_wrong(predictor: Predicto
     with pytest.raises(DataError) as caught:
         read_inputs(predictor, Dataset.from_dict({"age": ["old"], "weight": ["7"]}))
     assert "The records lack column pain; they have age, weight." in caught.value.problems[0]
-    assert caught.value.problems[1].endswith("First in record 1.")
+    assert caught.value.problems[1].endswith("First in record 1 ('old').")
     assert len(caught.value.problems) == 2
 
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -159,3 +161,21 @@ def test_damaged_model_is_refused(tmp_path: Path) -> None:
 def test_onnx_predicts_the_same(tmp_path: Path) -> None:
     run, plan = saved(tmp_path / "run")
     assert export(run, "onnx", check=labelled(plan.task, 2)).difference < PROBABILITIES
+
+
+def test_usage_of_the_readme_predicts_what_confide_does(tmp_path: Path) -> None:
+    pytest.importorskip("xgboost")
+    run, plan = saved(tmp_path / "run")
+    (run / "model_card.md").write_text("---\ntags:\n- a\n---\n# Trees\n")
+    export(run, "xgboost", check=labelled(plan.task, 2))
+    folder = run / "export" / "xgboost"
+    readme = (folder / "README.md").read_text()
+    assert "library_name: xgboost" in readme
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (record,) = re.findall(r"record = (\{.*?\n\})", code, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=True
+    )
+    expected = predict(folder, pandas.DataFrame([json.loads(record.replace(",\n}", "\n}"))]))
+    told = expected["probability_class-1"].tolist()
+    assert json.loads(done.stdout) == pytest.approx(told, abs=1e-6)

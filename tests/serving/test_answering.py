@@ -19,6 +19,7 @@ from small_language_models import build_answer_plan, make_language_model
 from small_models import MINILM, make_backbone, save_run, save_table_run
 from starlette.types import ASGIApp
 
+from confide.cli import main
 from confide.config.models.cnn import CnnConfig
 from confide.config.models.items import ItemsConfig
 from confide.config.outcomes.multi_label import MultiLabelConfig
@@ -90,6 +91,33 @@ def test_problems_are_those_of_predict(tmp_path: Path) -> None:
         sent = pandas.DataFrame(wrong).to_dict("records")
         (answer,) = asked(app, request("POST", "/predict", json=sent))
     assert answer.json()["error"] == " ".join(error.value.problems)
+
+
+def test_values_outside_their_range_are_told_as_predict_tells_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = save_table_run(tmp_path / "run"), tmp_path / "in.csv"
+    file.write_text("age,pain\n400,some\n30,none\n")
+    assert main(["predict", str(run), str(file)]) == 0
+    notes = [it for it in capsys.readouterr().err.splitlines() if it.startswith("note: ")]
+    with app_of(run) as (app, one):
+        inside, outside, plain, fine = asked(
+            app,
+            infer(one, {"age": [30.0], "pain": ["some"]}),
+            infer(one, {"age": [400.0, 30.0], "pain": ["some", "none"]}),
+            request(
+                "POST",
+                "/predict",
+                content=file.read_bytes(),
+                headers={"content-type": "text/csv"},
+            ),
+            request("POST", "/predict", json=[{"age": None, "pain": "some"}]),
+        )
+    assert [f"note: {outside.json()['parameters']['warnings']}"] == notes
+    assert [f"note: {it}" for it in plain.json()["warnings"]] == notes
+    assert "1 of 2 values lie outside its range" in notes[0]
+    assert "warnings" not in inside.json()["parameters"]
+    assert "warnings" not in fine.json()
 
 
 def test_what_is_not_foreseen_is_told_by_its_name_alone(

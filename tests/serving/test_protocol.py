@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from confide.serving.datatypes import BYTES, DATATYPES, Values, binary_values, json_values
 from confide.serving.identity import Identity
-from confide.serving.protocol import metadata, read_request, write_answer
+from confide.serving.protocol import Told, metadata, read_request, write_answer
 from confide.serving.refusal import RefusedError
 from confide.serving.signature import Column, Signature
 from confide.serving.strict_json import read_json
@@ -130,7 +130,7 @@ BOTH = [tensor("age", "FP64", [1, 2]), tensor("note", BYTES, ["a", "b"])]
 
 def test_an_answer_has_what_was_asked_for() -> None:
     asked = read({"inputs": BOTH, "id": "7", "outputs": [{"name": "probability_ill"}]})
-    body, length = write_answer(FRAME, asked, SIGNATURE, IDENTITY)
+    body, length = write_answer(Told(FRAME), asked, SIGNATURE, IDENTITY)
     answer = json.loads(body)
     assert length is None
     assert (answer["id"], answer["model_version"]) == ("7", "abababababab")
@@ -140,7 +140,7 @@ def test_an_answer_has_what_was_asked_for() -> None:
 
 def test_an_answer_in_bytes_says_where_its_json_ends() -> None:
     asked = read({"inputs": BOTH, "parameters": {"binary_data_output": True}})
-    body, length = write_answer(FRAME, asked, SIGNATURE, IDENTITY)
+    body, length = write_answer(Told(FRAME), asked, SIGNATURE, IDENTITY)
     assert length is not None
     sizes = [one["parameters"]["binary_data_size"] for one in json.loads(body[:length])["outputs"]]
     assert body[length:][: sizes[0]] == b"\x03\0\0\0ill\x02\0\0\0\xc3\xa9"

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from confide.client.records.drafting.positive import positive_of
 from confide.client.records.drafting.roles import (
     MOST_LABELS,
     ROW_NUMBER,
@@ -41,7 +42,6 @@ from confide.errors import DataError
 _RARE = 5
 _MOST_CLASSES = 100
 _FEW_INPUTS = 2
-_NEGATIVE = ("0", "no", "n", "false", "negative", "absent", "good", "none", "alive", "benign")
 _CHARACTERS_A_TOKEN = 4
 
 
@@ -344,7 +344,8 @@ class _Drafting:
             )
         if len(labels) == 2:
             # The outcome that is looked for comes second, as in a table of confusion
-            labels.sort(key=lambda label: (label.lower() not in _NEGATIVE, sort_key(label)))
+            positive = positive_of(labels)
+            labels.sort(key=lambda label: (label == positive, sort_key(label)))
         return labels
 
     def _choices(self, text: str | None) -> Iterator[str]:

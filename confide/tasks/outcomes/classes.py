@@ -69,7 +69,8 @@ class Classes:
             seen = numpy.bincount(codes[codes >= 0], minlength=len(raw)).tolist()
             counts = Counter({raw[code]: n for code, n in enumerate(seen) if unknown[code]})
             text = _unknown_labels(column, counts, list(known), where=self.label_settings)
-            problems.append(Problem(text, first(unknown[codes])))
+            where = unknown[codes]
+            problems.append(Problem(text, first(where), where, "unknown label"))
         indices = numpy.array(
             [UNLABELLED if one is None else one for one in found], dtype=numpy.int64
         )[codes]

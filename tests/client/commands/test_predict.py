@@ -218,9 +218,68 @@ def test_records_that_do_not_fit_are_all_named_and_nothing_is_written(
     assert main(["predict", run, str(bad), "--output", str(output)]) == 1
     err = capsys.readouterr().err
     assert "The records have 3 problems" in err
-    assert err.count("First in record 2.") == 2
+    for place in ("record 1 ('old')", "record 2 ('much')", "record 2 ('7')"):
+        assert f"First in {place}." in err
+    assert err.rstrip().endswith("or predict the others with --misfits skip.")
     assert output.read_text() == "as it was\n"
     assert {path.name for path in tmp_path.iterdir()} == {"bad.csv", "out.csv"}
+
+
+MIXED = HEAD + "a,30,some,1\nb,old,much,\nc,20,dull,0\nd,40,none,0\ne,50,some,7\n"
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_skipped_records_keep_their_place_and_say_why(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    (tmp_path / "in.csv").write_text(MIXED)
+    output = tmp_path / f"out{suffix}"
+    words = ["predict", run, str(tmp_path / "in.csv"), "--output", str(output)]
+    assert main([*words, "--misfits", "skip"]) == 0
+    made = read(output)
+    assert made["id"].tolist() == list("abcde")
+    assert made["prediction"].notna().tolist() == [True, False, False, True, False]
+    assert made["probability_ill"].notna().tolist() == made["prediction"].notna().tolist()
+    assert made["problem"].dropna().tolist() == [
+        "age ('old'): not a number; pain ('much'): unknown category",
+        "pain ('dull'): unknown category",
+        "state ('7'): unknown label",
+    ]
+    err = capsys.readouterr().err
+    assert "2 records predicted" in err
+    assert "on 2 labelled ones" in err
+    assert "3 records skipped, which did not fit" in err
+
+
+def test_skipping_changes_no_prediction_and_names_no_problem_where_all_fits(
+    run: str, records: str, tmp_path: Path
+) -> None:
+    for how in ("refuse", "skip"):
+        output = str(tmp_path / f"{how}.csv")
+        assert main(["predict", run, records, "--misfits", how, "--output", output]) == 0
+    refused, skipped = (pandas.read_csv(tmp_path / f"{how}.csv") for how in ("refuse", "skip"))
+    assert skipped.pop("problem").isna().all()
+    pandas.testing.assert_frame_equal(refused, skipped)
+
+
+def test_a_file_in_which_nothing_fits_is_refused_even_where_misfits_are_skipped(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text(HEAD + "a,old,some,1\nb,3,much,0\n")
+    assert main(["predict", run, str(tmp_path / "in.csv"), "--misfits", "skip"]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert "The records have 2 problems" in err
+
+
+def test_misfits_are_listed_up_to_a_bound(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text(HEAD + "a,30,some,1\n" + "b,30,much,0\n" * 13)
+    assert main(["predict", run, str(tmp_path / "in.csv")]) == 1
+    err = capsys.readouterr().err
+    assert "First in record 2 ('much'), then record 3 ('much'), " in err
+    assert "record 11 ('much') and 3 records more." in err
 
 
 @pytest.mark.parametrize(

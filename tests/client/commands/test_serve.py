@@ -288,6 +288,15 @@ def test_beyond_loopback_it_takes_a_token_over_tls(
         assert sent(process.port, b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
 
 
+def test_past_conversations_are_not_shown_to_whoever_asks(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(run), "--past", "answered.csv", "--certificate", "c.pem"]) == 2
+    err = capsys.readouterr().err
+    assert "--past answered.csv: whoever asks over HTTP would be told" in err
+    assert "--certificate and --key: expected both" in err  # all mistakes at once
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -1,12 +1,15 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
 from confide.server.report.card import model_card
-from confide.server.report.read import read_run
+from confide.server.report.page import report_page
+from confide.server.report.read import RunFiles, read_run
 
 
 def test_metadata_is_what_hubs_read(private_run: Path) -> None:
@@ -111,6 +114,48 @@ def test_energy_and_lineage_are_told(private_run: Path) -> None:
     assert energy["kwh"] == pytest.approx(total * 12.0 * 1.67 / 3.6e6, rel=0.01, abs=1e-9)
     assert "no meter was read" in card
     assert run.summary["lineage"]["plan_sha256"] in card
+
+
+PARENT = {
+    "job": "first",
+    "model_sha256": "ab" * 32,
+    "plan_sha256": "cd" * 32,
+    "num_rounds": 50,
+    "epsilon": 3.0,
+    "delta": 1e-5,
+    "unit": "record",
+}
+
+
+def gone_on(folder: Path, **lineage: Any) -> RunFiles:
+    """Return a run as if it had gone on from earlier ones."""
+    found = read_run(folder)
+    told = {**found.summary["lineage"], "parents": [PARENT], **lineage}
+    return replace(found, summary={**found.summary, "lineage": told})
+
+
+def test_what_a_model_costs_with_the_runs_before_it_is_told_first(private_run: Path) -> None:
+    claimed = {"epsilon": 6.0, "delta": 2e-5, "unit": "record"}
+    run = gone_on(private_run, claimed=claimed)
+    card, page = model_card(run), report_page(run)
+    (guarantee,) = re.findall(r"\*\*Privacy guarantee.\*\* (.*)", card)
+    for told in ("this run alone", "went on from (50 rounds)", "at most epsilon 6 at delta 2e-05"):
+        assert told in guarantee.replace("\\", "")
+        assert told in page
+    assert "| with the runs that it went on from, at most | epsilon 6 at delta 2e-05 |" in card
+    assert "epsilon at most, with earlier runs" in page
+    assert "rounds, after 50 earlier" in page
+    alone = model_card(read_run(private_run))
+    assert "this run alone" not in alone
+    assert "went on from, at most" not in alone
+
+
+def test_a_run_before_without_privacy_leaves_no_epsilon(private_run: Path) -> None:
+    open_run = {**PARENT, "unit": "none", "epsilon": None, "delta": None}
+    run = gone_on(private_run, parents=[open_run], unprotected=["first"])
+    (guarantee,) = re.findall(r"\*\*Privacy guarantee.\*\* (.*)", model_card(run))
+    assert "no epsilon covers the model: trained without privacy were first" in guarantee
+    assert "went on from, at most" not in model_card(run)
 
 
 @pytest.mark.parametrize("called", ["federated", "job", "accuracy", "none"])

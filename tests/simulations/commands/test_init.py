@@ -90,6 +90,42 @@ def test_a_drafted_project_says_what_it_found(here: Path) -> None:
     assert {"/credit.csv", "/runs/", "/ledgers/"} <= set(lines)
 
 
+@pytest.mark.parametrize(
+    ("labels", "positive", "why"),
+    [
+        (("default", "repaid"), "default", "by its name"),
+        (("bad", "good"), "bad", "by its name"),
+        (("fine", "odd"), "odd", "as the last of task.labels"),
+        (("a", "b", "c"), None, None),
+    ],
+)
+def test_the_class_that_is_looked_for_is_a_guess_to_check(
+    here: Path, labels: tuple[str, ...], positive: str | None, why: str | None
+) -> None:
+    rows = [f"{i},{i % 50},{labels[i % 5 % len(labels)]}" for i in range(300)]
+    (here / "in.csv").write_text("Id,Age,state\n" + "\n".join(rows) + "\n")
+    assert confide.cli.main(["init", "mine", "--from", "in.csv", "--label", "state"]) == 0
+    config = composed("experiment=mine")
+    assert config.report.positive == positive
+    text = (here / "conf" / "experiment" / "mine.yaml").read_text()
+    assert ("guess" in text) == (positive is not None)
+    assert why is None or f"a guess {why}, check it" in text
+    if positive is not None:
+        assert config.task.labels[-1] == positive
+
+
+def test_the_module_of_parts_names_what_it_holds(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_records(here / "credit.csv")
+    assert confide.cli.main(["init", "kredit", "--from", "credit.csv"]) == 0
+    monkeypatch.syspath_prepend(str(here))
+    module = importlib.import_module("kredit_parts")
+    named = re.findall(r"kredit_parts\.(\w+)", (here / "kredit_parts.py").read_text())
+    assert named == ["records"]
+    assert len(module.records()) == len(pandas.read_csv("credit.csv"))
+
+
 def test_the_plan_of_a_draft_is_refused_by_strict_institutions(here: Path) -> None:
     write_records(here / "credit.csv", count=400)
     assert confide.cli.main(["init", "credit", "--from", "credit.csv"]) == 0
