@@ -27,7 +27,7 @@ run: setup  ## Run the main job: four banks fine-tune a shared backbone on real 
 test: setup  ## Run the tests on all cores (under 8 minutes on 2).
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
 
-test-long: setup  ## Run the tests that take a second or more each, on all cores (25 minutes on 2).
+test-long: setup  ## Run the tests that take a second or more each, on all cores (half an hour on 2).
 	$(BIN)/python -m pytest -m 'long and not slow' -n logical --maxprocesses 8 --dist loadgroup
 
 test-slow: setup  ## Run the tests that take minutes.

@@ -27,6 +27,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.models.compute import make_compute
@@ -171,9 +172,11 @@ def train(job: Job, data: dict[str, InstitutionData], seed: int) -> Tensors:
                 job.trainer,
                 RoundInputs(params=params, server_round=server_round, institution=name),
                 data[name],
-                plan=job.plan,
-                schedule=make_schedule(job.plan, num_examples=size),
-                secret=derive_key(bytes(32), "adapters", seed, name, server_round),
+                LocalWork(
+                    plan=job.plan,
+                    schedule=make_schedule(job.plan, num_examples=size),
+                    secret=derive_key(bytes(32), "adapters", seed, name, server_round),
+                ),
             )
             under_way.add(ClientUpdate(client=name, tensors=result.update, num_examples=size))
         took_part = Participation(asked=names, accepted=names, num_clients=len(names))

@@ -23,6 +23,7 @@ from confide.client.secure_sums.record_noise import PeerNoises
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.client.update_measures import UpdateMeasures, measure
 from confide.errors import DeniedError, PrivacyError
 from confide.models.compute import threads
@@ -215,9 +216,7 @@ class TrainingRounds:
             self._trainer,
             work.inputs,
             work.data,
-            plan=work.plan,
-            schedule=work.schedule,
-            secret=work.reserved.secret,
+            LocalWork(plan=work.plan, schedule=work.schedule, secret=work.reserved.secret),
             within_s=work.within_s,
         )
         share = work.plan.noise_share

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from confide.client.algorithm_state import keeps_state
 from confide.client.assembly import make_trainer
@@ -37,6 +38,7 @@ from confide.simulations.faults import Faults, make_faults
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import (
     Setup,
+    StatesFn,
     check_states,
     masked_sums,
     simulated_states,
@@ -44,7 +46,7 @@ from confide.simulations.institutions import (
 from confide.simulations.populations.build import records_on_demand, source_on_demand
 from confide.simulations.populations.on_demand import RecordsOnDemand
 from confide.simulations.prepared import Simulation
-from confide.simulations.records import listed_records
+from confide.simulations.records import EncodedRecords, listed_records
 from confide.simulations.virtual.timeline import delays_of, timeline_of
 
 log = logging.getLogger(__name__)
@@ -61,22 +63,15 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     timeline = timeline_of(config, plan, run.secret, run.checkpoint)
     if config.simulation.engine == "ray":
         check_address(config.simulation.ray)
-    source = source_on_demand(config, plan)
-    if source is not None:
-        records, fingerprints = records_on_demand(run, plan, workload, source)
-        taking_part = records.data
-    else:
-        records, fingerprints = listed_records(run, plan, workload)
-        taking_part = {name: it for name, it in records.data.items() if name not in run.withdrawn}
+    population = _population(run, plan, workload)
+    records, taking_part = population.records, population.taking_part
     # Before anything is trained: a second budget for the same people must not be spent from
     if ledgers is not None:
         ledgers.know_units({name: records.units[name] for name in taking_part})
-    kept, most = run.run_dir.absolute() / STATES, config.server.checkpoints + 1
-    states = functools.partial(simulated_states, kept, most)
-    check_states(run, plan, states)
+    states = _states(run, plan)
     setup = _setup(config, plan, records.data)
     released = _released(run, plan, setup, ledgers)
-    spent = _spent(run, plan, None if source else list(taking_part), released)
+    spent = _spent(run, plan, list(taking_part) if population.is_listed else None, released)
     faults = _faults(run, plan, records.data)
     attack = _attack(run, plan, taking_part)
     check_named(plan.tuning, records.data)
@@ -112,7 +107,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         plan=plan,
         federation=federation,
         setup=setup,
-        fingerprints=fingerprints,
+        fingerprints=population.fingerprints,
         ledgers=ledgers,
         released=released,
         attack=attack,
@@ -120,6 +115,32 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         timeline=timeline,
         draw=sums.draw if sums else 0,
     )
+
+
+class _Population(NamedTuple):
+    """Everybody's records, and of whom they are.
+
+    Attributes:
+        records: of all institutions.
+        taking_part: records of those who have not left.
+        fingerprints: hashes of the records, by institution.
+        is_listed: whether all institutions are opened beforehand, or each on demand.
+    """
+
+    records: EncodedRecords
+    taking_part: Mapping[str, InstitutionData]
+    fingerprints: Mapping[str, str]
+    is_listed: bool
+
+
+def _population(run: Run, plan: TrainingPlan, workload: Workload) -> _Population:
+    source = source_on_demand(run.config, plan)
+    if source is not None:
+        records, fingerprints = records_on_demand(run, plan, workload, source)
+        return _Population(records, records.data, fingerprints, is_listed=False)
+    records, fingerprints = listed_records(run, plan, workload)
+    stays = {name: it for name, it in records.data.items() if name not in run.withdrawn}
+    return _Population(records, stays, fingerprints, is_listed=True)
 
 
 def _warn_of_other_splits(run: Run, plan: TrainingPlan) -> None:
@@ -134,6 +155,14 @@ def _warn_of_other_splits(run: Run, plan: TrainingPlan) -> None:
             run.config.server.start_from,
             earlier.plan.seed,
         )
+
+
+def _states(run: Run, plan: TrainingPlan) -> StatesFn:
+    """Return where institutions keep tensors between rounds; they have what they kept before."""
+    kept, most = run.run_dir.absolute() / STATES, run.config.server.checkpoints + 1
+    states = functools.partial(simulated_states, kept, most)
+    check_states(run, plan, states)
+    return states
 
 
 def _released(

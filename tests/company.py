@@ -21,6 +21,7 @@ from confide.client.schedule import LocalSchedule
 from confide.client.training.local_round import RoundInputs
 from confide.client.training.pace import Pace
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.client.training_round import RoundWork
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.privacy.randomness import derive_key
@@ -46,15 +47,14 @@ def train_in_company(  # noqa: PLR0913 - what Trainer.train takes
     trainer: Trainer,
     start: Tensors,
     examples: Examples,
+    work: LocalWork,
     *,
-    plan: TrainingPlan,
-    schedule: LocalSchedule,
-    secret: bytes,
     groups: Tensor | None = None,
     change_gradient: GradientFn | None = None,
     pace: Pace | None = None,
 ) -> Tensors:
     """Take a round's local steps as `Trainer.train` does, as one of four institutions."""
+    plan, schedule, secret = work.plan, work.schedule, work.secret
     is_timed = plan.client.steps_within_s is not None
     if change_gradient is not None or groups is not None or is_timed:
         raise ValueError("Only plain rounds of records are computed in company here.")

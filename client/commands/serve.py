@@ -159,7 +159,7 @@ def _limits(arguments: argparse.Namespace) -> "Limits":
     for option, (name, *_) in _LIMITS.items():
         value = getattr(arguments, option.removeprefix("--").replace("-", "_"))
         if value is not None:
-            given[name] = value / (1000 if option in _IN_MS else 1) if option in _IN_MS else value
+            given[name] = value / 1000 if option in _IN_MS else value
     return Limits(**given)
 
 

@@ -4,17 +4,16 @@ import itertools
 from dataclasses import dataclass, field, replace
 
 from confide.client.records.encoded import InstitutionData
-from confide.client.schedule import LocalSchedule, noise_square
+from confide.client.schedule import noise_square
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.pace import Pace
 from confide.client.training.ranks import holding, masks_of, padded
 from confide.client.training.self_training import pseudo_labelled
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads
-from confide.privacy.randomness import derive_key
-from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, num_values
 from confide.strategies.algorithm import (
     ClientResult,
@@ -47,14 +46,12 @@ class RoundInputs:
     institution: str = ""
 
 
-def local_round(  # noqa: PLR0913 - what a round consists of
+def local_round(
     trainer: Trainer,
     inputs: RoundInputs,
     data: InstitutionData,
+    work: LocalWork,
     *,
-    plan: TrainingPlan,
-    schedule: LocalSchedule,
-    secret: bytes,
     within_s: float | None = None,
 ) -> ClientResult:
     """Run the client part of the plan's algorithm.
@@ -63,16 +60,14 @@ def local_round(  # noqa: PLR0913 - what a round consists of
         trainer: takes the local steps.
         inputs: tensors to start from, checked.
         data: encoded records.
-        plan: names the algorithm.
-        schedule: steps, batches, noise.
-        secret: 32 bytes that this round's randomness derives from, used for no other round.
+        work: its plan, which names the algorithm, its steps, and its secret.
         within_s: seconds after which no further step is taken; None for all steps.
 
     Raises:
         PrivacyError: if the client part trains more often under privacy than is accounted for.
     """
     # Labels are what the whole model is sure of, whichever part has its turn
-    allowed = schedule.trainings
+    plan, allowed = work.plan, work.schedule.trainings
     trainings, examples = itertools.count(), pseudo_labelled(trainer, inputs.params, data)
     trainer, pace = trainer_of_round(trainer, inputs.server_round), Pace(within_s)
     masks = masks_of(plan.tuning, inputs.institution, trainer.shapes)
@@ -87,17 +82,14 @@ def local_round(  # noqa: PLR0913 - what a round consists of
         update = trainer.train(
             start,
             examples,
-            plan=plan,
-            schedule=schedule,
-            # The first keeps the round's own secret; another's batches must differ.
-            secret=derive_key(secret, "training", number) if number else secret,
+            work.training(number),
             groups=data.groups,
             pace=pace,
             change_gradient=holding(trainer, masks, change_gradient),
         )
         return padded(update, masks)
 
-    given = _given(trainer, inputs, data, plan=plan, schedule=schedule, pace=pace)
+    given = _given(trainer, inputs, data, work, pace)
     # What it sums itself adds up in the order that the trainer's sums do
     with threads(trainer.num_threads):
         result = build_algorithm(plan.objective).client(given, train)
@@ -108,15 +100,14 @@ def _given(
     trainer: Trainer,
     inputs: RoundInputs,
     data: InstitutionData,
-    *,
-    plan: TrainingPlan,
-    schedule: LocalSchedule,
+    work: LocalWork,
     pace: Pace,
 ) -> ClientRound:
     """Return what a round's client part is given.
 
     Under privacy records reach it only by the clipped, noisy sum of its training.
     """
+    plan, schedule = work.plan, work.schedule
     reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
     noise = noise_square(plan, schedule, values=num_values(trainer.shapes))
     return ClientRound(

@@ -8,46 +8,32 @@ left behind.
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from confide.client.schedule import LocalSchedule
-from confide.client.training.aligned import AlignedRows
 from confide.client.training.base_optimizer import make_optimizer
 from confide.client.training.pace import Pace
 from confide.client.training.passes import Filler
 from confide.client.training.plain_steps import plain_batches, plain_gradients
-from confide.client.training.private.custom_checks import check_losses
-from confide.client.training.private.preflight import off_zero, preflight
-from confide.client.training.private.row_check import CheckedTensors, RowCheck
-from confide.client.training.private.step import DpSgdStep, expect_hook_warning
 from confide.client.training.private.units import Units
 from confide.client.training.scoring import Scorer
+from confide.client.training.work import LocalWork
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.networks import inputs_of_last, refuse_batch_norm, trainable
 from confide.models.workload import Workload
-from confide.privacy.randomness import KeyedGenerator, derive_key, seed_from
-from confide.protocol.plan import TrainingPlan
+from confide.privacy.randomness import seed_from
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.algorithm import GradientFn, Records, Step
 from confide.tasks.task import Batch, Examples
 
 if TYPE_CHECKING:
-    from confide.client.training.private.dp_sgd import DpSgd
+    from confide.client.training.private.gradients import PrivateGradients
 
-# Records that are invented to stand beside one.
-_INVENTED = 33
-# Whoever writes plans must not fill the memory with what follows from them.
-_MOST_FIGURES = 4096
-# A round's steps before there is a plan.
-_USUAL = DpSgdStep(
-    clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=0.5, expected_batch_size=32.0
-)
 _NOT_PRIVATE = (
     "The plan asks for privacy and this trainer was built without; build it with private=True."
 )
@@ -100,51 +86,27 @@ class Trainer:
         self._names, self._params = list(named), list(named.values())
         self._shapes = {name: tuple(p.shape) for name, p in named.items()}
         self._flat = _share_storage(self._params)
-        self._dp_sgd: DpSgd | None = None
-        self._row_check: RowCheck | None = None
-        self._checked = CheckedTensors({})
-        self._covered: set[tuple[float, int]] = set()
-        self._aligned = AlignedRows(workload.model)
-        self._scorer = Scorer(workload, self._load, Filler(self._invent(1)), self._check_fn)
+        filler = Filler(workload.invent(1))
+        self._scorer = Scorer(workload, self._load, filler, self._check_fn)
         self.num_threads = threads_of(workload.model, workload.compute)
+        self._private: PrivateGradients | None = None
         if private:
-            self._prepare_privacy(group_size)
+            from confide.client.training.private import gradients  # Opacus takes a second to load
 
-    @_on_own_threads
-    def _prepare_privacy(self, group_size: int | None) -> None:
-        """Build what clips, and check the model and the loss on invented records."""
-        from confide.client.training.private import dp_sgd  # Opacus takes a second to load
+            with threads(self.num_threads):
+                self._private = gradients.PrivateGradients(
+                    workload,
+                    group_size=group_size,
+                    load_fn=self._load,
+                    losses_fn=self._checked_losses,
+                    check_fn=self._check_fn,
+                )
 
-        self._model.train()
-        # Of code that is not ours, the check that says more comes first.
-        is_custom = self._workload.custom_task is not None
-        if is_custom:
-            check_losses(self._workload, self._params)
-        self._dp_sgd = dp_sgd.DpSgd(
-            self._model,
-            self._workload.losses,
-            physical_batch_size=self._compute.physical_batch_size,
-            filler=self._invent(1),
-            longest=self._workload.longest,
-            group_size=self._workload.rows_of(group_size),
-        )
-        preflight(
-            self._dp_sgd,
-            self._invent(4),
-            autocast=self._compute.autocast,
-            exact_loss_fn=self._workload.exact.losses,
-        )
-        if not is_custom:
-            check_losses(self._workload, self._params)
-        self._row_check = RowCheck(
-            self._dp_sgd, self._invent(_INVENTED), longest=self._workload.longest
-        )
-        with off_zero(self._params):
-            self._row_check.check(self._dp_sgd.sizes(_USUAL), is_first=True)
-
-    def _invent(self, count: int) -> Examples:
-        generator = torch.Generator().manual_seed(0)
-        return self._workload.synthetic(count, generator).to(self._compute.device)
+    @property
+    def _privately(self) -> "PrivateGradients":
+        if self._private is None:
+            raise PrivacyError(_NOT_PRIVATE)
+        return self._private
 
     @property
     def shapes(self) -> Shapes:
@@ -157,14 +119,12 @@ class Trainer:
         return self._workload
 
     @_on_own_threads
-    def train(  # noqa: PLR0913 - what local steps consist of
+    def train(
         self,
         start: Tensors,
         examples: Examples,
+        work: LocalWork,
         *,
-        plan: TrainingPlan,
-        schedule: LocalSchedule,
-        secret: bytes,
         groups: Tensor | None = None,
         change_gradient: GradientFn | None = None,
         pace: Pace | None = None,
@@ -174,9 +134,7 @@ class Trainer:
         Args:
             start: tensors to start from, checked.
             examples: training records.
-            plan: optimizer and privacy.
-            schedule: steps, batches, noise.
-            secret: 32 bytes that this training's randomness derives from, used for no other.
+            work: its plan, steps and secret, which no other training has.
             groups: whose each record is, int64 of shape [n]; needed where the unit is a group.
             change_gradient: called before every optimizer step; None leaves gradients as they are.
             pace: counts steps, and may end them early; None for all.
@@ -186,23 +144,13 @@ class Trainer:
         """
         loaded, examples = self._load(start), examples.to(self._compute.device)
         # A new one: moments of an earlier round, or of another institution, must not stay.
-        optimizer = make_optimizer(plan.client.optimizer, self._params)
+        optimizer = make_optimizer(work.plan.client.optimizer, self._params)
         self._forget_gradients()
         if not self._model.training:
             self._model.train()
-        views = self._workload.views(seed_from(secret, "views"))
-        gradients: Iterator[Tensor | None]
-        pace = pace or Pace()
-        if plan.private:
-            units = Units(examples, groups, plan=plan, views=views)
-            gradients = self._private_gradients(
-                optimizer, units, plan=plan, schedule=schedule, secret=secret, pace=pace
-            )
-        else:
-            losses_fn = functools.partial(self._checked_losses, self._model)
-            batches = pace.over(plain_batches(schedule, len(examples), secret))
-            gradients = plain_gradients(losses_fn, examples, batches, views, compute=self._compute)
+        gradients = self._gradients(optimizer, examples, groups, work, pace or Pace())
         anchors = list(unflatten(loaded, self._shapes).values())
+        plan = work.plan
         # Under privacy records reach a step only by the clipped, noisy sum.
         reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
         for indices in gradients:
@@ -221,20 +169,30 @@ class Trainer:
                 self._forget_gradients()
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
+    def _gradients(
+        self,
+        optimizer: torch.optim.Optimizer,
+        examples: Examples,
+        groups: Tensor | None,
+        work: LocalWork,
+        pace: Pace,
+    ) -> Iterator[Tensor | None]:
+        """Write each step's gradient into the parameters; yield its records, None under privacy."""
+        views = self._workload.views(seed_from(work.secret, "views"))
+        if work.plan.private:
+            units = Units(examples, groups, plan=work.plan, views=views)
+            return self._privately.of_steps(optimizer, units, work, pace)
+        losses_fn = functools.partial(self._checked_losses, self._model)
+        batches = pace.over(plain_batches(work.schedule, len(examples), work.secret))
+        return plain_gradients(losses_fn, examples, batches, views, compute=self._compute)
+
     def check_margin(self, schedule: LocalSchedule) -> None:
         """Check that rounding of a step's sum can be covered.
 
         Raises:
             PrivacyError: if so many records are in a step that it cannot.
         """
-        if self._dp_sgd is None:
-            raise PrivacyError(_NOT_PRIVATE)
-        figures = schedule.sampling_rate, schedule.num_examples
-        if figures not in self._covered:
-            self._dp_sgd.margin(_shared(schedule))
-            if len(self._covered) >= _MOST_FIGURES:
-                self._covered.clear()
-            self._covered.add(figures)
+        self._privately.check_margin(schedule)
 
     def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         """Check, on the tensors of a round, that what a record adds is its own affair.
@@ -243,27 +201,8 @@ class Trainer:
             RowsDifferError: if it depends on others in a batch, or on the record's place.
             PrivacyError: if rounding of so many records in a step cannot be covered.
         """
-        self.check_margin(schedule)
-        figures = schedule.sampling_rate, schedule.num_examples
-        # The very same tensors, which nobody changes and which are held here: nothing to compare.
-        if not self._checked.are(tensors):
-            self._checked = CheckedTensors(tensors)
-        if figures not in self._checked.figures:
-            self._check_rows(tensors, schedule)
-            self._checked.figures.add(figures)
-
-    @_on_own_threads
-    def _check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
-        if self._dp_sgd is None or self._row_check is None:
-            raise PrivacyError(_NOT_PRIVATE)
-        shared = _shared(schedule)
         scores_fn = functools.partial(self.scores, tensors) if self._workload.self_trains else None
-        if not self._model.training:
-            self._model.train()
-        self._load(tensors)
-        # All that came, whatever of it is trained in this round
-        received = flatten(tensors, sorted(tensors))
-        self._row_check.check_once(received, self._dp_sgd.sizes(shared), scores_fn)
+        self._privately.check_rows(tensors, schedule, scores_fn)
 
     def place(self, tensors: Tensors) -> list[Tensor]:
         """Move named tensors to the device of the training, in the order of the parameters."""
@@ -301,7 +240,7 @@ class Trainer:
         Raises:
             PrivacyError: if this trainer is one of private rounds.
         """
-        if self._dp_sgd is not None:
+        if self._private is not None:
             raise PrivacyError("Under privacy no algorithm reads records.")
         self._load(tensors)
         self._model.eval()
@@ -340,44 +279,9 @@ class Trainer:
         for parameter in self._params:
             parameter.grad = None
 
-    def _private_gradients(
-        self,
-        optimizer: torch.optim.Optimizer,
-        units: Units,
-        *,
-        plan: TrainingPlan,
-        schedule: LocalSchedule,
-        secret: bytes,
-        pace: Pace,
-    ) -> Iterator[None]:
-        """Sample units and write their noisy mean gradient into the parameters, once a step."""
-        if self._dp_sgd is None:
-            raise PrivacyError(_NOT_PRIVATE)
-        step = replace(_shared(schedule), clipping_norm=plan.privacy.clipping_norm)
-        noise = KeyedGenerator(derive_key(secret, "noise"))
-        private = self._dp_sgd.optimizer(optimizer, step, noise)
-        # Two streams, so that neither depends on how much the other has drawn.
-        masks = KeyedGenerator(derive_key(secret, "mask"))
-        # Before every pass too: with views, and large batches, a step has many
-        with expect_hook_warning(), self._dp_sgd.losing(self._checked_losses):
-            for _ in pace.over(range(schedule.steps)):
-                self._check_fn()
-                units.private_gradient(self._dp_sgd, private, masks, schedule.sampling_rate)
-                yield None
-        private.zero_grad(set_to_none=True)
-
 
 def _nothing() -> None:
     """Check nothing."""
-
-
-def _shared(schedule: LocalSchedule) -> DpSgdStep:
-    return replace(
-        _USUAL,
-        noise_multiplier=schedule.noise_multiplier,
-        sampling_rate=schedule.sampling_rate,
-        expected_batch_size=schedule.sampling_rate * schedule.num_examples,
-    )
 
 
 def _share_storage(params: list[nn.Parameter]) -> Tensor:

@@ -41,6 +41,8 @@ class Measured:
         is_summed: whether ``federated`` alone is known, from a masked sum.
         settings: the outcome's, such as its intervals of time; None where its description needs
             none.
+        subgroups: columns whose groups are told apart.
+        least_in_group: fewest records of a group that is told of, >= 1.
     """
 
     labels: Sequence[str]
@@ -85,13 +87,7 @@ def describe(kind: str, measured: Measured) -> dict[str, Json]:
         return {}
     module, _, name = DESCRIPTIONS[kind].rpartition(".")
     describe_fn = cast(DescribeFn, getattr(import_module(module), name))
-    section = {"kind": kind, **describe_fn(measured)}
-    if not measured.subgroups:
-        return section
-    # Imported here: it needs the figures of this module
-    from confide.metrics.subgroups.describe import describe_subgroups
-
-    return section | describe_subgroups(kind, measured, section)
+    return {"kind": kind, **describe_fn(measured)}
 
 
 def describe_metrics(measured: Measured) -> dict[str, Json]:

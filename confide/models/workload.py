@@ -75,6 +75,10 @@ class Workload:
             return group_size
         return self.augmentation.views * (group_size or 1)
 
+    def invent(self, count: int) -> Examples:
+        """Return invented records, the same ones each time, on the device of the model."""
+        return self.synthetic(count, torch.Generator().manual_seed(0)).to(self.compute.device)
+
     def views(self, seed: int) -> Views | None:
         """Return what makes views of records in a training; None where there are none."""
         return None if self.augmentation is None else Views(self.augmentation, seed)

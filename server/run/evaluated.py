@@ -4,6 +4,7 @@ from typing import Any
 
 from confide.config.report import ReportConfig
 from confide.metrics.evaluation import Measured, describe
+from confide.metrics.subgroups.describe import describe_subgroups
 from confide.protocol.masked_sums import EVERYBODY
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
@@ -44,7 +45,8 @@ def evaluation_of(
         subgroups=task.told_apart,
         least_in_group=report.least_in_group,
     )
-    return describe(task.outcome.kind, measured)
+    section = describe(task.outcome.kind, measured)
+    return section | describe_subgroups(task.outcome.kind, measured, section)
 
 
 __all__ = ["evaluation_of"]

@@ -167,15 +167,8 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
                 released=released,
                 leave_fn=functools.partial(_leave, run.run_dir, withdrawn),
             )
-            with run.watch.phase("federated"), carrier.connect() as (grid, reach):
-                budget = plan.privacy.epsilon if plan.private else None
-                run.progress.planned(epsilon_budget=budget)
-                run.progress.phase("federated", total=job.settings.num_rounds)
-                initial = trainable_tensors(workload.model)
-                job = replace(job, predecessor=initial if plan.compares else None)
-                warn_of_few(run.config.strategy, _count(grid, reach))
-                warn_of_trust(run.config, _count(grid, reach))
-                outcome = run_server_app(replace(job, reach=reach), grid, initial=initial)
+            with run.watch.phase("federated"):
+                outcome = _federated(run, job, carrier, trainable_tensors(workload.model))
             choice = choose(outcome, plan, run.config.server)
             outcome = choice.outcome
             # Baselines need what the carrier started, so it is closed after them.
@@ -206,6 +199,18 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
         )
     )
     return few_named(summary, run.run_dir)
+
+
+def _federated(run: Run, job: Job, carrier: Carrier, initial: Tensors) -> Outcome:
+    """Run all rounds, or those that are left."""
+    plan = job.plan
+    with carrier.connect() as (grid, reach):
+        run.progress.planned(epsilon_budget=plan.privacy.epsilon if plan.private else None)
+        run.progress.phase("federated", total=job.settings.num_rounds)
+        warn_of_few(run.config.strategy, _count(grid, reach))
+        warn_of_trust(run.config, _count(grid, reach))
+        job = replace(job, reach=reach, predecessor=initial if plan.compares else None)
+        return run_server_app(job, grid, initial=initial)
 
 
 def _log_groups(

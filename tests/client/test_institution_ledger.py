@@ -17,6 +17,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.safeguards import Safeguards
 from confide.client.training.local_round import local_round
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.composing.compose import compose
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import PrivacyError
@@ -158,9 +159,9 @@ def test_a_round_cut_off_has_other_noise_on_other_records_and_is_counted_once(
     """Equal noise on two data sets cancels; of the two updates one leaves."""
     secrets: list[bytes] = []
 
-    def train(*args: Any, secret: bytes, **kwargs: Any) -> Any:
-        secrets.append(secret)
-        return local_round(*args, secret=secret, **kwargs)
+    def train(trainer: Any, inputs: Any, data: Any, work: LocalWork, **kwargs: Any) -> Any:
+        secrets.append(work.secret)
+        return local_round(trainer, inputs, data, work, **kwargs)
 
     monkeypatch.setattr("confide.client.training_round.local_round", train)
     with monkeypatch.context() as broken:

@@ -109,6 +109,10 @@ def test_help_lists_own_choices(elsewhere: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "experiment: credit, customer_service, dialysis, digits" in printed
     assert "data: credit, custom" in printed
+    assert "strategy: apfl, boosting" in printed
+    assert "simulation/delays: exponential, lognormal" in printed
+    assert "_schema" not in printed
+    assert "hydra/" not in printed.partition("Settings, as they")[0]
 
 
 def test_one_command_prints_what_is_composed(

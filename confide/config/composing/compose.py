@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from confide.config.composing.choices import options
 from confide.config.composing.folders import CONF_MODULE, composing_without, current, shown
 from confide.config.composing.going_on import going_on, gone_on_from, model_words
 from confide.config.composing.hydra_state import own_hydra
@@ -361,8 +362,8 @@ def _missing_default(error: MissingConfigException) -> str:
         if named == file.name or choice in file.defaults
     ]
     by = place_of(naming[-1], ("defaults",)) if naming else named
-    options = _options(group) if group else []
-    return f"{by} names {error.missing_cfg_file}, {NAMED_IN_FILE}.{near(choice, options)}"
+    known = _options(group) if group else []
+    return f"{by} names {error.missing_cfg_file}, {NAMED_IN_FILE}.{near(choice, known)}"
 
 
 def _key(override: str) -> str:
@@ -371,8 +372,7 @@ def _key(override: str) -> str:
 
 def _options(group: str) -> list[str]:
     with _loader() as loader:
-        # The schemas that files extend are no choices.
-        return [name for name in loader.get_group_options(group) if not name.endswith("_schema")]
+        return options(group, loader)
 
 
 __all__ = [

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from confide.config.composing.choices import schema_name
 from confide.config.composing.folders import CONF_MODULE, Keys, current, shown
 from confide.config.models.table import BACKBONES
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
@@ -90,7 +91,7 @@ class OwnSource(FileConfigSource):
             }
         if schema is not None:
             parts = [{"outcome": outcome}] if group == "task" else []
-            raw = {"defaults": [f"{schema}_schema", *parts, "_self_"], **raw}
+            raw = {"defaults": [schema_name(schema), *parts, "_self_"], **raw}
         return ConfigResult(
             config=OmegaConf.create(raw),
             path=self.full_path(),

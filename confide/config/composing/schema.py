@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from confide.config.composing.choices import register_listing, schema_name
 from confide.config.composing.hydra_state import with_open_dicts
 from confide.config.composing.own_source import register_source
 from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule
@@ -31,6 +32,7 @@ def register_schema() -> None:
     """Tell Hydra the schema that the YAML groups fill in, and of own configs."""
     register_source()
     register_rule()
+    register_listing()
     store = ConfigStore.instance()
     names = (*TASKS, *OUTCOMES, *BACKBONES, *TUNINGS, *known_metrics())
     schema = with_open_dicts(Config, names).copy()
@@ -56,7 +58,7 @@ def register_schema() -> None:
     for group, classes in nodes.items():
         for name, node in classes.items():
             # A part needs no file: its schema is the choice.
-            file = name if "/" in group else f"{name}_schema"
+            file = name if "/" in group else schema_name(name)
             open_node = with_open_dicts(node, names).copy()
             for key, rule in SUITED.items():
                 if key.startswith(f"{group}."):

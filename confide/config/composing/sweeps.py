@@ -14,6 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, ValueType
 from hydra.errors import HydraException
 
+from confide.config.composing.choices import is_schema
+
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedJob:
@@ -101,7 +103,7 @@ def _values(word: str, loader: ConfigLoader) -> list[str]:
         else:
             values = list(override.sweep_string_iterator())
         if isinstance(sweep, Glob):  # the schemas that files extend are no choices
-            values = [value for value in values if not value.endswith("_schema")]
+            values = [value for value in values if not is_schema(value)]
         if isinstance(sweep, Glob) and not values:
             # A pattern that matches nothing would mean no jobs at all, and no error. As a value it
             # is no choice of the group, which is reported like any other mistake.

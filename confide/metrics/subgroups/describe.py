@@ -13,15 +13,16 @@ from confide.metrics.subgroups.pooled import pooled
 def describe_subgroups(
     kind: str, measured: Measured, section: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """Return the summary's ``evaluation.subgroups``; {} of an outcome without groups.
+    """Return the summary's ``evaluation.subgroups``; {} where nothing is told by group.
 
     Args:
         kind: of the outcome.
-        measured: what institutions told; with ``subgroups``.
-        section: the rest of ``evaluation``, which has the metrics of institutions.
+        measured: what institutions told.
+        section: the rest of ``evaluation``, which has the metrics of institutions; {} where there
+            is none, and so nothing by group either.
     """
     its = group_kind(kind)
-    if its is None:
+    if its is None or not (section and measured.subgroups):
         return {}
     statistics = its.statistics_fn(measured.metrics, list(measured.metrics))
     context = Context(

@@ -25,6 +25,7 @@ from confide.client.ledger.transaction import Transaction
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.private.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.privacy import PolicyConfig
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Request
@@ -78,9 +79,9 @@ def count_steps(log: Path) -> None:
     secrets: list[str] = []
     train = Trainer.train
 
-    def named(self: Trainer, *args: Any, secret: bytes, **kwargs: Any) -> Any:
-        secrets.append(secret.hex()[:16])
-        return train(self, *args, secret=secret, **kwargs)
+    def named(self: Trainer, start: Any, examples: Any, work: LocalWork, **kwargs: Any) -> Any:
+        secrets.append(work.secret.hex()[:16])
+        return train(self, start, examples, work, **kwargs)
 
     def counted(self: DpSgd, *args: Any, **kwargs: Any) -> None:
         if secrets:  # the preflight draws nothing

@@ -17,6 +17,7 @@ from confide.client.training.private import preflight
 from confide.client.training.private.dp_sgd import DpSgd
 from confide.client.training.private.row_check import RowCheck
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.language_model import LanguageModelConfig
 from confide.config.models.transformer import TransformerConfig
@@ -87,9 +88,7 @@ def update_of(plan: TrainingPlan, server_round: int, *, noise: float = 0.0) -> T
         trainer,
         inputs,
         build_records(workload),
-        plan=plan,
-        schedule=schedule_of(plan, noise=noise),
-        secret=bytes(32),
+        LocalWork(plan=plan, schedule=schedule_of(plan, noise=noise), secret=bytes(32)),
     )
     return result.update
 
@@ -122,14 +121,15 @@ def test_turn_is_what_training_with_the_other_half_frozen_gives(
     records = build_records(workload)
     schedule = schedule_of(plan, noise=0.0)
     turn = trainer_of_round(trainer, 1)
-    found = turn.train(start, records.train, plan=plan, schedule=schedule, secret=bytes(32))
+    work = LocalWork(plan=plan, schedule=schedule, secret=bytes(32))
+    found = turn.train(start, records.train, work)
     workload.model.load_state_dict(start, strict=False)
     for name, parameter in workload.model.named_parameters():
         if "lora_A" in name:
             parameter.requires_grad_(False)
     alone = Trainer(workload, private=True)
     half = {name: start[name] for name in alone.shapes}
-    expected = alone.train(half, records.train, plan=plan, schedule=schedule, secret=bytes(32))
+    expected = alone.train(half, records.train, work)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -152,7 +152,7 @@ def test_each_turn_passes_the_preflight_in_both_engines(
         assert engine is not None
         assert engine.book_keeping == book_keeping
         assert {HALVES[server_round] in name for name in engine.names if "lora" in name} == {True}
-    assert trainer._dp_sgd is None
+    assert trainer._private is None
 
 
 def test_turns_share_what_is_frozen(backbone: TransformerConfig) -> None:

@@ -15,6 +15,7 @@ from confide.client.schedule import LocalSchedule, make_schedule
 from confide.client.training.alternating import trainer_of_round
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
 from confide.config.models.transformer import TransformerConfig
@@ -91,9 +92,11 @@ def update_of(
         trainer,
         RoundInputs(params=start, server_round=server_round),
         InstitutionData(train=records, validation=records, test=records),
-        plan=plan,
-        schedule=replace(schedule, noise_multiplier=1.0 if plan.private else 0.0),
-        secret=bytes(32),
+        LocalWork(
+            plan=plan,
+            schedule=replace(schedule, noise_multiplier=1.0 if plan.private else 0.0),
+            secret=bytes(32),
+        ),
     )
     return trainer, start, result.update
 
@@ -140,9 +143,7 @@ def test_first_rounds_are_clipped_and_noised_as_a_head_by_itself(
     alone = Trainer(workload, private=True).train(
         {name: start[name] for name in HEAD},
         workload.prepare(RECORDS),
-        plan=plan,
-        schedule=replace(SCHEDULE, noise_multiplier=1.0),
-        secret=bytes(32),
+        LocalWork(plan=plan, schedule=replace(SCHEDULE, noise_multiplier=1.0), secret=bytes(32)),
     )
     assert alone.keys() == HEAD
     assert all(torch.equal(update[name], alone[name]) for name in HEAD)
@@ -172,9 +173,9 @@ def test_each_turn_passes_the_checks_with_its_own_tensors(
     backbone: TransformerConfig, server_round: int
 ) -> None:
     trainer, start, _ = update_of(plan_of(backbone, PRIVATE), server_round)
-    engine = trainer_of_round(trainer, server_round)._dp_sgd
-    assert engine is not None
-    assert set(engine.names) == (HEAD if server_round == 1 else set(start))
+    private = trainer_of_round(trainer, server_round)._private
+    assert private is not None
+    assert set(private.dp_sgd.names) == (HEAD if server_round == 1 else set(start))
 
 
 def test_noise_and_epsilon_are_those_of_plain_adapters(backbone: TransformerConfig) -> None:

@@ -12,6 +12,7 @@ from confide.client.assembly import make_trainer
 from confide.client.schedule import LocalSchedule
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.ranks import masks_of
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
 from confide.config.models.transformer import TransformerConfig
@@ -63,16 +64,18 @@ def update_of(plan: TrainingPlan, institution: str) -> Tensors:
         make_trainer(workload, plan),
         RoundInputs(params=start, institution=institution),
         build_records(workload),
-        plan=plan,
-        schedule=LocalSchedule(
-            num_examples=40,
-            batch_size=20,
-            steps=2,
-            sampling_rate=0.5,
-            max_rounds=3,
-            noise_multiplier=1.0 if plan.private else 0.0,
+        LocalWork(
+            plan=plan,
+            schedule=LocalSchedule(
+                num_examples=40,
+                batch_size=20,
+                steps=2,
+                sampling_rate=0.5,
+                max_rounds=3,
+                noise_multiplier=1.0 if plan.private else 0.0,
+            ),
+            secret=bytes(32),
         ),
-        secret=bytes(32),
     )
     return result.update
 

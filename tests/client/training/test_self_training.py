@@ -27,6 +27,7 @@ from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.private.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.client.training.self_training import pseudo_labelled
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.cnn import CnnConfig
 from confide.config.models.perceptrons import MlpConfig
@@ -136,7 +137,7 @@ def wanted(trainer: Trainer, start: Tensors, examples: Examples) -> tuple[Exampl
 
 def trained(trainer: Trainer, plan: TrainingPlan, data: InstitutionData, start: Tensors) -> Tensor:
     inputs = RoundInputs(params={name: tensor.clone() for name, tensor in start.items()})
-    result = local_round(trainer, inputs, data, plan=plan, schedule=SCHEDULE, secret=KEY)
+    result = local_round(trainer, inputs, data, LocalWork(plan=plan, schedule=SCHEDULE, secret=KEY))
     return torch.cat([result.update[name].flatten() for name in start])
 
 

@@ -12,6 +12,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.privacy import PrivacyConfig
@@ -87,7 +88,9 @@ def train(
     trainer: Trainer, plan: TrainingPlan, schedule: LocalSchedule = SCHEDULE, secret: bytes = KEY
 ) -> Tensor:
     inputs = RoundInputs(params=START)
-    result = local_round(trainer, inputs, DATA, plan=plan, schedule=schedule, secret=secret)
+    result = local_round(
+        trainer, inputs, DATA, LocalWork(plan=plan, schedule=schedule, secret=secret)
+    )
     return torch.cat([result.update[name].flatten() for name in START])
 
 
@@ -191,7 +194,7 @@ def test_round_that_breaks_leaves_nothing_behind(private: bool) -> None:
         {**EXAMPLES.columns, "features": EXAMPLES.columns["features"][:-1]}
     )  # fails at the last record
     with pytest.raises(IndexError):
-        used.train(START, broken, plan=plan, schedule=SCHEDULE, secret=KEY)
+        used.train(START, broken, LocalWork(plan=plan, schedule=SCHEDULE, secret=KEY))
     assert train(used, plan).equal(train(make_trainer(private=private), plan))
 
 
@@ -204,7 +207,7 @@ def test_other_secret_gives_another_round(private: bool) -> None:
 @pytest.mark.parametrize("private", [False, True])
 def test_update_shares_no_memory_with_the_next_round(private: bool) -> None:
     trainer, plan = make_trainer(private=private), make_plan(private=private)
-    update = trainer.train(START, EXAMPLES, plan=plan, schedule=SCHEDULE, secret=KEY)
+    update = trainer.train(START, EXAMPLES, LocalWork(plan=plan, schedule=SCHEDULE, secret=KEY))
     kept = {name: tensor.clone() for name, tensor in update.items()}
     train(trainer, plan, secret=OTHER)
     assert all(update[name].equal(kept[name]) for name in kept)
@@ -291,9 +294,7 @@ def test_small_model_takes_one_thread_unless_asked_however_many_the_process_has(
         trainer.train(
             START,
             EXAMPLES,
-            plan=make_plan(private=private),
-            schedule=SCHEDULE,
-            secret=KEY,
+            LocalWork(plan=make_plan(private=private), schedule=SCHEDULE, secret=KEY),
             change_gradient=lambda _: seen.append(torch.get_num_threads()),
         )
         assert torch.get_num_threads() == 3

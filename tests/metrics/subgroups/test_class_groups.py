@@ -12,6 +12,7 @@ from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.metrics.outcomes.ordinal import ORDINAL
 from confide.metrics.release import add_noise, named_sums, sensitivity, statistics_of, unit_sums
 from confide.metrics.subgroups.classes import CELLS, CLASSES, RIGHT
+from confide.metrics.subgroups.describe import describe_subgroups
 from confide.metrics.subgroups.groups import Subgroups
 from confide.metrics.subgroups.kind import group_kind
 from confide.metrics.subgroups.pooled import by_groups, group_name, split_up
@@ -68,21 +69,19 @@ def noisy(scores: Floats, labels: Floats, codes: Floats, std: float, seed: int) 
 def section(
     tallies: dict[str, ScoreTally], labels: tuple[str, ...] = LABELS, **more: Any
 ) -> dict[str, Any]:
-    found = describe(
-        more.pop("kind", "classes"),
-        Measured(
-            labels=labels,
-            metrics=more.pop("metrics", CLASSIFICATION),
-            federated={"num_examples": 100},
-            is_pooled=True,
-            test={name: {"num_examples": 100} for name in tallies},
-            tallies=tallies,
-            subgroups=(SEX,),
-            **more,
-        ),
+    kind = more.pop("kind", "classes")
+    measured = Measured(
+        labels=labels,
+        metrics=more.pop("metrics", CLASSIFICATION),
+        federated={"num_examples": 100},
+        is_pooled=True,
+        test={name: {"num_examples": 100} for name in tallies},
+        tallies=tallies,
+        subgroups=more.pop("subgroups", (SEX,)),
+        **more,
     )
-    told: dict[str, Any] = found["subgroups"]
-    return told
+    told: dict[str, Any] = describe_subgroups(kind, measured, describe(kind, measured))
+    return told.get("subgroups", {})
 
 
 def measures(told: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -263,6 +262,12 @@ def test_policy_that_lets_accuracy_alone_out_tells_no_rates() -> None:
         "cells",
         "ranks",
     ]
+
+
+def test_nothing_is_told_without_a_test_or_groups() -> None:
+    tallies = {"a": exact(*drawn(200))}
+    assert section(tallies)
+    assert section({}) == section(tallies, subgroups=()) == {}
 
 
 def test_groups_of_few_records_are_not_shown() -> None:

@@ -8,6 +8,7 @@ import pytest
 from confide.config.outcomes.regression import RegressionConfig
 from confide.metrics.evaluation import Measured, describe
 from confide.metrics.floor import Floor
+from confide.metrics.subgroups.describe import describe_subgroups
 from confide.metrics.subgroups.groups import Subgroups
 from confide.metrics.subgroups.numbers import NUMBERS, residual_rows
 from confide.metrics.subgroups.pooled import group_name
@@ -49,8 +50,11 @@ def section(told: Floats, truth: Floats, codes: Floats, std: float = 0.0) -> dic
         settings=STAY,
         subgroups=(WARD,),
     )
-    found_: dict[str, Any] = describe("regression", measured)["subgroups"]["columns"]["ward"]
-    return found_
+    told: dict[str, Any] = describe_subgroups(
+        "regression", measured, describe("regression", measured)
+    )
+    column: dict[str, Any] = told["subgroups"]["columns"]["ward"]
+    return column
 
 
 @pytest.mark.parametrize("std", [0.0, 2.0])

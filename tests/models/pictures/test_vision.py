@@ -77,8 +77,8 @@ def test_private_gradients_are_those_of_single_records(
 ) -> None:
     """The trainer's preflight compares them; the engine that does not cover a layer names it."""
     trainer = Trainer(build(tmp_path), private=True)
-    assert trainer._dp_sgd is not None
-    assert trainer._dp_sgd.book_keeping == by_books
+    assert trainer._private is not None
+    assert trainer._private.dp_sgd.book_keeping == by_books
     if by_books:
         workload = build(tmp_path)
         loss_fn = functools.partial(_losses, workload)

@@ -78,8 +78,8 @@ def test_noisy_gradient_equals_that_of_opacus(sigma: float, physical_batch_size:
 )
 def test_it_is_used_wherever_a_model_allows_it(make: Callable[[], Workload]) -> None:
     trainer = Trainer(make(), private=True)
-    assert trainer._dp_sgd is not None
-    assert trainer._dp_sgd.book_keeping
+    assert trainer._private is not None
+    assert trainer._private.dp_sgd.book_keeping
 
 
 @pytest.mark.parametrize(("hidden", "books"), [(5, False), (4096, True)])
@@ -87,9 +87,9 @@ def test_groups_of_larger_models_go_through_it_too(hidden: int, books: bool) -> 
     model = MlpConfig(hidden=[hidden])
     table = build_workload(TABLE, model, TuningConfig(kind="full"), compute=Compute(), seed=1)
     trainer = Trainer(table, private=True, group_size=16)
-    assert trainer._dp_sgd is not None
-    assert trainer._dp_sgd.book_keeping == books
-    assert trainer._dp_sgd.places == ((1, 2, 4, 8, 16) if books else ())
+    assert trainer._private is not None
+    assert trainer._private.dp_sgd.book_keeping == books
+    assert trainer._private.dp_sgd.places == ((1, 2, 4, 8, 16) if books else ())
 
 
 def test_margin_of_groups_covers_the_rounding_of_all_their_records() -> None:
@@ -130,8 +130,8 @@ class Grouped(nn.Module):
 def test_models_it_does_not_cover_go_to_opacus(model: Callable[[], nn.Module]) -> None:
     table, made = make_table(), model()
     trainer = Trainer(replace(table, model=made), private=True)  # which runs the preflight
-    assert trainer._dp_sgd is not None
-    assert not trainer._dp_sgd.book_keeping
+    assert trainer._private is not None
+    assert not trainer._private.dp_sgd.book_keeping
     examples = table.synthetic(4, torch.Generator().manual_seed(3))
 
     def losses(m: nn.Module, batch: Batch) -> Tensor:
@@ -140,7 +140,8 @@ def test_models_it_does_not_cover_go_to_opacus(model: Callable[[], nn.Module]) -
     with expect_hook_warning():
         rows = single_gradients(made, losses, examples)
     expected = (rows / rows.norm(dim=1, keepdim=True).clamp_min(1.0)).sum(dim=0)
-    assert torch.allclose(private_gradient(trainer._dp_sgd, made, examples), expected, atol=1e-5)
+    found = private_gradient(trainer._private.dp_sgd, made, examples)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_preflight_passes_under_bf16() -> None:

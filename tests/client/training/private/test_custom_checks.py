@@ -18,8 +18,8 @@ from small_kit import PRIVATE, TASK, make_kit
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.records.checked import load_checked_records
-from confide.client.training import trainer as trainer_module
 from confide.client.training.deadline import Deadline
+from confide.client.training.private import gradients
 from confide.client.training.private.custom_checks import check_encoding, check_losses
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
@@ -297,7 +297,7 @@ def test_built_in_tasks_have_to_keep_losses_apart_in_larger_batches_too(
 def test_trainer_asks_built_in_tasks_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
     monkeypatch.setattr(
-        trainer_module, "check_losses", lambda workload, *_: asked.append(workload.custom_task)
+        gradients, "check_losses", lambda workload, *_: asked.append(workload.custom_task)
     )
     Trainer(build(PRIVATE), private=True)
     assert asked == [None]

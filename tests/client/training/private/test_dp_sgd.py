@@ -28,6 +28,7 @@ from confide.client.training.private.dp_sgd import (
 )
 from confide.client.training.private.preflight import preflight
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
@@ -389,7 +390,9 @@ def train(
     )
     start = {name: torch.full(shape, 0.01) for name, shape in trainer.shapes.items()}
     update = trainer.train(
-        start, invent(trainer.workload, RECORDS), plan=plan, schedule=schedule, secret=secret
+        start,
+        invent(trainer.workload, RECORDS),
+        LocalWork(plan=plan, schedule=schedule, secret=secret),
     )
     return torch.cat([part.flatten() for part in update.values()]).double()
 

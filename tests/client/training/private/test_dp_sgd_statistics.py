@@ -24,6 +24,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.private.dp_sgd import KeyedDPOptimizer
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import LogisticConfig, MlpConfig
@@ -175,9 +176,7 @@ def train(
     update = trainer.train(
         start_of(trainer),
         examples,
-        plan=make_plan(unit, clip),
-        schedule=schedule,
-        secret=secret,
+        LocalWork(plan=make_plan(unit, clip), schedule=schedule, secret=secret),
         groups=owners if unit == "group" else None,
     )
     return torch.cat([part.flatten() for part in update.values()]).double()

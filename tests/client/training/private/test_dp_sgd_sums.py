@@ -23,6 +23,7 @@ from confide.client.training.private.clipping import ClippingRule
 from confide.client.training.private.dp_sgd import DpSgd, KeyedDPOptimizer
 from confide.client.training.private.sample_gradients import SampleGradients
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
@@ -145,7 +146,9 @@ def private_sum(
     schedule = LocalSchedule(batch_size=1, max_rounds=1, **fields)  # type: ignore[arg-type]
     plan = make_plan(case, clip, 1 / clip)
     groups = codes if case in GROUPED else None
-    update = trainer.train(start, examples, plan=plan, schedule=schedule, secret=KEY, groups=groups)
+    update = trainer.train(
+        start, examples, LocalWork(plan=plan, schedule=schedule, secret=KEY), groups=groups
+    )
     return -torch.cat([update[name].flatten() for name in start]) * schedule.sampling_rate * count
 
 
@@ -213,7 +216,7 @@ def test_clipped_sum_of_a_step_equals_a_loop_over_units(kind: str, case: str) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_engines_of_the_cases_are_those_named(kind: str) -> None:
-    books = [make_trainer(kind, case)._dp_sgd.book_keeping for case in CASES]  # type: ignore[union-attr]
+    books = [make_trainer(kind, case)._private.dp_sgd.book_keeping for case in CASES]  # type: ignore[union-attr]
     assert books == [True, False, False, True]
 
 
@@ -316,7 +319,7 @@ def test_physical_batch_smaller_than_a_group_gives_the_same_sum(kind: str) -> No
     """A group goes through the books whole: what does not fit into a pass goes to Opacus."""
     whole = step(kind, "group by books", clip=0.05)
     parts = step(kind, "group by books", clip=0.05, physical=2)
-    assert not make_trainer(kind, "group by books", 2)._dp_sgd.book_keeping  # type: ignore[union-attr]
+    assert not make_trainer(kind, "group by books", 2)._private.dp_sgd.book_keeping  # type: ignore[union-attr]
     assert (parts - whole).norm() < 1e-4 * whole.norm()
 
 

@@ -32,6 +32,7 @@ from confide.client.training.private.dp_sgd import DpSgd, DpSgdStep, expect_hook
 from confide.client.training.private.row_check import RowCheck
 from confide.client.training.private.sample_gradients import SampleGradients
 from confide.client.training.trainer import Trainer
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
@@ -519,7 +520,9 @@ def test_underflow_of_a_factor_lengthens_no_gradient(by_opacus: bool) -> None:
         start = {name: torch.zeros(shape) for name, shape in trainer.shapes.items()}
         start["layers.0.bias"].fill_(2.0**-6)
         start["layers.2.weight"][1] = 10.0**exponent * (-1.0) ** torch.arange(256)
-        update = trainer.train(start, record, plan=plan, schedule=schedule, secret=bytes(32))
+        update = trainer.train(
+            start, record, LocalWork(plan=plan, schedule=schedule, secret=bytes(32))
+        )
         moved = float(update["layers.0.weight"].double().norm()) * 50
         assert moved <= 1e-3 * (1 + 1e-6), f"scale 1e{exponent}"
 

@@ -96,7 +96,7 @@ def test_kind_that_books_refuse_is_trained_by_per_record_gradients(
     backbones: Mapping[str, TransformerConfig],
 ) -> None:
     trainer = Trainer(build(backbones["bert"], "bias"), private=True)
-    assert not trainer._dp_sgd.book_keeping
+    assert not trainer._private.dp_sgd.book_keeping
 
 
 def test_transposed_matrices_are_adapted_too(backbones: Mapping[str, TransformerConfig]) -> None:

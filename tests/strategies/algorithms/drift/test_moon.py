@@ -13,6 +13,7 @@ from confide.client.algorithm_state import ClientStates
 from confide.client.assembly import make_trainer
 from confide.client.schedule import make_schedule
 from confide.client.training.local_round import RoundInputs, local_round
+from confide.client.training.work import LocalWork
 from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
@@ -70,7 +71,8 @@ def one_round(objective: ObjectiveConfig, kept: Tensors, steps: int = 1) -> Tens
     schedule = make_schedule(plan, num_examples=len(data.train))
     inputs = RoundInputs(params=START, kept=kept)
     trainer = make_trainer(workload, plan)
-    return local_round(trainer, inputs, data, plan=plan, schedule=schedule, secret=SECRET).update
+    work = LocalWork(plan=plan, schedule=schedule, secret=SECRET)
+    return local_round(trainer, inputs, data, work).update
 
 
 def expected_step(kept: Tensors) -> Tensors:
