@@ -206,7 +206,7 @@ def test_model_is_exported_to_the_forms_of_its_kind_and_no_other(
     exported = predict(tmp_path / "onnx", patients)
     pandas.testing.assert_frame_equal(exported, result.predict(patients), rtol=1e-4)
     with pytest.raises(
-        ConfigError, match=r"form=hf: a model of task\.kind=ordered is exported to onnx only"
+        ConfigError, match=r"--to hf: records of task\.kind=ordered .*exported to onnx only"
     ):
         export(result.run_dir, "hf", tmp_path / "hf")
 

@@ -16,11 +16,12 @@ from confide.client.commands.given import (
     model_around,
     model_parser,
 )
-from confide.errors import EXIT_DRIFT, ConfigError
+from confide.errors import EXIT_DRIFT, ConfigError, DataError
 
 if TYPE_CHECKING:
     from confide.client.deployment.kit import InstitutionKit
     from confide.client.drift.findings import Report
+    from confide.client.drift.fitting import Fitting
     from confide.client.drift.profile import Profile
     from confide.client.records.whole import Whole
     from confide.config.drift import DriftConfig
@@ -38,8 +39,9 @@ labels, labels, performance and calibration are compared with a reference that i
   confide drift RUN new.csv --kit KIT --thresholds drift.yaml
 
 The exit status is 0 for no drift and for too few records to say, 3 for an alarm, 1 and 2 for
-errors. A reference, the page and the JSON hold statistics of records, exact ones: keep them where
-the records are."""
+errors. A column that is missing is an alarm; unknown labels and categories are compared and told.
+A reference, the page and the JSON hold statistics of records, exact ones: keep them where the
+records are."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -201,40 +203,45 @@ def _profile(
     path: str | None = None,
     like: "Profile | None" = None,
 ) -> "Profile":
+    from dataclasses import replace
+
+    from confide.client.drift.fitting import fitting
     from confide.client.drift.looking import Looked, profile_with
     from confide.security.redaction import redact
 
     whole = given_whole(arguments, predictor, path=path)
-    looked = Looked(
-        source=Path(redact(arguments.records if path is None else path)).name,
-        scored_records=config.scored_records,
-        like=like,
-    )
-    return profile_with(predictor, whole.records, _inputs(predictor, whole), looked)
+    fits = fitting(whole.records, predictor)
+    source = Path(redact(arguments.records if path is None else path)).name
+    if fits.absent and like is None:
+        raise DataError(
+            f"--reference {path} lacks column {', '.join(fits.absent)}, which the model needs; name"
+            " records like those at training."
+        )
+    near = _near(arguments, fits.absent) if fits.absent else ()
+    looked = Looked(source=source, scored_records=config.scored_records, like=like)
+    profile = profile_with(predictor, whole.records, _inputs(predictor, whole, fits), looked)
+    told = [f"{source}: {sentence}" for sentence in (*fits.told, *near)]
+    return replace(profile, absent=fits.absent, told=tuple(told))
 
 
-def _inputs(predictor: "Predictor", whole: "Whole") -> "Inputs | None":
-    """Take the records that the model's schema takes: others are compared by their columns."""
-    from confide.client.drift.looking import usable
+def _near(arguments: argparse.Namespace, absent: Sequence[str]) -> tuple[str, ...]:
+    """Say which columns of INPUT are written nearly as those that it lacks."""
+    from confide.client.drift.fitting import near_names
+    from confide.client.records.sources.reading_options import reading_of
+    from confide.client.records.sources.sources import column_names
+
+    names = column_names(arguments.records, query=arguments.query, reading=reading_of(arguments))
+    return tuple(f"{why}." for why in near_names(absent, names))
+
+
+def _inputs(predictor: "Predictor", whole: "Whole", fits: "Fitting") -> "Inputs | None":
+    """Take the records that the model can be asked about: others are compared by their columns."""
     from confide.client.records.whole import Whole
 
-    fits = usable(whole.records, predictor.plan.task)
-    if fits.all():
-        return given_inputs(predictor, whole)
-    kept = fits.nonzero()[0].tolist()
-    print(
-        f"note: {len(fits) - len(kept)} of {len(fits)} records have a category or a number that"
-        " the schema refuses; the model is not asked about them",
-        file=sys.stderr,
-    )
-    if not kept:
+    if not fits.rows:
         return None
-    places = [whole.places[at] for at in kept] if whole.places else ()
-    chosen = Whole(
-        records=whole.records.select(kept).flatten_indices(),
-        kept=whole.kept.take(kept),
-        places=places,
-    )
+    places = [whole.places[at] for at in fits.rows] if whole.places else ()
+    chosen = Whole(records=fits.records, kept=whole.kept.take(fits.rows), places=places)
     return given_inputs(predictor, chosen)
 
 
@@ -248,7 +255,7 @@ def _tell(arguments: argparse.Namespace, report: "Report", kit: "InstitutionKit 
 
         # Numbers alone: which columns changed is the institution's own
         told = {"verdict": report.verdict, "alarms": len(report.alarms)}
-        model = {"model": report.now.model_sha256, "tests": len(report.findings)}
+        model = {"model": report.now.model_sha256, "tests": report.tests}
         log_decision(kit, DRIFT_CHECKED, {**model, **told})
     if arguments.page is not None:
         write_text(arguments.page, drift_page(report), mode=0o600)

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +30,7 @@ _DESCRIPTION = """Explain what a model said of records: of texts by tokens, of t
 pictures and sounds by patches. Nothing leaves this machine.
 
   confide explain RUN new.csv
-  confide explain RUN new.csv --rows 3,7 --output why.html --output why.json
+  confide explain RUN new.csv --rows 3,7-9 --output why.html --output why.json
   confide explain RUN loans.csv --to good --change income,debt
   confide explain RUN/export/onnx new.csv --method shapley
 
@@ -39,6 +41,10 @@ gradients, and Shapley values where it has none; whether they add up is checked 
 
 What is written was made from your records: keep it as you keep them."""
 _FORMS = (".html", ".json")
+_RANGE = re.compile(r"(\d{1,12})(?:\s*-\s*(\d{1,12}))?", re.ASCII)
+_MOST_ROWS = 10_000
+_LINE_S = 10.0
+"""Seconds between lines about how far it is, where no bar is shown."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -83,12 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--rows",
         metavar="LIST",
-        help=f"records to explain, such as 3,7 (default: the first {RECORDS})",
+        help=f"records to explain, such as 3,7-9 (default: the first {RECORDS})",
     )
     add(
         "--target",
         metavar="NAME",
-        help="what to explain, such as a class (default: what was predicted)",
+        help="what to explain, such as a class (default: of two classes the second, else what was"
+        " predicted)",
     )
     add("--method", metavar="NAME", help=", ".join(METHODS))
     add(
@@ -148,13 +155,9 @@ def _refuse_outputs(arguments: argparse.Namespace) -> None:
 def _asked(arguments: argparse.Namespace) -> "Asked":
     from confide.explaining.asked import Asked
 
-    rows = _list(arguments.rows)
-    strange = [it for it in rows if not it.isdecimal()]
-    if strange:
-        raise ConfigError(f"--rows {','.join(strange)}: expected numbers such as 3,7, from 1.")
     return Asked(
         parts=None if arguments.parts is None else _list(arguments.parts),
-        records=[int(it) for it in rows],
+        records=_rows(arguments.rows),
         method=arguments.method,
         target=arguments.target,
         baseline=arguments.baseline,
@@ -162,6 +165,31 @@ def _asked(arguments: argparse.Namespace) -> "Asked":
         change=_list(arguments.change),
         fixed=_list(arguments.fix),
     )
+
+
+def _rows(text: str | None) -> list[int]:
+    """Return the numbers that a list such as 3,7-9 names, each once.
+
+    Raises:
+        ConfigError: naming what is no number and no range, or that there are too many.
+    """
+    found, strange = dict[int, None](), []
+    for word in _list(text):
+        match = _RANGE.fullmatch(word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            strange.append(word)
+        elif len(found) + last - first >= _MOST_ROWS:
+            raise ConfigError(
+                f"--rows {word}: expected at most {_MOST_ROWS:,} records; each takes a while."
+            )
+        else:
+            found.update(dict.fromkeys(range(first, last + 1)))
+    if strange:
+        raise ConfigError(
+            f"--rows {','.join(strange)}: expected numbers and ranges such as 3,7-9, from 1."
+        )
+    return list(found)
 
 
 def _list(text: str | None) -> list[str]:
@@ -173,9 +201,14 @@ def _explain(
 ) -> None:
     from confide.config.tasks.table import TASKS
     from confide.explaining.explanation import Explaining
+    from confide.explaining.parts import RECORDS
 
     whole, inputs = given_records(arguments, predictor)
-    with _progress(asked, able, len(inputs.records)) as advance_fn:
+    columns = len(predictor.plan.task.table_columns)
+    count = len(asked.records) or min(len(inputs.records), RECORDS)
+    totals = {"records": count, "importance": columns, "dependence": columns}
+    totals = {name: it for name, it in totals.items() if name in {"records", *able.parts}}
+    with _progress(totals) as advance_fn:
         explaining = Explaining(predictor, inputs, asked, able, advance_fn)
         title = TASKS[predictor.plan.task.kind].title
         made = explaining.explain(title=title, places=whole.places)
@@ -186,26 +219,24 @@ def _explain(
 
 
 @contextmanager
-def _progress(asked: "Asked", able: "Answerable", total: int) -> Iterator[Callable[[str], None]]:
-    """Show how far it is, on a terminal."""
+def _progress(totals: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
+    """Show how far it is, by parts: bars on a terminal, elsewhere a line now and then."""
     from rich.progress import Progress
 
-    from confide.explaining.parts import RECORDS
-
-    count = len(asked.records) or min(total, RECORDS)
-    console = make_console(stderr=True)
-    hidden = not console.is_terminal
-    with Progress(console=console, transient=True, disable=hidden) as bar:
-        columns = len(able.columns)
-        totals = {"records": count, "importance": columns, "dependence": columns}
-        wanted = {"records", *able.parts}
-        tasks = {
-            name: bar.add_task(name, total=it) for name, it in totals.items() if name in wanted
-        }
+    console, done = make_console(stderr=True), dict.fromkeys(totals, 0)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks = {name: bar.add_task(name, total=it) for name, it in totals.items()}
+        told = time.monotonic()
 
         def advance(part: str) -> None:
-            if part in tasks:
-                bar.advance(tasks[part])
+            nonlocal told
+            if part not in tasks:
+                return
+            bar.advance(tasks[part])
+            done[part] += 1
+            if not console.is_terminal and time.monotonic() >= told + _LINE_S:
+                told = time.monotonic()
+                print(f"{part}: {done[part]} of {totals[part]}", file=sys.stderr)
 
         yield advance
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from confide.tables import Table
 
 _BAR = 12
+_HOW_RUNS_ADD_UP = (
+    "Runs of a population add up by a Renyi filter, of one order that is fixed when its budget is\n"
+    'declared, and not as the sum of their epsilons: docs/privacy.md, "A lifetime".'
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -114,6 +118,7 @@ def _show(arguments: argparse.Namespace) -> int:
     files = [open_file(path, arguments) for path in files_at(arguments.path)]
     states = [file.state for file in files]
     _populations(states).show(console)
+    print(_HOW_RUNS_ADD_UP)
     if any(population.budget_with_peers for population in _all(states)):
         _promises(states).show(console)
     for file in files:

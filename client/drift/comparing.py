@@ -72,7 +72,7 @@ def number_bins(reference: Numbers, now: Numbers, *, whole: bool = True) -> Bins
     """Count numbers between the deciles of the reference.
 
     Args:
-        reference: numbers at training.
+        reference: numbers of the reference.
         now: numbers now.
         whole: whether those without a value, and those that are no number, have bins too.
     """
@@ -158,7 +158,7 @@ def mean_discrepancy(
     """Compare features [n, d] and [m, d] by their maximum mean discrepancy.
 
     Args:
-        reference: features at training.
+        reference: features of the reference.
         now: features now.
         draws: permutations.
         rng: draws them, and samples of more than 500 records a side.

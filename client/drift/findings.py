@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy
 
@@ -37,7 +37,8 @@ class Kind:
     Attributes:
         title: in a table.
         test: name of the test.
-        threshold: setting of :class:`~confide.config.drift.DriftConfig` that effects are held to.
+        threshold: setting of :class:`~confide.config.drift.DriftConfig` that effects are held to;
+            '' for one that always counts.
         effect: what the effect is called.
     """
 
@@ -47,7 +48,10 @@ class Kind:
     effect: str
 
 
+ABSENT = "absent"
+"""Kind of finding that needs no test."""
 KINDS: dict[str, Kind] = {
+    ABSENT: Kind(title="column", test="no test: it is certain", threshold="", effect="share"),
     "numbers": Kind(title="values", test="Kolmogorov-Smirnov", threshold="psi", effect="PSI"),
     "categories": Kind(title="categories", test="chi-square", threshold="psi", effect="PSI"),
     "missing": Kind(title="missing values", test="Fisher", threshold="psi", effect="PSI"),
@@ -75,14 +79,14 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one test found.
+    """What one test found, or what is certain without one.
 
     Attributes:
         part: columns, predictions or labels for a variable; model for what concerns all records.
         name: of the variable; '' of none.
         kind: one of :data:`KINDS`.
-        statistic: of the test.
-        p_value: of this test alone.
+        statistic: of the test; 0 without one.
+        p_value: of this test alone; 0 for what is certain.
         adjusted: p-value that holds for all tests of the check together.
         effect: how large the difference is.
         threshold: from which effect on it counts.
@@ -109,7 +113,7 @@ class Report:
     Attributes:
         findings: the worst first.
         skipped: sentences about what could not be tested.
-        reference: profile at training.
+        reference: profile of the reference.
         now: profile now.
         config: thresholds.
         is_enough: whether both have enough records to test anything.
@@ -128,11 +132,16 @@ class Report:
         return tuple(it for it in self.findings if it.is_alarm)
 
     @property
+    def tests(self) -> int:
+        """Number of tests; what is certain needs none."""
+        return sum(it.kind != ABSENT for it in self.findings)
+
+    @property
     def verdict(self) -> str:
         """One of ``drift``, ``no drift`` and ``too few records``."""
-        if not self.is_enough:
-            return "too few records"
-        return "drift" if self.alarms else "no drift"
+        if self.alarms:
+            return "drift"
+        return "no drift" if self.is_enough else "too few records"
 
 
 Test = Callable[[int, numpy.random.Generator], Compared]
@@ -147,7 +156,11 @@ class _Asked:
     name: str
     kind: str
     test: Test
-    sentence: str
+    tell: "TellFn"
+
+
+TellFn = Callable[[Compared, bool], str]
+"""Outcome, whether chance is ruled out -> sentence."""
 
 
 def variable_bins(reference: Kept, now: Kept) -> Bins:
@@ -163,7 +176,7 @@ def compare(reference: Profile, now: Profile, config: DriftConfig) -> Report:
     """Compare records with those of the reference.
 
     Args:
-        reference: profile of records at training.
+        reference: profile of the reference's records.
         now: profile of records now, of the same model.
         config: thresholds.
     """
@@ -175,33 +188,13 @@ def compare(reference: Profile, now: Profile, config: DriftConfig) -> Report:
     # So many that the smallest p-value they can give survives Holm's factor
     draws = max(_LEAST_DRAWS, math.ceil(2 * len(asked) / config.alpha))
     rng = numpy.random.default_rng(SEED)
-    findings = []
-    for one in asked:
-        made = one.test(draws, rng)
-        findings.append(
-            Finding(
-                part=one.part,
-                name=one.name,
-                kind=one.kind,
-                statistic=made.statistic,
-                p_value=made.p_value,
-                effect=made.effect,
-                threshold=_threshold(one, config),
-                sentence=one.sentence or sentences.features(made.effect),
-            )
-        )
-    adjusted = holm([it.p_value for it in findings])
-    judged = [
-        replace(
-            it,
-            adjusted=p_value,
-            is_alarm=p_value <= config.alpha and it.effect >= it.threshold,
-        )
-        for it, p_value in zip(findings, adjusted, strict=True)
-    ]
+    made = [one.test(draws, rng) for one in asked]
+    adjusted = holm([it.p_value for it in made])
+    findings = [_judged(*each, config=config) for each in zip(asked, made, adjusted, strict=True)]
+    findings += [_absent(name, now.records) for name in _lacking(reference, now)]
     return Report(
-        findings=tuple(sorted(judged, key=_worst_first)),
-        skipped=tuple(skipped),
+        findings=tuple(sorted(findings, key=_worst_first)),
+        skipped=(*skipped, *reference.told, *now.told),
         reference=reference,
         now=now,
         config=config,
@@ -209,17 +202,49 @@ def compare(reference: Profile, now: Profile, config: DriftConfig) -> Report:
     )
 
 
-def _threshold(asked: _Asked, config: DriftConfig) -> float:
-    threshold: float = (
-        config.label_psi if asked.part == "labels" else getattr(config, KINDS[asked.kind].threshold)
+def _judged(asked: _Asked, made: Compared, adjusted: float, *, config: DriftConfig) -> Finding:
+    setting = "label_psi" if asked.part == "labels" else KINDS[asked.kind].threshold
+    threshold, is_sure = float(getattr(config, setting)), adjusted <= config.alpha
+    return Finding(
+        part=asked.part,
+        name=asked.name,
+        kind=asked.kind,
+        statistic=made.statistic,
+        p_value=made.p_value,
+        effect=made.effect,
+        threshold=threshold,
+        sentence=asked.tell(made, is_sure),
+        adjusted=adjusted,
+        is_alarm=is_sure and made.effect >= threshold,
     )
-    return threshold
 
 
-def _worst_first(finding: Finding) -> tuple[bool, float]:
+def _lacking(reference: Profile, now: Profile) -> list[str]:
+    """Name the columns that the model needs, or the reference has, and no record has now."""
+    gone = [name for name in reference.columns if name not in now.columns]
+    return list(dict.fromkeys([*now.absent, *gone]))
+
+
+def _absent(name: str, records: int) -> Finding:
+    return Finding(
+        part="columns",
+        name=name,
+        kind=ABSENT,
+        statistic=0.0,
+        p_value=0.0,
+        effect=1.0,
+        threshold=1.0,
+        sentence=sentences.absent(name, records),
+        adjusted=0.0,
+        is_alarm=True,
+    )
+
+
+def _worst_first(finding: Finding) -> tuple[bool, bool, float]:
     size = finding.effect / finding.threshold if finding.threshold else finding.effect
     return (
         not finding.is_alarm,
+        finding.kind != ABSENT,
         -size if finding.adjusted < 1 else 1 - finding.p_value - size * 1e-9,
     )
 
@@ -230,8 +255,6 @@ def _asked(reference: Profile, now: Profile, floor: int, skipped: list[str]) -> 
         for name, kept in before.items():
             if name in after:
                 yield from _of_variable(part, name, kept, after[name], floor, skipped)
-            elif part == "columns":
-                skipped.append(sentences.gone(name))
     yield from _of_model(reference, now, floor, skipped)
 
 
@@ -248,7 +271,7 @@ def _of_variable(
             name=name,
             kind="categories",
             test=lambda draws, rng: chi_square(bins, draws, rng),
-            sentence=sentences.categories(part, name, bins),
+            tell=lambda made, is_sure: sentences.categories(part, name, bins),
         )
         return
     assert isinstance(before, Numbers)
@@ -260,7 +283,7 @@ def _of_variable(
             name=name,
             kind="missing",
             test=lambda draws, rng: missing_shares(before, after),
-            sentence=sentences.missing(part, name, before, after),
+            tell=lambda made, is_sure: sentences.missing(part, name, before, after),
         )
     if min(before.present, after.present) < floor:
         skipped.append(sentences.few_values(part, name, before, after, floor))
@@ -270,20 +293,15 @@ def _of_variable(
         name=name,
         kind="numbers",
         test=lambda draws, rng: kolmogorov_smirnov(before, after),
-        sentence=sentences.numbers(part, name, before, after),
+        tell=lambda made, is_sure: sentences.numbers(part, name, before, after, is_sure=is_sure),
     )
 
 
 def _of_model(reference: Profile, now: Profile, floor: int, skipped: list[str]) -> Iterator[_Asked]:
+    if not now.predictions:  # none was asked about, and that is told
+        return
+    yield from _of_features(reference, now, floor, skipped)
     both = reference, now
-    if min(it.features.shape[1] for it in both) and min(len(it.features) for it in both) >= floor:
-        yield _Asked(
-            part="model",
-            name="",
-            kind="features",
-            test=lambda draws, rng: mean_discrepancy(reference.features, now.features, draws, rng),
-            sentence="",
-        )
     if not len(now.losses):
         skipped.append(sentences.NO_LABELS)
         return
@@ -295,7 +313,7 @@ def _of_model(reference: Profile, now: Profile, floor: int, skipped: list[str]) 
         name="",
         kind="performance",
         test=lambda draws, rng: higher_mean(reference.losses, now.losses, draws, rng),
-        sentence=sentences.performance(reference, now),
+        tell=lambda made, is_sure: sentences.performance(reference, now, is_sure=is_sure),
     )
     if min(len(it.stated) for it in both) >= floor:
         errors, scores = (
@@ -308,8 +326,29 @@ def _of_model(reference: Profile, now: Profile, floor: int, skipped: list[str]) 
             test=lambda draws, rng: calibration_change(
                 (reference.stated, reference.came_true), (now.stated, now.came_true), draws, rng
             ),
-            sentence=sentences.calibration(errors, scores),
+            tell=lambda made, is_sure: sentences.calibration(errors, scores),
         )
 
 
-__all__ = ["KINDS", "SEED", "Finding", "Kind", "Report", "compare", "variable_bins"]
+def _of_features(
+    reference: Profile, now: Profile, floor: int, skipped: list[str]
+) -> Iterator[_Asked]:
+    both = reference, now
+    blind = [not it.features.shape[1] for it in both]
+    if any(blind):
+        skipped.append(sentences.no_features(is_now=blind[1]))
+        return
+    if min(len(it.features) for it in both) < floor:
+        before, after = (len(it.features) for it in both)
+        skipped.append(sentences.few_features(before, after, floor))
+        return
+    yield _Asked(
+        part="model",
+        name="",
+        kind="features",
+        test=lambda draws, rng: mean_discrepancy(reference.features, now.features, draws, rng),
+        tell=lambda made, is_sure: sentences.features(made.effect),
+    )
+
+
+__all__ = ["ABSENT", "KINDS", "SEED", "Finding", "Kind", "Report", "compare", "variable_bins"]

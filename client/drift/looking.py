@@ -1,6 +1,7 @@
 """From records and a model to their profile: columns, predictions, labels, how well it does."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,10 +9,16 @@ import numpy
 import pandas
 import torch
 from datasets import Dataset
-from numpy.typing import NDArray
 from torch import Tensor
 
-from confide.client.drift.kept import Floats, Kept, cells_kept, column_kept, unusable_rows
+from confide.client.drift.kept import (
+    UNSEEN,
+    Categories,
+    Floats,
+    Kept,
+    cells_kept,
+    column_kept,
+)
 from confide.client.drift.profile import Profile
 from confide.config.tasks.task import TaskConfig
 from confide.inference.inputs import Inputs
@@ -19,7 +26,7 @@ from confide.inference.predictor import Predictor
 from confide.inference.seen import concatenated, watched
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import StatesProbabilities
-from confide.tasks.schema import Column, read_column, read_targets, whole_columns
+from confide.tasks.schema import Column, read_column, whole_columns
 from confide.tasks.task import LABELS, Examples, TalliedTask
 
 NOTHING: Floats = numpy.zeros((0, 0))
@@ -58,17 +65,6 @@ def table_columns(records: Dataset, config: TaskConfig) -> dict[str, Column]:
     }
 
 
-def usable(records: Dataset, config: TaskConfig) -> NDArray[numpy.bool_]:
-    """Say which records have no category and no number that the schema refuses, shape [n].
-
-    To a check of drift those are news, and no mistake.
-    """
-    refused = numpy.zeros(len(records), dtype=bool)
-    for name, column in table_columns(records, config).items():
-        refused |= unusable_rows(config.table_columns[name], column)
-    return ~refused
-
-
 def columns_kept(
     records: Dataset, config: TaskConfig, rng: numpy.random.Generator, like: Mapping[str, Kept]
 ) -> dict[str, Kept]:
@@ -94,19 +90,33 @@ def columns_kept(
 def labels_kept(
     records: Dataset, config: TaskConfig, rng: numpy.random.Generator, like: Mapping[str, Kept]
 ) -> dict[str, Kept]:
-    """Keep what was to be predicted, of records that all have a label."""
-    outcome = outcome_of(config)
+    """Keep what was to be predicted, of those records that have a label.
+
+    A label that the schema does not know is an unseen category, or no number.
+    """
     names = [name for name in config.target_columns if name not in config.content_columns]
-    if not len(records) or not set(names) <= set(records.column_names) or not names:
+    if not names or not set(config.target_columns) <= set(records.column_names):
         return {}
-    targets = read_targets(records, config)
+    outcome = outcome_of(config)
+    columns = {name: records[name][:] for name in config.target_columns}
+    targets = outcome.read(columns)
+    labelled = numpy.array(outcome.labelled(columns), dtype=bool)
+    if not labelled.any():
+        return {}
     if targets.values.ndim == 1 and numpy.issubdtype(targets.values.dtype, numpy.integer):
         # Classes by their names, and not by the words that records have for them
-        named = outcome.strata(targets.fitting)
-        kept = cells_kept(named, rng, like=like.get(names[0]))
-        return {} if kept is None else {names[0]: kept}
-    found = {name: cells_kept(records[name][:], rng, like=like.get(name)) for name in names}
-    return {name: kept for name, kept in found.items() if kept is not None}
+        counts = Counter(outcome.strata(targets.values[targets.known & labelled]))
+        counts[UNSEEN] = int((labelled & ~targets.known).sum())
+        return {names[0]: Categories({name: it for name, it in counts.items() if it})}
+    made = {}
+    for name in names:
+        cells = numpy.array([*columns[name], None], dtype=object)[:-1]
+        # Labels that the schema knows decide the form; the others are what they are in it
+        form = like.get(name) or cells_kept(cells[targets.known & labelled].tolist(), rng)
+        kept = cells_kept(cells[labelled].tolist(), rng, like=form)
+        if kept is not None:
+            made[name] = kept
+    return made
 
 
 def answers(predictor: Predictor, examples: Examples, labelled: Tensor) -> Answers:
@@ -203,19 +213,15 @@ class Looked:
         return {} if self.like is None else self.like.kept(part)
 
 
-def profile_of(
-    config: TaskConfig, records: Dataset, looked: Looked, *, fitting: Dataset | None = None
-) -> Profile:
+def profile_of(config: TaskConfig, records: Dataset, looked: Looked) -> Profile:
     """Make the profile of records that no model was asked about yet.
 
     Args:
         config: schema of the records.
         records: all of them, as text.
         looked: how.
-        fitting: those of them that have a label and fit the schema; None: all do.
     """
     rng = numpy.random.default_rng(looked.seed)
-    labelled = records if fitting is None else fitting
     return Profile(
         model_sha256="",
         source=looked.source,
@@ -223,7 +229,7 @@ def profile_of(
         records=len(records),
         columns=columns_kept(records, config, rng, looked.forms("columns")),
         predictions={},
-        labels=labels_kept(labelled, config, rng, looked.forms("labels")),
+        labels=labels_kept(records, config, rng, looked.forms("labels")),
         features=NOTHING,
         losses=numpy.zeros(0),
         stated=NOTHING,
@@ -240,17 +246,14 @@ def profile_with(
     Args:
         predictor: the model.
         records: all of them, as text.
-        inputs: those that fit the model's schema; None where none does.
+        inputs: those that the model can be asked about; None where there is none.
         looked: how.
 
     Raises:
         ModelError: if the model gives no finite numbers.
     """
-    config = predictor.plan.task
-    known = [] if inputs is None else inputs.labelled.nonzero()[:, 0].tolist()
-    fitting = records.select([]) if inputs is None else inputs.records.select(known)
     profile = replace(
-        profile_of(config, records, looked, fitting=fitting),
+        profile_of(predictor.plan.task, records, looked),
         model_sha256=predictor.description.model_sha256,
     )
     if inputs is None:
@@ -297,6 +300,5 @@ __all__ = [
     "profile_of",
     "profile_with",
     "table_columns",
-    "usable",
     "with_answers",
 ]

@@ -24,6 +24,13 @@ _STYLE = Markup(
     " td.text { min-width: 18rem; } td:first-child { white-space: normal; min-width: 7rem; }"
     " td:first-child small { display: block; }"
 )
+_EFFECTS = {
+    "PSI": "population stability index, large from 0.25 on",
+    "MMD": "maximum mean discrepancy, 0 to 1.4",
+    "deviations": "rise of the mean loss in standard deviations",
+    "mean distance": "between stated and observed probabilities",
+}
+"""What effects are, by their names."""
 _TITLES = {
     "drift": "Drift: {alarms}",
     "no drift": "No drift found",
@@ -45,18 +52,19 @@ def drift_page(report: Report) -> str:
             now=_told(report.now),
             rule=(
                 f"a p-value of at most {config.alpha:g}, adjusted for all"
-                f" {counted(len(report.findings), 'test')} together (Holm), and an effect of at"
-                " least its threshold"
+                f" {counted(report.tests, 'test')} together (Holm), and an effect of at least its"
+                " threshold; or a column that is missing"
             ),
             tiles=[
                 (str(len(report.alarms)), "alarms"),
-                (str(len(report.findings)), "tests"),
+                (str(report.tests), "tests"),
                 (f"{report.now.records:,}", "records now"),
                 (f"{report.reference.records:,}", "records in the reference"),
             ],
             alarms=[it.sentence for it in report.alarms],
             skipped=report.skipped,
             table=_table(report),
+            legend=_legend(report),
             drawn=pictures(report),
             meaning=list(_meaning()),
             style=style() + _STYLE,
@@ -75,7 +83,7 @@ def _told(profile: Profile) -> str:
 
 
 def _table(report: Report) -> PageTable:
-    headers = ["what", "", "in words", "effect", "threshold", "p of all", "p"]
+    headers = ["what", "", "in words", "effect", "threshold", "adjusted p", "p"]
     rows = [
         Row(
             [
@@ -105,14 +113,25 @@ def _what(finding: Finding) -> str:
     return f"{part}{kind.title}, {kind.test}"
 
 
+def _legend(report: Report) -> str:
+    return (
+        "p: how often chance alone would give a difference as large, in this test by itself;"
+        f" adjusted p: the same, so that it holds for all {counted(report.tests, 'test')} together"
+        " (Holm), and the one that alarms go by."
+    )
+
+
 def _probability(value: float) -> str:
+    if not value:
+        return "certain"
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}" if value > _SMALLEST else "<0.0001"
 
 
 def _meaning() -> Iterator[str]:
     yield (
         "An alarm needs both: chance is ruled out, and the change is as large as its threshold."
-        " Without drift a check raises any alarm at all in at most that share of cases."
+        " A column that no record has is one by itself. Without drift a check raises any alarm at"
+        " all in at most that share of cases."
     )
     yield (
         "PSI, the population stability index, compares shares of bins: below 0.1 little changed,"
@@ -121,8 +140,8 @@ def _meaning() -> Iterator[str]:
         " stated and observed probability."
     )
     yield (
-        f"Pictures show at most {MOST_PICTURES} variables. Outlines are records at training, full"
-        " bars those now."
+        f"Pictures show at most {MOST_PICTURES} variables. Outlines are records of the reference,"
+        " full bars those now."
     )
 
 
@@ -147,7 +166,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def in_words(report: Report) -> Iterator[str]:
     """Yield lines for people: the verdict, alarms with the worst first, what was not compared."""
-    tests = counted(len(report.findings), "test")
+    tests = counted(report.tests, "test")
     yield (
         f"{_title(report)}: {counted(report.now.records, 'record')} against"
         f" {report.reference.records} of {report.reference.source}, {tests}, model"
@@ -155,9 +174,22 @@ def in_words(report: Report) -> Iterator[str]:
     )
     for it in report.alarms:
         kind = KINDS[it.kind]
-        yield f"  {it.sentence} ({kind.effect} {it.effect:.2f}, p {_probability(it.adjusted)})"
+        figures = f"{kind.effect} {it.effect:.2f}, p {_probability(it.adjusted)}"
+        yield f"  {it.sentence} ({figures if it.adjusted else _probability(0)})"
     for sentence in report.skipped:
         yield f"  {sentence}"
+    if any(it.adjusted for it in report.alarms):
+        yield f"  {_shown_legend(report)}"
+
+
+def _shown_legend(report: Report) -> str:
+    """Say what stands in the brackets of alarms."""
+    effects = dict.fromkeys(KINDS[it.kind].effect for it in report.alarms)
+    told = "; ".join(f"{name}: {_EFFECTS[name]}" for name in effects if name in _EFFECTS)
+    return (
+        f"({told}; p: chance of as large a difference without drift, adjusted for all"
+        f" {counted(report.tests, 'test')} together.)"
+    )
 
 
 __all__ = ["HOLDS", "as_json", "drift_page", "in_words"]

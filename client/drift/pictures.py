@@ -4,16 +4,17 @@ import numpy
 from matplotlib.axes import Axes
 
 from confide.client.drift.comparing import Bins
-from confide.client.drift.findings import Finding, Report, variable_bins
+from confide.client.drift.findings import ABSENT, Finding, Report, variable_bins
 from confide.client.drift.kept import Floats, Numbers
 from confide.client.drift.profile import Profile
+from confide.client.drift.sentences import named
+from confide.config.spelling import counted
 from confide.pages.figures import ALONE, FEDERATED, INK, MUTED, Picture, legend, new_axes, picture
 
 MOST_PICTURES = 12
 _MOST_BARS = 14
 _LONGEST = 24
 _BINS = 10
-_TITLES = {"columns": "", "predictions": "Predicted: ", "labels": "Label: "}
 
 
 def pictures(report: Report) -> list[Picture]:
@@ -21,7 +22,12 @@ def pictures(report: Report) -> list[Picture]:
     drawn: dict[tuple[str, str], Picture] = {}
     for finding in report.findings:
         key = finding.part, finding.name
-        if finding.name and key not in drawn and len(drawn) < MOST_PICTURES:
+        if (
+            finding.name
+            and finding.kind != ABSENT
+            and key not in drawn
+            and len(drawn) < MOST_PICTURES
+        ):
             drawn[key] = _variable(f"v{len(drawn)}", report, finding)
     made = list(drawn.values())
     if any(it.kind == "calibration" for it in report.findings):
@@ -35,7 +41,7 @@ def _variable(name: str, report: Report, finding: Finding) -> Picture:
     bins = _shown(variable_bins(before, after))
     figure, axes = new_axes(1.0 + 0.34 * len(bins.names))
     places = numpy.arange(len(bins.names))[::-1]
-    for side, shift, label in ((bins.reference, 0.2, "at training"), (bins.now, -0.2, "now")):
+    for side, shift, label in ((bins.reference, 0.2, "reference"), (bins.now, -0.2, "now")):
         share = 100 * side / max(side.sum(), 1)
         if label == "now":
             axes.barh(places + shift, share, height=0.36, color=FEDERATED, label=label)
@@ -55,12 +61,13 @@ def _variable(name: str, report: Report, finding: Finding) -> Picture:
     axes.set_xlabel("% of records")
     axes.set_ylim(-0.6, len(bins.names) - 0.4)
     _legend_above(axes)
-    what = "Tenths of the values at training" if isinstance(before, Numbers) else "Categories"
+    what = "Tenths of the reference's values" if isinstance(before, Numbers) else "Categories"
     return picture(
         name,
         figure,
-        title=f"{_TITLES[finding.part]}{finding.name}",
-        caption=f"{what}: share of {after.records} records now, and of {before.records} then.",
+        title=named(finding.part, finding.name),
+        caption=f"{what}: share of {counted(after.records, 'record')} now, and of {before.records}"
+        " in the reference.",
     )
 
 

@@ -48,6 +48,9 @@ class Profile:
         came_true: whether what they stand for was so, 0 or 1, shape [s, k].
         metrics: the task's metrics on these; {} without labels.
         primary_metric: name of the one that decides.
+        absent: columns that the model needs and no record has; of a reference none.
+        told: sentences about records that the model was not asked about, or not scored on; not
+            kept in a file.
     """
 
     model_sha256: str
@@ -63,6 +66,8 @@ class Profile:
     came_true: Floats
     metrics: Mapping[str, float] = field(default_factory=dict)
     primary_metric: str = ""
+    absent: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     def kept(self, part: str) -> Mapping[str, Kept]:
         """Return the variables of one of PARTS."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy
 import torch
 from markupsafe import Markup, escape
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -41,8 +42,10 @@ def dependence_panel(found: Dependence, of: str) -> Panel:
     """Draw how a prediction moves with a column: single records faint, their mean strong."""
     records = found.records.double().numpy()
     mean = records.mean(axis=0)
-    values = [_tick(float(one)) for one in found.values] if found.is_numeric else found.values
-    frame = _Frame(values, float(records.min()), float(records.max()))
+    at = [float(one) for one in found.values] if found.is_numeric else None
+    values = found.values if at is None else [_tick(one) for one in at]
+    low, high = float(records.min()), float(records.max())
+    frame = _Frame(values, low, high, at=at, is_whole=found.is_whole)
     parts = [*frame.axes()]
     for row in records:
         parts.append(frame.line(row, "ice") if found.is_numeric else frame.dots(row, "ice", 1.6))
@@ -51,14 +54,16 @@ def dependence_panel(found: Dependence, of: str) -> Panel:
     return Panel(found.column, _svg(parts, spoken))
 
 
-def curve_panel(name: str, curve: Mapping[str, Any], outputs: Sequence[str]) -> Panel:
+def curve_panel(
+    name: str, curve: Mapping[str, Any], outputs: Sequence[str], *, is_whole: bool = False
+) -> Panel:
     """Draw what a column adds, exactly: a line for each output, told apart by its dashes."""
     heights = [numpy.array(one) for one in curve["y"]]
     low, high = min(one.min() for one in heights), max(one.max() for one in heights)
     is_numeric = curve["kind"] == "numeric"
     texts = [_tick(float(one)) if is_numeric else str(one) for one in curve["x"]]
     at = [float(one) for one in curve["x"]] if is_numeric else None
-    frame = _Frame(texts, min(0.0, float(low)), max(0.0, float(high)), at=at)
+    frame = _Frame(texts, min(0.0, float(low)), max(0.0, float(high)), at=at, is_whole=is_whole)
     parts = [*frame.axes(), frame.level(0.0)]
     for place, one in enumerate(heights):
         if is_numeric:
@@ -78,20 +83,31 @@ class _Frame:
         high: highest one.
         at: the values themselves, ascending, which stand as far from each other as they are; None:
             all stand equally far.
+        is_whole: whether they are whole numbers, and so are their ticks.
     """
 
     def __init__(
-        self, values: Sequence[str], low: float, high: float, *, at: Sequence[float] | None = None
+        self,
+        values: Sequence[str],
+        low: float,
+        high: float,
+        *,
+        at: Sequence[float] | None = None,
+        is_whole: bool = False,
     ) -> None:
         self._values, self._low = list(values), low
         self._high = high if high > low else low + 1.0
         self._at = at if at is not None and at[-1] > at[0] else None
+        self._is_whole = is_whole
 
     def _x(self, place: int) -> float:
-        span = _WIDTH - _LEFT - _RIGHT
         if self._at is not None:
-            return _LEFT + span * (self._at[place] - self._at[0]) / (self._at[-1] - self._at[0])
-        return _LEFT + span * (place + 0.5) / len(self._values)
+            return self._place(self._at[place], self._at)
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place + 0.5) / len(self._values)
+
+    @staticmethod
+    def _place(number: float, at: Sequence[float]) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (number - at[0]) / (at[-1] - at[0])
 
     def _y(self, height: float) -> float:
         share = (height - self._low) / (self._high - self._low)
@@ -104,7 +120,7 @@ class _Frame:
             yield _across(y)
             yield f'<text x="{_LEFT - 4}" y="{base:.1f}" text-anchor="end">{told(height)}</text>'
         if self._at is not None:
-            yield from self._ticks(self._at[0], self._at[-1])
+            yield from self._ticks(self._at)
             return
         count = len(self._values)
         every = max(1, -(-(count - 1) // (_TICKS - 1))) if count > 2 * _TICKS else 1
@@ -120,16 +136,16 @@ class _Frame:
                 f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{escape(shown)}</text>'
             )
 
-    @staticmethod
-    def _ticks(first: float, last: float) -> Iterator[str]:
-        """Yield what numbers are, at the same distance from each other."""
-        for number in range(_TICKS):
-            share = number / (_TICKS - 1)
-            x, anchor = _LEFT + share * (_WIDTH - _LEFT - _RIGHT), "middle"
-            if number == _TICKS - 1:
-                x, anchor = _WIDTH - 1, "end"
-            text = escape(_tick(first + share * (last - first)))
-            yield f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{text}</text>'
+    def _ticks(self, at: Sequence[float]) -> Iterator[str]:
+        """Yield round numbers below where they are."""
+        for number in round_numbers(at[0], at[-1], is_whole=self._is_whole):
+            x = self._place(number, at)
+            # At the very end it would stick out
+            x, anchor = (_WIDTH - 1, "end") if x > _WIDTH - 2 * _RIGHT else (x, "middle")
+            yield (
+                f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">'
+                f"{escape(_tick(number))}</text>"
+            )
 
     def level(self, height: float) -> str:
         """Return a line across."""
@@ -151,6 +167,18 @@ class _Frame:
             f' r="{radius}"/>'
             for place, height in enumerate(heights)
         )
+
+
+def round_numbers(low: float, high: float, *, is_whole: bool = False) -> list[float]:
+    """Return a few round numbers between two, at the same distance from each other.
+
+    >>> round_numbers(20, 90), round_numbers(0, 3, is_whole=True)
+    ([20.0, 40.0, 60.0, 80.0], [0.0, 1.0, 2.0, 3.0])
+    """
+    found = MaxNLocator(nbins=_TICKS + 1, steps=[1, 2, 5, 10], integer=is_whole).tick_values(
+        low, high
+    )
+    return [float(it) + 0.0 for it in found if low <= it <= high]
 
 
 def _tick(number: float) -> str:
@@ -229,4 +257,11 @@ def _address(pixels: NDArray[numpy.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-__all__ = ["MapPictures", "Panel", "curve_panel", "dependence_panel", "map_pictures"]
+__all__ = [
+    "MapPictures",
+    "Panel",
+    "curve_panel",
+    "dependence_panel",
+    "map_pictures",
+    "round_numbers",
+]

@@ -1,6 +1,6 @@
 """Explanations of a model on records: of single ones, and of what it does to all of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from confide.explaining.rows import Rows, columns_of
 from confide.explaining.target import Target
 from confide.inference.inputs import Inputs
 from confide.inference.predictor import Predictor
-from confide.models.curves import curves_of
+from confide.models.curves import curves_of, turned
 
 WARNING = (
     "These explanations were made from your own records, perhaps such that the model was trained"
@@ -35,6 +35,7 @@ WARNING = (
     " promises, it promises of the model, and not of a record that is explained."
 )
 """Stands on everything that is written."""
+_SHOWN = 5
 AdvanceFn = Callable[[str], None]
 """Called with the name of a part each time some of it is done."""
 
@@ -83,6 +84,7 @@ class Explanations:
         importance: of columns; None where it does not apply.
         dependence: on columns, those that move the prediction furthest first.
         dependence_on: what moves, such as "probability of present".
+        whole: numeric columns whose values are whole numbers.
         curves: of a model that is a sum of columns, as :func:`~confide.models.curves.curves_of`
             has them; None for others.
         notes: what was left out, and why.
@@ -98,6 +100,7 @@ class Explanations:
     importance: Importances | None = None
     dependence: Sequence[Dependence] = ()
     dependence_on: str = ""
+    whole: Collection[str] = frozenset()
     curves: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
 
@@ -154,6 +157,7 @@ class Explaining:
             importance=self._importance(),
             dependence=dependence,
             dependence_on=on,
+            whole=self._whole,
             curves=self._curves(),
             notes=self._notes,
         )
@@ -162,15 +166,17 @@ class Explaining:
         total, wanted = len(self._inputs.records), self._asked.records
         strange = [str(number) for number in wanted if not 1 <= number <= total]
         if strange:
+            more = f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
             raise ConfigError(
-                f"--rows {', '.join(strange)}: expected numbers of records, from 1 to {total}."
+                f"--rows {', '.join(strange[:_SHOWN])}{more}: expected numbers of records, from 1"
+                f" to {total}."
             )
         if not {"attributions", "counterexamples"} & set(self._able.parts):
             return []
         if not wanted and total > RECORDS:
             self._notes.append(
                 f"The first {RECORDS} of {counted(total, 'record')} are explained; name others with"
-                " --rows 3,7."
+                " --rows 3,7-9."
             )
         return [number - 1 for number in wanted] or list(range(min(RECORDS, total)))
 
@@ -252,6 +258,7 @@ class Explaining:
             self._rows,
             self._columns,
             target.shown_fn,
+            whole=self._whole,
             advance_fn=lambda: self._advance_fn("dependence"),
         )
         return found, target.shown
@@ -261,9 +268,10 @@ class Explaining:
             return None
         tensors = {name: it.detach().cpu() for name, it in self._network.module.named_parameters()}
         try:
-            return curves_of(self._predictor.plan, tensors)
+            made = curves_of(self._predictor.plan, tensors)
         except KeyError:  # an exported model's tensors have other names
             return None
+        return None if made is None else turned(made, self._asked.target)
 
 
 __all__ = ["WARNING", "AdvanceFn", "Explained", "Explaining", "Explanations"]

@@ -25,7 +25,7 @@ from confide.explaining.sentences import (
 from confide.pages.page import style, templates_of
 from confide.version import __version__
 
-_BARS, _PANELS, _OUTPUTS = 12, 9, 4
+_BARS, _PANELS, _OUTPUTS = 12, 30, 4
 _FAINT, _NUMBERED = 0.05, 0.15
 """Shares of the largest attribution from which on a token has a colour, and a number."""
 
@@ -86,18 +86,21 @@ class RecordView(NamedTuple):
 
 def page_of(made: Explanations) -> str:
     """Write the page."""
+    units = list(dict.fromkeys(it.target.unit for it in made.records))
     return (
         templates_of("confide.explaining")
         .get_template("explain.html.j2")
         .render(
             made=made,
-            records=[_record(one, made.layout) for one in made.records],
+            records=[_record(one, made.layout, is_one=len(units) == 1) for one in made.records],
+            units=units,
             importance=_importance(made),
             importance_of="" if made.importance is None else _importance_title(made),
             dependence=[
                 dependence_panel(it, made.dependence_on) for it in made.dependence[:_PANELS]
             ],
             curves=list(_curves(made)),
+            left_out=_left_out(made),
             warning=WARNING,
             style=style() + _own_style(),
             version=__version__,
@@ -109,7 +112,7 @@ def _own_style() -> Markup:
     return Markup((files("confide.explaining") / "templates" / "explain.css").read_text())
 
 
-def _record(one: Explained, layout: str) -> RecordView:
+def _record(one: Explained, layout: str, *, is_one: bool) -> RecordView:
     found, case = one.attribution, one.case
     bars: list[Bar] = []
     words: list[Word] = []
@@ -130,7 +133,7 @@ def _record(one: Explained, layout: str) -> RecordView:
     place = f"Record {one.number}" + (f", {one.place}" if one.place else "")
     return RecordView(
         heading=f"{place}: predicted {one.target.prediction}",
-        score=_score(one),
+        score=_score(one, is_one=is_one),
         bars=bars[:_BARS],
         more=bars[_BARS:] if layout == "bars" else [],
         words=words,
@@ -143,11 +146,12 @@ def _record(one: Explained, layout: str) -> RecordView:
     )
 
 
-def _score(one: Explained) -> str:
+def _score(one: Explained, *, is_one: bool) -> str:
+    """Say what is shown of a record, and what its numbers add to unless all add to the same."""
     text = f"The {one.target.shown} is {told(one.shown)}"
     if one.baseline_shown is not None:
         text += f", that of the baseline {told(one.baseline_shown)}"
-    return f"{text}. Numbers below add to {one.target.unit}."
+    return f"{text}." if is_one else f"{text}. Numbers below add to {one.target.unit}."
 
 
 def _bars(units: Sequence[Unit], values: Sequence[float]) -> Iterator[Bar]:
@@ -200,7 +204,16 @@ def _curves(made: Explanations) -> Iterator[Panel]:
         return float(max(max(one) - min(one) for one in columns[name]["y"]))
 
     for name in sorted(columns, key=lambda it: -reach(it))[:_PANELS]:
-        yield curve_panel(name, columns[name], made.curves["outputs"])
+        is_whole = name in made.whole
+        yield curve_panel(name, columns[name], made.curves["outputs"], is_whole=is_whole)
+
+
+def _left_out(made: Explanations) -> str:
+    """Say that there are more columns than are drawn; "" where all are."""
+    count = max(len(made.dependence), 0 if made.curves is None else len(made.curves["columns"]))
+    if count <= _PANELS:
+        return ""
+    return f"{_PANELS} of {count} columns are drawn, those that move it furthest; JSON has all."
 
 
 __all__ = ["page_of"]

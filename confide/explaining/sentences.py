@@ -9,7 +9,7 @@ from confide.explaining.explanation import WARNING, Explained, Explanations
 from confide.explaining.methods.table import METHODS
 
 _NAMED = 4
-SCHEMA = 1
+SCHEMA = 2
 
 
 def signed(value: float) -> str:
@@ -140,7 +140,11 @@ def _record_json(one: Explained) -> dict[str, Any]:
         "prediction": one.target.prediction,
         "target": one.target.name,
         "of": one.target.unit,
-        one.target.shown: one.shown,
+        "shown": {
+            "of": one.target.shown,
+            "value": one.shown,
+            "baseline": one.baseline_shown,
+        },
     }
     found = one.attribution
     if found is not None and one.case is not None:

@@ -29,6 +29,7 @@ from confide.models.saved import (
     new_folder,
     read_description,
 )
+from confide.protocol.plan import TrainingPlan
 from confide.tasks.invented import invented_records
 from confide.tasks.labelled import Labelled
 from confide.tasks.task import InventsRecords
@@ -103,36 +104,43 @@ def _load_own(
 ) -> Predictor:
     """Load a run's own model, if it can be exported to a form."""
     if form not in FORMS:
-        raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
-    # Before anything is loaded, which takes its time.
+        raise ConfigError(f"--to {form}: expected one of {', '.join(FORMS)}.")
+    place = find_model(run)
+    description = read_description(place)
+    if description.form != RUN_FORM:
+        raise ConfigError(
+            f"{place} was exported already, to {description.form}; export the run that it came"
+            " from."
+        )
+    _refuse_form(form, description.plan)
+    # Before anything is loaded, which takes its time; after what no package would mend
     if form in ("onnx", "int8"):
         packages.require(packages.CONVERTER, f"--to {form}")
     if form == "xgboost":
         packages.require(packages.TREES, f"--to {form}", extra="trees")
-    own = load_predictor(run, compute=Compute(), custom_tasks=custom_tasks, backbone=backbone)
-    if own.description.form != RUN_FORM:
-        raise ConfigError(
-            f"{own.folder} was exported already, to {own.description.form}; export the run that it"
-            " came from."
-        )
-    offered = TASKS[own.plan.task.kind].forms
-    if offered is not None and form not in offered:
-        raise ConfigError(
-            f"form={form}: a model of task.kind={own.plan.task.kind} is exported to"
-            f" {', '.join(offered) or 'no form'} only."
-        )
-    kind, tuning = own.plan.backbone.kind, own.plan.tuning.kind
-    if form not in BACKBONES[kind].forms:
-        raise ConfigError(
-            f"form={form}: a model of backbone.kind={kind} is exported to"
-            f" {', '.join(BACKBONES[kind].forms)} only."
-        )
-    if BACKBONES[kind].has_weights and form not in TUNINGS[tuning].forms:
-        raise ConfigError(
-            f"form={form}: what tuning.kind={tuning} adds cannot be merged into the backbone's"
-            f" weights; choose {' or '.join(TUNINGS[tuning].forms)}."
-        )
-    return own
+    return load_predictor(run, compute=Compute(), custom_tasks=custom_tasks, backbone=backbone)
+
+
+def _refuse_form(form: str, plan: TrainingPlan) -> None:
+    """Refuse a form that a model does not have, and say which it has.
+
+    Raises:
+        ConfigError: if it has not.
+    """
+    task, backbone, tuning = plan.task.kind, plan.backbone.kind, plan.tuning.kind
+    offered, of_backbone = TASKS[task].forms, BACKBONES[backbone].forms
+    of_task = FORMS if offered is None else offered
+    of_tuning = TUNINGS[tuning].forms if BACKBONES[backbone].has_weights else FORMS
+    has = [one for one in of_backbone if one in of_task and one in of_tuning]
+    if form in has:
+        return
+    if form not in of_task:
+        why = f"records of task.kind={task} have no such form"
+    elif form not in of_backbone:
+        why = f"a model of backbone.kind={backbone} has no such form"
+    else:
+        why = f"what tuning.kind={tuning} adds cannot be merged into the backbone's weights"
+    raise ConfigError(f"--to {form}: {why}; it is exported to {', '.join(has) or 'none'} only.")
 
 
 def default_folder(run: Path, form: str) -> Path:

@@ -21,6 +21,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
 
 _POINTS = 32  # cells of a column whose encoding has none
+_LOG_ODDS = "log-odds of "
 _WEIGHT, _BIAS = "layers.0.weight", "layers.0.bias"
 
 
@@ -43,7 +44,7 @@ def curves_of(plan: TrainingPlan, tensors: Tensors) -> dict[str, Any] | None:
     if task.outcome.kind == DEFAULT_OUTCOME and len(outputs) == 2:
         # Of two classes only the difference matters
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
-        outputs = [f"log-odds of {outputs[1]}"]
+        outputs = [f"{_LOG_ODDS}{outputs[1]}"]
     factor = _factor(plan, task)
     intercept, columns, start = bias.copy(), {}, 0
     for name, column in task.columns.items():
@@ -56,6 +57,34 @@ def curves_of(plan: TrainingPlan, tensors: Tensors) -> dict[str, Any] | None:
         "intercept": intercept.tolist(),
         "columns": columns,
         "pairs": list(_surfaces(plan, task, factor * weight)),
+    }
+
+
+def turned(curves: Mapping[str, Any], label: str | None) -> Mapping[str, Any]:
+    """Return curves of one of two classes as those of a label, which may be the other class.
+
+    Args:
+        curves: as :func:`curves_of` has them.
+        label: the class that is asked for; None for the one that they are of.
+    """
+    outputs = list(curves["outputs"])
+    if label is None or len(outputs) != 1 or not outputs[0].startswith(_LOG_ODDS):
+        return curves
+    if outputs[0] == f"{_LOG_ODDS}{label}":
+        return curves
+
+    def negative(values: Any) -> Any:
+        return [negative(one) for one in values] if isinstance(values, list) else -values
+
+    return {
+        **curves,
+        "outputs": [f"{_LOG_ODDS}{label}"],
+        "intercept": negative(curves["intercept"]),
+        "columns": {
+            name: {**one, "y": negative(one["y"]), "missing": negative(one["missing"])}
+            for name, one in curves["columns"].items()
+        },
+        "pairs": [{**one, "z": negative(one["z"])} for one in curves["pairs"]],
     }
 
 
@@ -148,4 +177,4 @@ def _surfaces(
         start += widths[0] * widths[1]
 
 
-__all__ = ["curves_of"]
+__all__ = ["curves_of", "turned"]

@@ -14,7 +14,11 @@ from playwright.sync_api import Browser
 from small_models import TEXT, make_backbone
 
 from confide.config.models.cnn import CnnConfig
+from confide.config.models.perceptrons import LogisticConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.explaining.asked import Asked, answerable
+from confide.explaining.drawings import round_numbers
 from confide.explaining.explanation import WARNING, Explaining, Explanations
 from confide.explaining.page import page_of
 from confide.explaining.sentences import all_sentences, as_json, record_sentences
@@ -103,3 +107,22 @@ def test_sentences_and_json_tell_the_same(tmp_path: Path) -> None:
     # A linear model is a sum of curves, and they are exact
     assert told["curves"]["exact"] is True
     assert {it["column"] for it in told["dependence"]} == {"income", "debt", "house", "shoe"}
+
+
+def test_ticks_are_round_and_whole_where_values_are(pages: dict[str, str]) -> None:
+    # Debt from 0 to 50, and shoes from 30 to 50, in whole numbers
+    ticks = set(re.findall(r'y="114.0"[^>]*>([^<]+)<', pages["loans"]))
+    assert {"0", "20", "40", "60", "80", "100", "10", "30", "50"} <= ticks
+    assert all("." not in it for it in ticks)
+    assert round_numbers(20, 90) == [20, 40, 60, 80]
+    assert round_numbers(0, 1, is_whole=True) == [0, 1]
+
+
+def test_every_column_is_drawn_or_what_is_left_out_is_said(tmp_path: Path) -> None:
+    columns = {f"c{at}": ColumnConfig(minimum=0, maximum=1) for at in range(33)}
+    task = TabularConfig(labels=["no", "yes"], label_column="state", columns=columns)
+    rows = {name: ["0", "0.5", "1"] for name in columns}
+    predictor = save_plan(tmp_path, task, LogisticConfig())
+    page = page_of(explained(predictor, Dataset.from_dict(rows), parts=["dependence"]))
+    assert page.count("<svg") == 30
+    assert "30 of 33 columns are drawn, those that move it furthest; JSON has all." in page

@@ -21,6 +21,7 @@ from datasets import Dataset
 from small_models import FAMILIES, MINILM, ROWS, TEXTS, make_backbone, save_run, save_table_run
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from confide.cli import main
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.models.table import BACKBONES
 from confide.config.tunings.table import TUNINGS
@@ -169,7 +170,7 @@ def test_backbone_that_was_moved_is_named(tuning: str, tmp_path: Path) -> None:
 
 
 def test_adapters_that_weights_cannot_take_up_are_not_merged(small: Runs, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"form=merged: what tuning\.kind=bottleneck adds cannot"):
+    with pytest.raises(ConfigError, match=r"--to merged: what tuning\.kind=bottleneck adds cannot"):
         export(small("bottleneck"), "merged", tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
@@ -332,8 +333,19 @@ def test_exported_folder_is_not_exported_again(small: Runs, tmp_path: Path) -> N
         export(tmp_path / "out", "onnx")
 
 
+def test_a_form_that_a_model_does_not_have_is_told_with_those_it_has(
+    small: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Also where the package is not there, which would not help
+    monkeypatch.setattr("confide.inference.packages.find_spec", lambda name: None)
+    assert main(["export", str(small("logistic")), "--to", "xgboost"]) == 2
+    told = capsys.readouterr().err
+    assert "--to xgboost: a model of backbone.kind=logistic has no such form" in told
+    assert "it is exported to hf, merged, onnx, int8 only" in told
+
+
 def test_unknown_form_is_refused(small: Runs) -> None:
-    with pytest.raises(ConfigError, match="form=gguf: expected one of hf, merged, onnx, int8"):
+    with pytest.raises(ConfigError, match="--to gguf: expected one of hf, merged, onnx, int8"):
         export(small("logistic"), "gguf")
 
 

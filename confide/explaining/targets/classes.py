@@ -8,13 +8,18 @@ from confide.inference.predictor import Predictor
 from confide.metrics.outcomes.ordinal import median_labels
 from confide.tasks.task import Batch
 
+_TWO = 2
+
 
 def of_classes(predictor: Predictor, outputs: Tensor, batch: Batch, wanted: str | None) -> Target:
-    """Explain the log-odds of a class, the likeliest unless another is asked for."""
+    """Explain the log-odds of a class: of two by itself the second, of more the likeliest.
+
+    What speaks for one of two speaks against the other, and a model's curves are of the second.
+    """
     names = list(predictor.plan.task.labels)
     probabilities = predictor.task.scores(outputs)[0]
     likeliest = int(probabilities.argmax())
-    place = chosen(names, wanted, likeliest)
+    place = chosen(names, wanted, 1 if len(names) == _TWO else likeliest)
     return Target(
         name=names[place],
         unit=f"log-odds of {names[place]}",

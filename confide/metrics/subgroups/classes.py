@@ -197,7 +197,7 @@ def _share(
 
 
 def _rates(counted: _Counted, place: int, of: str) -> list[Measure]:
-    """Return the shares of a class: of records, taken for it, found, wrongly taken, taken rightly.
+    """Return a class's prevalence, selection rate, recall, false positive rate and precision.
 
     With one class of two is the complement of the other's selection and of its recall.
     """
@@ -207,7 +207,7 @@ def _rates(counted: _Counted, place: int, of: str) -> list[Measure]:
     left = float(cells.sum()) - right - missed - wrong
     line, rest = (others + 1) * noise, (others + 1) * others * noise
     return [
-        _share("share", right + missed, wrong + left, (line, rest), of=of, is_compared=False),
+        _share("prevalence", right + missed, wrong + left, (line, rest), of=of, is_compared=False),
         _share(SELECTION, right + wrong, missed + left, (line, rest), of=of),
         _share(RECALL, right, missed, (noise, others * noise), of=of),
         _share(FALSE_POSITIVES, wrong, left, (others * noise, others**2 * noise), of=of),

@@ -20,7 +20,7 @@ from confide.metrics.intervals import Z
 
 FOUR_FIFTHS = 0.8
 """Ratio of selection rates below which the rule of thumb sees adverse impact."""
-SELECTION, RECALL, FALSE_POSITIVES = "selection", "recall", "false_positive_rate"
+SELECTION, RECALL, FALSE_POSITIVES = "selection_rate", "recall", "false_positive_rate"
 """Shares taken for a class: of all records, of those of the class, of the others."""
 RECORDS = "records"
 """Number of a group's records, as far as sums tell."""

@@ -97,11 +97,11 @@ def _thresholds(evaluation: Mapping[str, Any]) -> Block:
         for row in thresholds["rows"]
     ]
     return Block(
-        title=f"Thresholds: who is taken for “{positive}”",
+        title=f"Thresholds: which records are taken for “{positive}”",
         paragraphs=[
             class_sentences.cheapest(thresholds, chosen),
-            class_sentences.bank(positive, chosen),
-            class_sentences.clinic(positive, chosen, thresholds),
+            class_sentences.below(positive, chosen),
+            class_sentences.at_or_above(positive, chosen, thresholds),
         ],
         tables=[PageTable(list(_ROW_HEADERS), rows)],
         notes=[

@@ -1,4 +1,4 @@
-"""Sentences on a classification's test that a bank's and a clinic's people read."""
+"""Sentences on a classification's test, in words that fit any task: who reads them knows it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -95,32 +95,31 @@ def cheapest(thresholds: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return (
         f"{ratio} (report.costs). {which}. A record then costs"
         f" {row['cost']['value']:.3f}{within(row['cost'])}, against"
-        f" {thresholds['cost_of_nobody']:.3f} if nobody is taken and"
-        f" {thresholds['cost_of_everybody']:.3f} if everybody is."
+        f" {thresholds['cost_of_nobody']:.3f} if none is taken and"
+        f" {thresholds['cost_of_everybody']:.3f} if every one is."
     )
 
 
-def bank(positive: str, row: Mapping[str, Any]) -> str:
-    """Return what a threshold does where those below it are approved."""
-    bad = complement(row["npv"])
+def below(positive: str, row: Mapping[str, Any]) -> str:
+    """Return what a threshold does with the records below it: approved, or sent home."""
     return (
-        f"A bank that approves who is below {row['threshold']:.3f} approves"
-        f" {percent_within(complement(row['flagged']))} of all, and {percent_within(bad)} of those"
-        f" turn out “{positive}”; it declines {percent_within(complement(row['specificity']))} of"
-        " the good ones."
+        f"Below {row['threshold']:.3f} are {percent_within(complement(row['flagged']))} of all"
+        f" records, and {percent_within(complement(row['npv']))} of these turn out “{positive}”."
+        f" Of the records that are not, {percent_within(complement(row['specificity']))} are at or"
+        " above it."
     )
 
 
-def clinic(positive: str, row: Mapping[str, Any], thresholds: Mapping[str, Any]) -> str:
-    """Return what a threshold does where those at or above it are examined."""
+def at_or_above(positive: str, row: Mapping[str, Any], thresholds: Mapping[str, Any]) -> str:
+    """Return what a threshold does with the records at or above it: declined, or examined."""
     ppv, found = row["ppv"]["value"], row["sensitivity"]
-    each = f", {1 / ppv:.2g} for each one found" if ppv else ""
+    each = f", {1 / ppv:.2g} for each one that is “{positive}”" if ppv else ""
     return (
-        f"A clinic that examines who is at or above {row['threshold']:.3f} examines"
-        f" {percent_within(row['flagged'])} of all{each}, and misses"
-        f" {percent_within(complement(found))} of those who are “{positive}”. Its net benefit is"
-        f" {row['net_benefit']['value']:.3f}{within(row['net_benefit'])}, against"
-        f" {thresholds['net_benefit_of_everybody']:.3f} of examining everybody and 0 of nobody."
+        f"At or above {row['threshold']:.3f} are {percent_within(row['flagged'])} of all"
+        f" records{each}, and it misses {percent_within(complement(found))} of those that are"
+        f" “{positive}”. Its net benefit is {row['net_benefit']['value']:.3f}"
+        f"{within(row['net_benefit'])}, against {thresholds['net_benefit_of_everybody']:.3f} of"
+        " taking every record and 0 of taking none."
     )
 
 
@@ -134,10 +133,10 @@ def complement(figure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 __all__ = [
-    "bank",
+    "at_or_above",
+    "below",
     "calibrated",
     "cheapest",
-    "clinic",
     "complement",
     "counted",
     "listed_names",

@@ -12,20 +12,36 @@ from confide.server.report.sections.tables import with_interval
 
 _SHOWN = {
     "accuracy": "accuracy",
-    "selection": "taken for it",
-    "recall": "found (recall)",
+    "selection_rate": "selection rate",
+    "recall": "recall",
     "false_positive_rate": "false positive rate",
-    "share": "share of it",
+    "prevalence": "prevalence",
     "auc": "AUC",
-    "calibration": "observed less predicted",
-    "mean_error": "mean error, predicted less actual",
+    "calibration": "calibration",
+    "mean_error": "mean error",
     "mae": "MAE",
     "macro_f1": "macro F1",
 }
 """Measure -> header of its column, in their order; summary.json has the others."""
-_DRAWN = ("accuracy", "selection", "recall", "false_positive_rate")
+_MEANINGS = {
+    "selection_rate": "selection rate, the share of records that are predicted {it}",
+    "recall": "recall (true positive rate), of those that are {it}, the share predicted so",
+    "false_positive_rate": "false positive rate, of those that are not, the share predicted {it}",
+    "prevalence": "prevalence, the share that are {it}",
+    "calibration": "calibration, the prevalence less the mean predicted probability",
+    "mean_error": "mean error, predicted less actual",
+}
+"""Measure -> what it is, for a legend."""
+_DRAWN = ("accuracy", "selection_rate", "recall", "false_positive_rate")
 _MOST_ROWS, _MOST_SAID = 32, 4
-_GAPS_ON_CARD = ("accuracy", "selection", "recall", "false_positive_rate", "mae", "mean_error")
+_GAPS_ON_CARD = (
+    "accuracy",
+    "selection_rate",
+    "recall",
+    "false_positive_rate",
+    "mae",
+    "mean_error",
+)
 
 
 def subgroup_blocks(evaluation: Mapping[str, Any]) -> Sequence[Block]:
@@ -71,6 +87,7 @@ def _block(name: str, column: Mapping[str, Any], told: Mapping[str, Any]) -> Blo
                 _beyond_chance(column["gaps"]),
                 _ratio(column, told),
                 _untold(column, told),
+                _legend(groups, told),
             )
             if said
         ],
@@ -84,8 +101,7 @@ def _with_notes(block: Block, told: Mapping[str, Any]) -> Block:
         "Small figures: 95 % intervals, and the number of institutions that tell a group; those"
         " where it has fewer records than their policy asks for are not in it. A gap is the largest"
         " difference of two groups; its interval allows for all pairs that were compared."
-        " Calibration: the share of the class that is observed, less what probabilities say on"
-        " average. Groups are few of the test records: what chance may explain may be there all the"
+        " Groups are few of the test records: what chance may explain may be there all the"
         " same.",
         *([_noise(told)] if told["noise"] else []),
     ]
@@ -120,12 +136,22 @@ def _table(groups: Sequence[Mapping[str, Any]]) -> PageTable:
     return PageTable(["group", "test records", *map(_header, keys)], rows)
 
 
+def _legend(groups: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> str:
+    """Say what the columns of a table are; "" where each says it itself."""
+    shown = dict.fromkeys(key.partition(" (")[0] for key in _columns(groups))
+    of = f"“{told['positive']}”" if told["positive"] else "of the class"
+    meant = [_MEANINGS[name].format(it=of) for name in shown if name in _MEANINGS]
+    return f"In the table: {'; '.join(meant)}." if meant else ""
+
+
 def _columns(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the measures that a table shows, of several classes how many of each are found."""
     there = list(dict.fromkeys(key for one in groups for key in one["measures"]))
     if any(key.endswith(")") for key in there):
         return [key for key in there if key in _SHOWN or key.startswith("recall")]
-    return [key for key in _SHOWN if key in there and not (key == "macro_f1" and "share" in there)]
+    return [
+        key for key in _SHOWN if key in there and not (key == "macro_f1" and "prevalence" in there)
+    ]
 
 
 def _header(key: str) -> str:
@@ -185,14 +211,14 @@ def _ratio(column: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     ratio = column.get("selection_ratio")
     if not ratio:
         return ""
-    shares = {one["group"]: one["measures"]["share"]["value"] for one in column["groups"]}
+    shares = {one["group"]: one["measures"]["prevalence"]["value"] for one in column["groups"]}
     below = "below" if ratio["below_four_fifths"] else "not below"
     return (
-        f"“{ratio['lowest']}” is taken for “{told['positive']}” {number(ratio['value'])}"
-        f"{within(ratio)} times as often as “{ratio['highest']}”: {below} 0.8, the rule of four"
-        " fifths (29 CFR 1607.4 D), a rule of thumb and no test. In truth"
-        f" {number(shares[ratio['lowest']])} of the one and {number(shares[ratio['highest']])} of"
-        " the other are: where these differ, no useful model has equal selection and equal errors"
+        f"The selection rate of “{ratio['lowest']}” is {number(ratio['value'])}{within(ratio)}"
+        f" times that of “{ratio['highest']}”: {below} 0.8, the rule of four fifths (29 CFR 1607.4"
+        f" D), a rule of thumb and no test. The prevalence of “{told['positive']}” is"
+        f" {number(shares[ratio['lowest']])} in the one and {number(shares[ratio['highest']])} in"
+        " the other: where these differ, no useful model has equal selection rates and equal errors"
         " both."
     )
 
@@ -240,7 +266,7 @@ def _picture(
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("share")
-    it = f" “It” is “{told['positive']}”." if told["positive"] else ""
+    it = f" Rates are of “{told['positive']}”." if told["positive"] else ""
     return picture(
         f"groups{name.encode().hex()}",
         figure,
@@ -251,7 +277,7 @@ def _picture(
 
 def _drawn_as(key: str) -> str:
     name, _, of = key.partition(" (")
-    return f"{short(of[:-1])} found" if of else _SHOWN[name].split(" (")[0]
+    return f"{_SHOWN[name]}, {short(of[:-1])}" if of else _SHOWN[name]
 
 
 def subgroup_card(evaluation: Mapping[str, Any]) -> Sequence[str]:
@@ -273,7 +299,12 @@ def subgroup_card(evaluation: Mapping[str, Any]) -> Sequence[str]:
             lines.append(f"| {' | '.join([plain(one['group']), size, *cells])} |")
         paragraphs.append("\n".join(lines))
         gaps = [one for one in column["gaps"] if one["measure"].split(" (")[0] in _GAPS_ON_CARD]
-        said = [_beyond_chance(gaps), _ratio(column, told), _untold(column, told)]
+        said = [
+            _beyond_chance(gaps),
+            _ratio(column, told),
+            _untold(column, told),
+            _legend(groups, told),
+        ]
         paragraphs.append(plain(" ".join(filter(None, said))))
     if told["noise"]:
         paragraphs.append(plain(_noise(told)))

@@ -38,6 +38,20 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {name: str(path) for name, path in made.items()}
 
 
+def changed(source: str, path: Path, *, count: int, without: str = "", **values: str) -> Path:
+    """Write records of which the first have other values, and none has a column."""
+    with Path(source).open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[:count]:
+        row.update(values)
+    names = [name for name in rows[0] if name != without]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
 def test_the_exit_status_says_whether_there_is_drift(
     run: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,7 +70,7 @@ def test_the_worst_comes_first_in_plain_words(
     main(["drift", run, files["older"], "--reference", files["old"]])
     first = capsys.readouterr().out.splitlines()[1]
     assert first.startswith("  age: values are higher: median ")
-    assert "at training" in first
+    assert "in the reference" in first
 
 
 def test_a_kept_reference_is_as_good_as_its_records(
@@ -90,19 +104,76 @@ def test_the_page_is_its_owners_alone_and_names_no_other_place(
 def test_a_category_that_training_never_saw_is_drift_and_no_mistake(
     run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Path(files["alike"]).open() as file:
-        rows = list(csv.DictReader(file))
-    for row in rows[:60]:
-        row["pain"] = "unbearable"
-    other = tmp_path / "other.csv"
-    with other.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    other = changed(files["alike"], tmp_path / "other.csv", pain="unbearable", count=60)
     assert main(["drift", run, str(other), "--reference", files["old"]]) == 3
-    told = capsys.readouterr()
-    assert "pain: 30 % of records have a category that training never saw; 0 %" in told.out
-    assert "60 of 200 records have a category or a number that the schema refuses" in told.err
+    told = capsys.readouterr().out
+    assert "pain: 30 % of records have a category that the reference does not; 0 %" in told
+    assert "other.csv: 60 of 200 records have a value that the model's schema refuses" in told
+
+
+@pytest.mark.parametrize("count", [200, 20])
+def test_a_column_that_is_missing_is_an_alarm_however_few_the_records(
+    count: int, run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = files["alike"] if count == 200 else files["few"]
+    other, page = tmp_path / "other.csv", tmp_path / "drift.html"
+    other.write_text(changed(source, other, count=0).read_text().replace("age", "Age", 1))
+    words = ["drift", run, str(other), "--reference", files["old"], "--page", str(page)]
+    assert main(words) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"  Column age is missing in all {count} records. (certain)"
+    assert "  other.csv: 'age' differs from 'Age' only by upper and lower case." in lines
+    assert any("The model needs column age and was not asked" in line for line in lines)
+    assert f"Column age is missing in all {count} records." in page.read_text()
+
+
+def test_a_reference_that_lacks_a_column_is_refused(
+    run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = changed(files["old"], tmp_path / "other.csv", count=0, without="age")
+    assert main(["drift", run, files["alike"], "--reference", str(other)]) == 1
+    assert "other.csv lacks column age, which the model needs" in capsys.readouterr().err
+
+
+def test_an_unknown_label_is_told_and_its_records_are_left_out_of_performance(
+    run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count, status in ((2, 0), (60, 3)):
+        other = changed(files["alike"], tmp_path / "other.csv", state="maybe", count=count)
+        words = ["drift", run, str(other), "--reference", files["old"], "--json"]
+        assert main(words) == status
+        told = json.loads(capsys.readouterr().out)
+        assert told["skipped"] == [
+            f"other.csv: {count} of 200 records have a label that the model's schema does not know,"
+            f" such as 'maybe' ({count} records); performance and calibration leave them out."
+        ]
+        found = {it["kind"]: it["sentence"] for it in told["findings"]}
+        assert found["performance"].startswith(f"On {200 - count} labelled records")
+    assert "label state: 30 % of records have a label that the reference does not" in {
+        it["sentence"].partition(";")[0] for it in told["findings"] if it["is_alarm"]
+    }
+
+
+def test_what_an_exported_model_does_not_show_is_said(
+    run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = str(tmp_path / "onnx")
+    assert main(["export", run, "--to", "onnx", "--output", exported]) == 0
+    capsys.readouterr()
+    assert main(["drift", exported, files["alike"], "--reference", files["old"]]) == 0
+    told = capsys.readouterr().out
+    assert "as the model sees them are not compared (MMD): this model does not show what" in told
+
+
+def test_a_mistyped_threshold_is_told_with_the_one_that_was_meant(
+    run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thresholds = tmp_path / "drift.yaml"
+    thresholds.write_text("min_record: 60\n")
+    words = ["drift", run, files["older"], "--reference", files["old"]]
+    assert main([*words, "--thresholds", str(thresholds)]) == 2
+    told = capsys.readouterr().err
+    assert "min_record=60: there is no such setting. Did you mean min_records?" in told
 
 
 def test_thresholds_are_the_institutions_own(

@@ -65,6 +65,37 @@ def test_without_a_name_the_first_records_are_explained_and_json_is_json(
     assert told["dependence"] == []
 
 
+def test_rows_may_be_ranges_and_are_explained_once(
+    run: Path, loans: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["explain", str(run), loans, "--rows", "9,2-4,3", "--parts", "attributions", "--json"]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["record"] for one in told["records"]] == [9, 2, 3, 4]
+
+
+def test_of_two_classes_all_is_told_of_one_and_what_is_shown_has_one_name(
+    run: Path, loans: str, tmp_path: Path
+) -> None:
+    page, values = tmp_path / "why.html", tmp_path / "why.json"
+    words = ["explain", str(run), loans, "--output", str(page), "--output", str(values)]
+    for target in ("approved", "refused"):
+        own = [] if target == "approved" else ["--target", target]
+        assert main([*words, *own]) == 0
+        told = json.loads(values.read_text())
+        assert {it["prediction"].split()[0] for it in told["records"]} == {"approved", "refused"}
+        assert {it["of"] for it in told["records"]} == {f"log-odds of {target}"}
+        assert {it["shown"]["of"] for it in told["records"]} == {f"probability of {target}"}
+        assert {it["of"] for it in told["dependence"]} == {f"probability of {target}"}
+        assert told["curves"]["outputs"] == [f"log-odds of {target}"]
+        # Higher income speaks for approval
+        income = told["curves"]["columns"]["income"]["y"][0]
+        assert (income[-1] > income[0]) == (target == "approved")
+        text = page.read_text()
+        assert text.count("add up to the difference between both, in log-odds of") == 1
+        assert "Numbers below add to" not in text
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -72,7 +103,8 @@ def test_without_a_name_the_first_records_are_explained_and_json_is_json(
             ["--method", "lime", "--baseline", "zero"],
             ["--method lime", "--baseline zero: expected"],
         ),
-        (["--rows", "3,x"], ["--rows x: expected numbers"]),
+        (["--rows", "3,x,9-7"], ["--rows x,9-7: expected numbers and ranges such as 3,7-9"]),
+        (["--rows", "1-999999"], ["--rows 1-999999: expected at most 10,000 records"]),
         (["--rows", "31"], ["--rows 31: expected numbers of records, from 1 to 30"]),
         (["--target", "aproved"], ["--target aproved: expected one of refused, approved"]),
         (["--to", "maybe"], ["--to maybe: expected one of refused, approved"]),

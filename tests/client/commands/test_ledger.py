@@ -62,6 +62,8 @@ def test_show_prints_populations_and_runs(folder: Path, capsys: pytest.CaptureFi
         word in shown
         for word in ("east", "west", "record", "trial", "1/4", "8.00", "secure", "Runs of west")
     )
+    assert "add up by a Renyi filter" in shown
+    assert "not as the sum of their epsilons" in shown
 
 
 def test_show_prints_releases_of_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

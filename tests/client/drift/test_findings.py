@@ -7,7 +7,7 @@ import pytest
 from drift_profiles import profile
 
 from confide.client.drift.findings import Report, compare
-from confide.client.drift.kept import numbers_of
+from confide.client.drift.kept import Categories, numbers_of
 from confide.config.drift import DriftConfig
 
 CONFIG = DriftConfig()
@@ -50,7 +50,7 @@ def test_a_column_that_empties_is_told_in_shares() -> None:
     now = replace(now, columns={**now.columns, "age": emptier})
     report = compare(profile(0), now, CONFIG)
     missing = next(it for it in report.alarms if it.kind == "missing")
-    assert missing.sentence == "age: 67 % of records have no value; 2 % at training."
+    assert missing.sentence == "age: 67 % of records have no value; 2 % in the reference."
     assert age.missing == 6
 
 
@@ -75,11 +75,33 @@ def test_a_column_with_few_values_is_left_out_and_said() -> None:
     )
 
 
-def test_a_column_that_is_gone_is_said() -> None:
-    now = replace(profile(1), columns={"age": profile(1).columns["age"]})
-    assert compare(profile(0), now, CONFIG).skipped == (
-        "sex: the records now have no such column; not compared.",
-    )
+def test_a_column_that_is_gone_is_the_worst_alarm_and_no_test() -> None:
+    now = replace(profile(1, shift=1.0), columns={"age": profile(1, shift=1.0).columns["age"]})
+    report = compare(profile(0), now, CONFIG)
+    assert report.alarms[0].sentence == "Column sex is missing in all 300 records."
+    assert report.tests == len(report.findings) - 1
+    few = compare(profile(0), replace(now, records=5), CONFIG)
+    assert (few.verdict, few.tests) == ("drift", 0)
+
+
+def test_a_change_is_claimed_where_chance_is_ruled_out_alone() -> None:
+    # A mean loss that is higher by chance, and an age that is
+    alike = compare(profile(0), profile(1), CONFIG)
+    told = {(it.name, it.kind): it.sentence for it in alike.findings}
+    assert told["age", "numbers"].startswith("age: median ")
+    assert "does not surely do worse than" in told["", "performance"]
+    worse = replace(profile(1, shift=1.0), losses=profile(1).losses + 1)
+    told = {(it.name, it.kind): it.sentence for it in compare(profile(0), worse, CONFIG).findings}
+    assert told["age", "numbers"].startswith("age: values are higher: median ")
+    assert "the model does worse than" in told["", "performance"]
+
+
+def test_no_word_is_doubled_by_what_a_variable_is_of() -> None:
+    doubled = {"prediction": Categories({"a": 200, "b": 100})}
+    labels = {"label": Categories({"a": 200, "b": 100})}
+    before, now = (replace(profile(at), predictions=doubled, labels=labels) for at in (0, 1))
+    told = [it.sentence for it in compare(before, now, CONFIG).findings]
+    assert [it for it in told if "predicted prediction" in it or "label label" in it] == []
 
 
 def test_findings_come_worst_first() -> None:

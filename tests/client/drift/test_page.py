@@ -68,3 +68,11 @@ def test_words_and_json_tell_the_same() -> None:
     assert (told["verdict"], told["alarms"]) == ("drift", len(report.alarms))
     for finding, line in zip(report.alarms, lines[1:], strict=False):
         assert finding.sentence in line
+
+
+def test_what_the_figures_are_is_said_beside_them() -> None:
+    report = drifted()
+    last = list(in_words(report))[-1]
+    assert last.startswith("  (PSI: population stability index")
+    assert f"adjusted for all {report.tests} tests together" in last
+    assert "adjusted p: the same, so that it holds for all" in drift_page(report)

@@ -109,7 +109,7 @@ def test_rates_are_those_of_scikit_learn_over_institutions() -> None:
             f1_score(true, predicted, average="macro"), abs=1e-6
         )
         assert one["recall"] == pytest.approx(recall_score(true, predicted), abs=1e-6)
-        assert one["selection"] == pytest.approx(predicted.mean(), abs=1e-6)
+        assert one["selection_rate"] == pytest.approx(predicted.mean(), abs=1e-6)
         wrongly = predicted[true == 0].mean()
         assert one["false_positive_rate"] == pytest.approx(wrongly, abs=1e-6)
         assert one["auc"] == pytest.approx(roc_auc_score(true, score), abs=1e-3)
@@ -121,9 +121,9 @@ def test_gaps_are_differences_of_rates_and_equalised_odds_the_larger_of_two() ->
     told = section({"a": exact(*drawn(2000))})
     by_group = measures(told)
     gaps = {(one["measure"], one["called"]): one for one in told["columns"]["sex"]["gaps"]}
-    parity = gaps["selection", "demographic parity"]
+    parity = gaps["selection_rate", "demographic parity"]
     assert parity["value"] == pytest.approx(
-        by_group["Male"]["selection"] - by_group["Female"]["selection"], abs=1e-5
+        by_group["Male"]["selection_rate"] - by_group["Female"]["selection_rate"], abs=1e-5
     )
     assert (parity["highest"], parity["lowest"]) == ("Male", "Female")
     assert parity["beyond_chance"]
@@ -133,7 +133,7 @@ def test_gaps_are_differences_of_rates_and_equalised_odds_the_larger_of_two() ->
     )
     ratio = told["columns"]["sex"]["selection_ratio"]
     assert ratio["value"] == pytest.approx(
-        by_group["Female"]["selection"] / by_group["Male"]["selection"], abs=1e-5
+        by_group["Female"]["selection_rate"] / by_group["Male"]["selection_rate"], abs=1e-5
     )
     assert ratio["below_four_fifths"] == (ratio["value"] < 0.8)
     assert ratio["interval"][0] < ratio["value"] < ratio["interval"][1]
@@ -148,7 +148,7 @@ def test_class_that_is_looked_for_may_be_the_first() -> None:
     assert turned["positive"] == "absent"
     for name, one in measures(usual).items():
         other = measures(turned)[name]
-        assert other["selection"] == pytest.approx(1 - one["selection"], abs=1e-6)
+        assert other["selection_rate"] == pytest.approx(1 - one["selection_rate"], abs=1e-6)
         assert other["recall"] == pytest.approx(1 - one["false_positive_rate"], abs=1e-6)
         assert other["calibration"] == pytest.approx(-one["calibration"], abs=1e-6)
         assert other["auc"] == one["auc"]
@@ -199,7 +199,14 @@ def test_intervals_hold_the_truth_with_noise() -> None:
                     inside.setdefault(name, []).append(
                         low - 1e-9 <= truth[one["group"]][name] <= high + 1e-9
                     )
-    for name in ("accuracy", "selection", "recall", "false_positive_rate", "auc", "calibration"):
+    for name in (
+        "accuracy",
+        "selection_rate",
+        "recall",
+        "false_positive_rate",
+        "auc",
+        "calibration",
+    ):
         assert numpy.mean(inside[name]) > 0.88, name  # of 95 %, at 120 draws
 
 

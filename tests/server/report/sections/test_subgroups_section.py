@@ -12,9 +12,9 @@ def figure(value: float, low: float, high: float) -> dict[str, Any]:
 def group(name: str, selection: float, recall: float, size: int) -> dict[str, Any]:
     measures = {
         "accuracy": figure(0.8, 0.7, 0.9),
-        "selection": figure(selection, selection - 0.1, selection + 0.1),
+        "selection_rate": figure(selection, selection - 0.1, selection + 0.1),
         "recall": figure(recall, recall - 0.1, recall + 0.1),
-        "share": figure(0.4, 0.3, 0.5),
+        "prevalence": figure(0.4, 0.3, 0.5),
     }
     return {
         "group": name,
@@ -37,7 +37,7 @@ def evaluation(**more: Any) -> dict[str, Any]:
         "groups": [group("Male", 0.6, 0.8, 132), group("<Female>", 0.2, 0.6, 34)],
         "withheld": ["not stated"],
         "gaps": [
-            gap("selection", "demographic parity", 0.4, 0.2),
+            gap("selection_rate", "demographic parity", 0.4, 0.2),
             gap("recall", "equal opportunity", 0.2, -0.1),
             gap("recall", "equalised odds", 0.2, -0.1),
         ],
@@ -54,10 +54,15 @@ def test_page_has_a_block_a_column_with_gaps_in_words() -> None:
     (block,) = subgroup_blocks(evaluation())
     assert block.title == "By sex"
     said = " ".join(block.paragraphs)
-    assert "Beyond chance: selection (demographic parity), 0.400 (0.20 to 0.50)" in said
+    assert "Beyond chance: selection rate (demographic parity), 0.400 (0.20 to 0.50)" in said
     assert "equal opportunity" not in said  # which chance may explain
     assert "below 0.8, the rule of four fifths" in said
     assert "Not told: not stated" in said
+    assert "The selection rate of “<Female>” is 0.330 (0.20 to 0.60) times that of “Male”" in said
+    assert "selection rate, the share of records that are predicted “present”" in said
+    assert "recall (true positive rate), of those that are “present”" in said
+    headers = block.tables[0].headers
+    assert headers[2:] == ["accuracy", "selection rate", "recall", "prevalence"]
     assert len(block.pictures) == 1
     assert [len(table.rows) for table in block.tables] == [2, 3]
 
