@@ -101,6 +101,21 @@ def _conversations(folder: Path) -> list[str]:
     ]
 
 
+def _many_turns(folder: Path) -> list[str]:
+    turns = (
+        ("user", "Hello"),
+        ("assistant", "Yes?"),
+        ("user", "Order {}"),
+        ("assistant", "{} came."),
+    )
+    lines = [
+        {"messages": json.dumps([{"role": it, "content": text.format(n)} for it, text in turns])}
+        for n in range(32)
+    ]
+    words = [word for word in _conversations(folder) if not word.startswith("data")]
+    return [*words, "task.messages_column=messages", *_jsonl(folder / "many.jsonl", lines)]
+
+
 def _translation(folder: Path, *tuning: str) -> list[str]:
     lines = [{"source": in_words(n, ENGLISH), "target": in_words(n, GERMAN)} for n in range(10, 42)]
     return [
@@ -165,6 +180,7 @@ KINDS: dict[str, Callable[[Path], list[str]]] = {
     "speech, ctc": lambda folder: spelling_job(write_spelled(folder / "wards")),
     "speech, whisper": _whisper,
     "conversations": _conversations,
+    "conversations of many turns": _many_turns,
     "texts from texts": lambda folder: _translation(folder, "tuning=full"),
     "texts from texts, adapters": lambda folder: _translation(folder, "tuning=lora"),
 }

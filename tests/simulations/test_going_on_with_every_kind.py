@@ -40,7 +40,9 @@ def test_it_goes_on(kind: str, tmp_path: Path) -> None:
     assert still["release"]["scores"]["new_model"] == still["release"]["scores"]["old_model"]
     further = train(later, tmp_path / "further")
     assert further["model_sha256"] != first["model_sha256"]
-    plans = {name: read_description(tmp_path / name / "model").plan for name in ("first", "further")}
+    plans = {
+        name: read_description(tmp_path / name / "model").plan for name in ("first", "further")
+    }
     assert plans["further"].tuning == plans["first"].tuning
     [parent] = further["lineage"]["parents"]
     assert parent["model_sha256"] == first["model_sha256"]
