@@ -46,16 +46,21 @@ def made_to_predict(records: Dataset | pandas.DataFrame, task: TaskConfig) -> Da
     Raises:
         DataError: naming what is wrong with the rows.
     """
-    names = set(_names(records))
+    names, needed = set(_names(records)), row_columns(task)
     is_made = TASKS[task.kind].maker is None or set(task.content_columns) <= names
-    if is_made or not set(task.source_columns) <= names or not len(records):
+    if is_made or not set(needed) <= names or not len(records):
         return None
-    rows = _only(records, task.source_columns)
-    table = pyarrow.table({name: _as_text(rows, name) for name in task.source_columns})
+    rows = _only(records, needed)
+    table = pyarrow.table({name: _as_text(rows, name) for name in needed})
     made = to_predict(Dataset(table, fingerprint=uuid4().hex), task)
     if made.problems:
         raise DataError([problem.text for problem in made.problems])
     return made.records
+
+
+def row_columns(task: TaskConfig) -> list[str]:
+    """Name the columns of rows that records to predict on are made of: what follows is unknown."""
+    return [name for name in task.source_columns if name not in task.target_columns]
 
 
 def kept_of(made: Dataset, predictor: Predictor) -> list[str]:
@@ -214,4 +219,4 @@ def _lacking(needed: Sequence[str], present: Sequence[str]) -> list[str]:
     ]
 
 
-__all__ = ["Inputs", "input_columns", "kept_of", "made_to_predict", "read_inputs"]
+__all__ = ["Inputs", "input_columns", "kept_of", "made_to_predict", "read_inputs", "row_columns"]

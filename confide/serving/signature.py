@@ -8,7 +8,7 @@ import numpy
 
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
-from confide.inference.inputs import input_columns
+from confide.inference.inputs import input_columns, row_columns
 from confide.inference.predictor import Predictor
 from confide.serving.datatypes import BYTES, datatype_of
 from confide.tasks.outcomes.outcome import Outcome
@@ -60,7 +60,7 @@ def signature_of(predictor: Predictor) -> Signature:
     names = input_columns(predictor.task, schema)
     is_made = TASKS[schema.kind].maker is not None  # of rows, such as one interaction each
     columns = [Column(name, _taken(schema, name)) for name in names]
-    rows = [Column(name, BYTES) for name in schema.source_columns]
+    rows = [Column(name, _taken(schema, name)) for name in row_columns(schema)]
     kept = [name for name in schema.owner_columns if is_made and name not in schema.made_columns]
     media = () if schema.files is None else schema.files.each
     return Signature(
@@ -73,8 +73,7 @@ def signature_of(predictor: Predictor) -> Signature:
 
 
 def _taken(schema: TaskConfig, name: str) -> str:
-    column = schema.table_columns.get(name)
-    return "FP64" if column is not None and column.kind == "numeric" else BYTES
+    return "FP64" if name in schema.number_columns else BYTES
 
 
 def _outputs(outcome: Outcome) -> list[Column]:

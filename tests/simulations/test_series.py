@@ -76,9 +76,14 @@ def test_exported_models_foresee_the_same(
     pandas.testing.assert_frame_equal(made, other, atol=1e-3)
 
 
-def test_faults_are_detected_by_the_last_row(run: Simulate) -> None:
+def test_faults_are_detected_by_the_last_row(run: Simulate, tmp_path: Path) -> None:
     words = ("task=overloads", "task.lookback=8", "task.block=60")
     others = [word for word in SMALL if not word.startswith("task.")]
     summary = run(*others, *words)
     assert {"accuracy", "auc"} <= set(summary["federated"])
     assert "references" not in summary
+    # Whether it is one is what nobody knows of new rows
+    known = predict(tmp_path / "run", loads(days=2))
+    pandas.testing.assert_frame_equal(
+        known, predict(tmp_path / "run", loads(days=2).drop(columns="overload"))
+    )

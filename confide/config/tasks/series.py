@@ -90,6 +90,11 @@ class SeriesConfig(TaskConfig):
         return (self.series_column, self.time_column, *self.readings, *label)
 
     @property
+    def number_columns(self) -> tuple[str, ...]:
+        """The readings; times may be dates."""
+        return tuple(self.readings)
+
+    @property
     def made_columns(self) -> tuple[str, ...]:
         """The block."""
         return (BLOCK,)

@@ -151,6 +151,11 @@ class TaskConfig:
         return {}
 
     @property
+    def number_columns(self) -> tuple[str, ...]:
+        """Columns of a source, but for labels, of which every value is a number."""
+        return tuple(name for name, it in self.table_columns.items() if it.kind == "numeric")
+
+    @property
     def text_limits(self) -> Mapping[str, int]:
         """Column of texts -> tokens that they are cut after; {} for any other kind of input."""
         return {}

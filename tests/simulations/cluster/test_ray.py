@@ -192,3 +192,18 @@ def test_what_institutions_keep_in_files_is_as_inline(
     assert told["ray"]["model_sha256"] == told["inline"]["model_sha256"]
     assert told["ray"]["clients"] == told["inline"]["clients"]
     assert not list(tmp_path.rglob(".confide-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
+def test_a_run_goes_on_from_another_as_inline(run: Simulate, tmp_path: Path) -> None:
+    heart = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=2")
+    private = ("privacy=record", "client=table")
+    first = run(*heart, *private, "data.until=0.75", name="first")
+    more = ("backbone=run", f"backbone.path={tmp_path / 'first'}", "data.old_before=0.75")
+    inline = run(*heart, *private, *more, "strategy=l2_sp", name="inline")
+    engine = ("simulation.engine=ray", "simulation.workers=2")
+    spread = run(*heart, *private, *more, "strategy=l2_sp", *engine, name="ray")
+    assert spread["model_sha256"] == inline["model_sha256"] != first["model_sha256"]
+    assert spread["release"] == inline["release"]
+    assert spread["lineage"] == inline["lineage"]
