@@ -230,6 +230,12 @@ def halves(values: Values) -> list[str | None]:
     ]
 
 
+def repeats(columns: Iterable[Values]) -> int:
+    """Count the records that say the same in every column as an earlier one."""
+    rows = list(zip(*(values.text for values in columns), strict=True))
+    return len(rows) - len(set(rows))
+
+
 def folded(categories: Iterable[str]) -> list[str]:
     """List categories in order; numbers in their shortest form, of truth values the first one."""
     kept: dict[str, str] = {}
@@ -252,6 +258,7 @@ __all__ = [
     "folded",
     "halves",
     "missing_markers",
+    "repeats",
     "round_range",
     "sort_key",
 ]

@@ -19,6 +19,7 @@ from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
 
 _WIDTH = 100
+_MOST_TOLD = 12
 _MARK = """\
 Ranges and categories of the columns in this list are statistics of the records, which differential\
  privacy says nothing about. Correct each to what is possible, as far as anybody may know it, and\
@@ -59,6 +60,12 @@ def notes_of(draft: Draft) -> list[str]:
         column, count = draft.institution
         typed = shlex.quote(f"data.partition_by={column}")
         told.append(f"note: {column} names {count} institutions: data.partitioner=natural {typed}")
+    named = {draft.id_column, draft.group_column, *(draft.institution or ())}
+    unused = [f"{_one_line(n)} ({why})" for n, why in draft.left_out.items() if n not in named]
+    if unused:
+        rest = len(unused) - _MOST_TOLD
+        more = f"; and {rest} more, in the task's file" if rest > 0 else ""
+        told.append("note: no inputs are " + "; ".join(unused[:_MOST_TOLD]) + more)
     return told
 
 

@@ -151,6 +151,12 @@ def test_empty_cells_get_an_indicator() -> None:
         ("nothing", [None] * COUNT, "empty"),
         ("code", [f"C{n % 90}" for n in range(COUNT)], "too many different values"),
         ("dose", [f"{n % 9},{n % 7}" for n in range(COUNT)], "decimal commas"),
+        ("dose", [f"{n},{n % 7}" for n in range(COUNT)], "decimal commas"),
+        ("amount", [f"{n * 31 + 1000:,.2f}" for n in range(COUNT)], "groups of three digits"),
+        ("amount", [f"${n * 31 + 1000:,}" for n in range(COUNT)], "with '$' beside them and in"),
+        ("rate", [f"{n / 7:.1f}%" for n in range(COUNT)], "with '%' beside them"),
+        ("engine", [f"{n * 7} CC" for n in range(COUNT)], "with 'CC' beside them"),
+        ("ID", [str(n // 2 * 31 + 1000) for n in range(COUNT)], "few records share"),
         ("result_code", LABEL, "tells the label"),
         ("result2", [{"yes": "1", "no": "0"}[one] for one in LABEL], "tells the label"),
         ("score", [f"{(one == 'yes') + n / 500}" for n, one in enumerate(LABEL)], "tells the"),
@@ -167,6 +173,39 @@ def test_columns_that_should_be_no_input_are_left_out(
     assert why in draft.left_out[name], draft.left_out
     assert isinstance(draft.task, TabularConfig)
     assert list(draft.task.columns) == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("owner", chosen("yes", "no")),
+        ("client", chosen("new", "old")),
+        ("owner", chosen("First Owner", "Second Owner", "Third Owner")),
+        ("member", chosen("0", "1")),
+        ("hospital", [str(max(0, n % 11 - 7)) for n in range(COUNT)]),
+        ("bank", chosen("yes", "no")),
+        ("code", [f"{n % 40}.{n % 3}.1" for n in range(20)] * (COUNT // 20)),
+    ],
+)
+def test_flags_counts_and_kinds_are_inputs_whatever_they_are_called(
+    name: str, values: list[str | None]
+) -> None:
+    draft = drafted(**{name: values})
+    assert (draft.group_column, draft.institution) == (None, None)
+    assert isinstance(draft.task, TabularConfig)
+    assert list(draft.task.columns) == ["age", name]
+
+
+def test_an_id_that_repeats_says_whose_records_are() -> None:
+    assert drafted(id=[f"p{n // 2}" for n in range(COUNT)]).group_column == "id"
+
+
+def test_what_is_no_input_and_what_repeats_is_told() -> None:
+    ages, labels = [*AGE[:-3], *AGE[:3]], [*LABEL[:-3], *LABEL[:3]]
+    note = drafted(None, age=ages, outcome=labels, town=["x"] * COUNT)
+    told = "\n".join(notes_of(note))
+    assert "records repeat another one" in told
+    assert "no inputs are town (the same value in every record)" in told
 
 
 def test_free_text_beside_a_table_is_no_input() -> None:
