@@ -1,5 +1,6 @@
 """What a column is for: an input, the label, an id, an owner, an institution, or nothing."""
 
+import math
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from confide.client.records.drafting.values import Values
+from confide.tasks.reading import parse_number
 
 Role = Literal["id", "person", "date", "constant", "text", "code", "mixed", "number", "category"]
 
@@ -265,6 +267,13 @@ def institution_column(columns: Mapping[str, Values]) -> str | None:
     return None
 
 
+def is_first_line_a_record(names: Sequence[str]) -> bool:
+    """Say whether the names of columns are rather values: many numbers, and not 0, 1, 2, ..."""
+    numbers = [number for name in names if not math.isnan(number := parse_number(name))]
+    counted = numbers in ([*range(len(names))], [*range(1, len(names) + 1)])
+    return len(numbers) >= max(2, len(names) / 3) and not counted
+
+
 def owner_column(columns: Mapping[str, Values]) -> str | None:
     """Return the column that says whose a record is, if one does and people have several."""
     whole = {n: v for n, v in columns.items() if not v.nulls and len(v.counts) < v.present}
@@ -326,6 +335,7 @@ __all__ = [
     "ROW_NUMBER",
     "Role",
     "institution_column",
+    "is_first_line_a_record",
     "is_named_as_label",
     "label_candidates",
     "owner_column",

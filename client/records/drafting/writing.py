@@ -61,11 +61,11 @@ def notes_of(draft: Draft) -> list[str]:
         typed = shlex.quote(f"data.partition_by={column}")
         told.append(f"note: {column} names {count} institutions: data.partitioner=natural {typed}")
     named = {draft.id_column, draft.group_column, *(draft.institution or ())}
-    unused = [f"{_one_line(n)} ({why})" for n, why in draft.left_out.items() if n not in named]
-    if unused:
-        rest = len(unused) - _MOST_TOLD
-        more = f"; and {rest} more, in the task's file" if rest > 0 else ""
-        told.append("note: no inputs are " + "; ".join(unused[:_MOST_TOLD]) + more)
+    unused = {name: why for name, why in draft.left_out.items() if name not in named}
+    shown = list(unused.items())[:_MOST_TOLD]
+    told += [f"note: {_one_line(name)} is no input: {why}" for name, why in shown]
+    if len(unused) > len(shown):
+        told.append(f"note: {len(unused) - len(shown)} more are none, and the draft says why")
     return told
 
 
@@ -163,7 +163,8 @@ _READ_OTHERWISE = re.compile(r".*\$\{.*|\?\?\?|[-+]?[\d._]+([eE][-+]?\d+)?|[-+]?
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    style = '"' if _READ_OTHERWISE.fullmatch(value) else None
+    # In any other style a line's end is one in the file too, which a comment or a key breaks at
+    style = '"' if _READ_OTHERWISE.fullmatch(value) or not value.isprintable() else None
     return dumper.represent_scalar(
         "tag:yaml.org,2002:str", value.replace("${", r"\${"), style=style
     )

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from datasets import Dataset
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 import confide.cli
 from confide.client.records.drafting.draft import Draft, Named, draft_task
 from confide.client.records.drafting.merging import merge_tasks
+from confide.client.records.drafting.reading import draft_source
 from confide.client.records.drafting.values import round_range
 from confide.client.records.drafting.writing import draft_yaml, notes_of
 from confide.config.composing.compose import compose
@@ -205,7 +207,34 @@ def test_what_is_no_input_and_what_repeats_is_told() -> None:
     note = drafted(None, age=ages, outcome=labels, town=["x"] * COUNT)
     told = "\n".join(notes_of(note))
     assert "records repeat another one" in told
-    assert "no inputs are town (the same value in every record)" in told
+    assert "town is no input: the same value in every record" in told
+
+
+def test_a_first_line_that_is_a_record_is_told(tmp_path: Path) -> None:
+    rows = [f"{50 + n % 17},{n % 31 / 10},{n % 2}" for n in range(40)]
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    assert any("is the first line a record?" in n for n in draft_source(f"{tmp_path}/x.csv").notes)
+    (tmp_path / "x.csv").write_text("\n".join(["0,1,2", *rows]))
+    assert draft_source(f"{tmp_path}/x.csv").notes == []
+
+
+def test_columns_of_types_that_no_schema_reads_are_left_out(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.parquet")
+    table = pandas.DataFrame({"age": AGE, "scan": [b"a"] * COUNT, "outcome": LABEL})
+    table.assign(many=[[1, 2]] * COUNT).to_parquet(path)
+    draft = draft_source(path)
+    assert list(draft.left_out) == ["scan", "many"]
+    with pytest.raises(DataError, match="Column scan holds values of type bytes"):
+        draft_source(path, Named(label="scan"))
+
+
+def test_names_with_a_line_break_stay_one_line_of_yaml() -> None:
+    draft = drafted(**{"two\nlines": numbers(0, 50), "kind": chosen("a\nb", "c")})
+    written = draft_yaml(draft, source="x.csv")
+    read = yaml.safe_load(written)
+    assert list(read["columns"]) == ["age", "two\nlines", "kind"]
+    assert read["columns"]["kind"]["categories"] == ["a\nb", "c"]
+    assert not [line for line in written.splitlines() if not line.strip()]
 
 
 def test_free_text_beside_a_table_is_no_input() -> None:
