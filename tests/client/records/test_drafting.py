@@ -203,7 +203,7 @@ def test_an_id_that_repeats_says_whose_records_are() -> None:
 
 
 def test_what_is_no_input_and_what_repeats_is_told() -> None:
-    ages, labels = [*AGE[:-3], *AGE[:3]], [*LABEL[:-3], *LABEL[:3]]
+    ages, labels = [*AGE[:-30], *AGE[:30]], [*LABEL[:-30], *LABEL[:30]]
     note = drafted(None, age=ages, outcome=labels, town=["x"] * COUNT)
     told = "\n".join(notes_of(note))
     assert "records repeat another one" in told
