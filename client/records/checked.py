@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from confide.client.records.judged import (
     file_notes,
+    gap_notes,
     label_notes,
     text_notes,
     value_notes,
@@ -86,7 +87,7 @@ def load_checked_records(
     problems = list(too_few(checked.records, config, task))
     if problems:  # with what was left out, which may be why
         raise DataError([*problems, *checked.tally.sentences()])
-    notes = source_notes(source, read_whole(source, parts, task), task)
+    notes = source_notes(source, parts, read_whole(source, parts, task), task)
     checked = replace(checked, notes=(*notes, *checked.notes))
     for note in checked.notes:
         log.warning("%s", note)
@@ -253,7 +254,9 @@ def source_problems(
     return problems
 
 
-def source_notes(source: SourceRecords, whole: Read, task: TaskConfig) -> tuple[str, ...]:
+def source_notes(
+    source: SourceRecords, parts: Sequence[Part], whole: Read, task: TaskConfig
+) -> tuple[str, ...]:
     """List what the owner of records that fit should read: how they were read, and what is odd."""
     return (
         *source.notes,
@@ -265,6 +268,12 @@ def source_notes(source: SourceRecords, whole: Read, task: TaskConfig) -> tuple[
         *(note.text for note in whole.targets.notes),
         *label_notes(whole, task),
         *value_notes(whole, task),
+        *(
+            note
+            for part in parts
+            if part.name
+            for note in gap_notes(part.name, part.read, whole, task)
+        ),
     )
 
 

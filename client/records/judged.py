@@ -69,6 +69,29 @@ def value_notes(read: Read, task: TaskConfig) -> Iterator[str]:
             yield f"Column {name}: every record has the same value{rest}; little can be learnt."
 
 
+def gap_notes(name: str, part: Read, whole: Read, task: TaskConfig) -> Iterator[str]:
+    """Yield a sentence for each column and class that one file lacks, of those that others have."""
+    if len(part.targets.fitting) < _FEW:
+        return
+    for column, seen in part.columns.items():
+        if seen.missing.all() and not whole.columns[column].missing.all():
+            yield (
+                f"{name}: no record has a value in column {column}, which others have. A model of"
+                " all is used there without it; is it called otherwise, or not measured?"
+            )
+    if task.outcome.kind in OF_ONE_CLASS and task.target_columns:
+        outcome = outcome_of(task)
+        here = outcome.counts(part.targets.fitting)
+        lacking = [
+            label
+            for label, count in outcome.counts(whole.targets.fitting).items()
+            if count and not here.get(label)
+        ]
+        if lacking:
+            shown = ", ".join(lacking[:_SHOWN]) + (", ..." if len(lacking) > _SHOWN else "")
+            yield f"{name}: no record is labelled {shown}, as others are. Is it coded otherwise?"
+
+
 def label_notes(read: Read, task: TaskConfig) -> Iterator[str]:
     """Yield a sentence if classes have so few records that they may be mistyped ones."""
     if task.outcome.kind not in OF_ONE_CLASS or not task.target_columns:

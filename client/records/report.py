@@ -183,7 +183,7 @@ def check_records(
         problems=problems,
         notes=[
             *_drafted(task),
-            *source_notes(source, whole, task),
+            *source_notes(source, parts, whole, task),
             *(() if checked is None else (*checked.tally.sentences(), *checked.notes)),
             *found,
             *(() if tokens is None else token_notes(tokens, task.text_limits)),

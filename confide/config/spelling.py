@@ -6,7 +6,7 @@ formats write the same one differently: 1 is 1.0 in a column with gaps, true is 
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 _BOOLEANS = {"true": "1", "false": "0"}
@@ -70,6 +70,16 @@ def name_index(names: Sequence[str]) -> dict[str, int]:
         words = {digit: word for word, digit in _BOOLEANS.items()}
         return {**found, **{words[name]: i for name, i in found.items()}}
     return found
+
+
+def spelled_in(index: Mapping[str, object], text: str) -> str:
+    """Return the spelling of a name in an index: without the spaces around it, unless one has them.
+
+    >>> [spelled_in({"yes": 0, " no": 1}, text) for text in (" yes ", " no", "1.0 ")]
+    ['yes', ' no', '1']
+    """
+    name = canonical_name(text)
+    return name if name in index else canonical_name(text.strip())
 
 
 def repeats(names: Iterable[str]) -> bool:
@@ -168,5 +178,6 @@ __all__ = [
     "nearest",
     "number_text",
     "repeats",
+    "spelled_in",
     "written",
 ]

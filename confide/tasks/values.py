@@ -137,12 +137,25 @@ def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyar
         ) from None
 
 
-def unsupported(column: str, error: UnsupportedValueError) -> DataError:
+class UnsupportedColumnError(DataError):
+    """A column's values are of a type that no schema reads.
+
+    Args:
+        column: its name.
+        kind: the type.
+    """
+
+    def __init__(self, column: str, kind: str) -> None:
+        super().__init__(
+            f"Column {column} holds values of type {kind}; expected text, numbers, truth values or"
+            " dates. Write them as one of these, or choose another column."
+        )
+        self.column, self.kind = column, kind
+
+
+def unsupported(column: str, error: UnsupportedValueError) -> UnsupportedColumnError:
     """Return the error for a column whose values are of an unsupported type."""
-    return DataError(
-        f"Column {column} holds values of type {error}; expected text, numbers, truth values or"
-        " dates. Write them as one of these, or choose another column."
-    )
+    return UnsupportedColumnError(column, str(error))
 
 
 def comparable(text: str | None) -> str | None:
@@ -169,6 +182,7 @@ def comparable(text: str | None) -> str | None:
 
 
 __all__ = [
+    "UnsupportedColumnError",
     "UnsupportedValueError",
     "canonical_array",
     "canonical_text",

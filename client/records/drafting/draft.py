@@ -28,6 +28,7 @@ from confide.client.records.drafting.values import (
     folded,
     halves,
     missing_markers,
+    repeats,
     round_range,
     sort_key,
 )
@@ -261,22 +262,20 @@ class _Drafting:
             self._left_out[values.name] = "the same value in every record that has one"
             return None
         rare = sum(count < _RARE for count in kept.values())
-        alike = len(kept) - len({value.casefold() for value in kept})
+        alike = len(kept) > len({value.casefold() for value in kept})
         if rare:
             self._remarks[values.name] = (
                 f"some categories have fewer than {_RARE} records, and may tell who is among them"
             )
-        if alike and len(folded(kept)) == len(kept):
-            self._remarks[values.name] = "some categories differ from others by case alone"
         categories = folded(kept)
-        near = next(
-            (w for i, c in enumerate(categories) if (w := nearest(c, categories[:i]))), None
-        )
-        if near and not alike:
-            self._remarks[values.name] = near
+        if alike and len(categories) == len(kept):
+            self._remarks[values.name] = "some categories differ from others by case alone"
+        near = (nearest(one, categories[:place]) for place, one in enumerate(categories))
+        if not alike and (first := next(filter(None, near), None)):
+            self._remarks[values.name] = first
         return ColumnConfig(
             kind="categorical",
-            categories=folded(kept),
+            categories=categories,
             missing_values=missing,
             indicator=bool(values.nulls or missing),
         )
@@ -379,9 +378,14 @@ class _Drafting:
         for name in self._columns:
             if written(name) != f"'{name}'" or name != name.strip():
                 yield (
-                    f"Column {written(name)} has spaces around its name, or characters that cannot"
-                    " be seen; rename it."
+                    f"Column {written(name)}: spaces around its name, or unseen characters; rename."
                 )
+        named = self._named.identifier or self._identifier()
+        if not named and (repeated := repeats(self._columns.values())):
+            yield (
+                f"{repeated} of {len(self._label.text)} records repeat another one. Each is one of"
+                " its own, so that a model may be tested on what it learnt: remove them, or --id."
+            )
         if self._label.nulls:
             yield (
                 f"Column {self._label.name}: {self._label.nulls} of {len(self._label.text)} labels"

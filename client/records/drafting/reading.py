@@ -1,15 +1,18 @@
 """Records read for a draft: all columns that a source has."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
+from confide.client.records.drafting.roles import is_first_line_a_record
 from confide.client.records.sources.by_client.folders import institution_in, layout_of, no_inputs
 from confide.client.records.sources.files import is_folder_of_files, is_text_beside
 from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
 from confide.client.records.sources.sources import (
     FILE_COLUMN,
+    SourceRecords,
     load_records,
     shared_columns,
     source_file,
@@ -17,6 +20,7 @@ from confide.client.records.sources.sources import (
 from confide.config.data import DataConfig
 from confide.config.tasks.media.pictures import PictureReading
 from confide.config.tasks.media.sounds import SoundReading
+from confide.tasks.values import UnsupportedColumnError
 
 _SOUNDS = SoundReading(column="", rate=16_000, seconds=1.0, text_column="text")
 
@@ -54,16 +58,40 @@ def draft_source(
     names = shared_columns(source, query=query, reading=reading)
     if place is not None and place.is_dir():
         names = tuple(name for name in names if name not in no_inputs(place))
-    loaded = load_records(
-        source, names, in_memory_mb=DataConfig.in_memory_mb, query=query, reading=reading
-    )
+    named = named or Named()
+    loaded, odd = _loaded(source, names, named, query, reading)
     records = loaded.records
     if FILE_COLUMN in records.column_names:
         records = records.remove_columns([FILE_COLUMN])
     if place is not None and place.is_dir():
-        named = replace(named or Named(), institution=institution_in(place))
+        named = replace(named, institution=institution_in(place))
     draft = draft_task(records, named)
-    return replace(draft, notes=[*loaded.notes, *draft.notes])
+    notes = [*loaded.notes, *draft.notes]
+    if is_first_line_a_record(names):
+        notes.append(
+            f"The columns are called {', '.join(names[:3])}, ...: is the first line a record? Then"
+            " it is none now; write the names of the columns above it."
+        )
+    return replace(draft, notes=notes, left_out={**odd, **draft.left_out})
+
+
+def _loaded(
+    source: str, names: Sequence[str], named: Named, query: str | None, reading: Reading
+) -> tuple[SourceRecords, dict[str, str]]:
+    """Load the columns that can be read; of others, unless a person names them, say why not."""
+    odd: dict[str, str] = {}
+    while True:
+        kept = [name for name in names if name not in odd]
+        try:
+            loaded = load_records(
+                source, kept, in_memory_mb=DataConfig.in_memory_mb, query=query, reading=reading
+            )
+        except UnsupportedColumnError as error:
+            if error.column in (named.label, named.identifier, named.text) or len(kept) == 1:
+                raise
+            odd[error.column] = f"holds values of type {error.kind}, which no schema reads"
+        else:
+            return loaded, odd
 
 
 def _holds_sounds(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """What a column is for: an input, the label, an id, an owner, an institution, or nothing."""
 
+import math
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from confide.client.records.drafting.values import Values
+from confide.tasks.reading import parse_number
 
 Role = Literal["id", "person", "date", "constant", "text", "code", "mixed", "number", "category"]
 
@@ -18,8 +20,15 @@ _ALMOST, _ENOUGH = 0.99, 0.95
 _LABEL = re.compile(
     r"(?i)^(label|labels|target|class|outcome|y|status|diagnosis|response|result|sentiment|grade"
     r"|default(ed)?|churn(ed)?|survived|death|died|mortality|readmitted|fraud|risk|category|num"
-    r"|disease|severity|approved|goodbad)$"
+    r"|disease|severity|approved|goodbad|attrition|votes?|purchased?|exited|converted|subscribed"
+    r"|(re)?paid|sick|spam|admitted|hired|malignant|relapsed?|stroke|quality|species|variety)$"
 )
+_BARE_ID = re.compile(r"(?i)^ids?$")
+_FLAG_WORDS = frozenset(
+    ["yes", "no", "y", "n", "true", "false", "t", "f", "0", "1", "ja", "nein", "oui", "non"]
+)
+_FEW_OWNERS = 10
+_NUMBERED = re.compile(r"[^\W\d]*[ _.-]?\d+")
 _BETWEEN = re.compile(r"[ _.-]+")
 _ID = re.compile(
     r"(?i)^(id|ids|idx|index|nr|no|number|key|uuid|guid|row_?(names|number|id)|unnamed: \d+"
@@ -62,6 +71,12 @@ _PERSON_VALUES = (
 )
 
 
+_DRESSED = re.compile(
+    r"[-+(]?(?P<before>[$€£¥₹])?\s?[-+]?(?P<number>\d[\d,.'\u2019\u202f\xa0 ]*?)\s?"
+    r"(?P<after>[%$€£¥₹]|(?<=\s)[^\W\d]{1,5}(/[^\W\d]{1,3})?)?\)?"
+)
+_GROUPED = re.compile(r"\d{1,3}(?P<by>[,.'\u2019\u202f\xa0 ])\d{3}((?P=by)\d{3})*([.,]\d+)?")
+_MOSTLY_APART = 0.3
 _WRITTEN = re.compile(r"__index_level_\d+__")
 
 
@@ -74,19 +89,81 @@ def role_of(values: Values) -> tuple[Role, str]:
         return "mixed", "holds ${ or ???, which cannot be written in a config; call it otherwise"
     if _WRITTEN.fullmatch(values.name):
         return "id", "an index that pandas wrote"
-    if _OWNER.search(values.name):
+    if _names_owners(values):
         return "id", "names whose a record is: data.group_column, for privacy=group"
+    identifies = _identifies(values)
+    if identifies:
+        return "person", identifies
+    if values.is_dates:
+        return "date", "dates or times; derive a number from them, such as an age or a duration"
+    dressed = _dressed(values)
+    if dressed:
+        return "mixed", dressed
+    if _is_id(values):
+        return "id", "a different value in every record: an id"
+    if _is_repeated_id(values):
+        return (
+            "id",
+            "called an id, and few records share a value: data.group_column, if one person's",
+        )
+    return _input_role(values)
+
+
+def _identifies(values: Values) -> str:
+    """Say how a column identifies people; '' if it does not."""
     for what, pattern in _PERSON_VALUES:
         matching = sum(n for value, n in values.sample.items() if pattern.fullmatch(value))
         if matching >= 0.9 * values.sample.total():
-            return "person", f"identifies people: {what}"
-    if _PERSON.search(values.name):
-        return "person", "identifies people, by its name"
-    if values.is_dates:
-        return "date", "dates or times; derive a number from them, such as an age or a duration"
-    if _is_id(values):
-        return "id", "a different value in every record: an id"
-    return _input_role(values)
+            return f"identifies people: {what}"
+    return "identifies people, by its name" if _PERSON.search(values.name) else ""
+
+
+def _dressed(values: Values) -> str:
+    """Say how numbers are written that no reader of numbers takes; '' if they are not."""
+    if values.is_numeric:
+        return ""
+    found = {value: _DRESSED.fullmatch(value) for value in values.sample}
+    matches = [match for match in found.values() if match]
+    share = sum(n for value, n in values.sample.items() if found[value]) / values.sample.total()
+    grouped = any(_GROUPED.fullmatch(match["number"]) for match in matches)
+    if not grouped and _has_decimal_commas(values):
+        return "numbers with decimal commas; export them with points"
+    signs = {match["before"] or match["after"] or "" for match in matches} - {""}
+    if share < _ENOUGH or len(values.counts) <= MOST_CATEGORIES or len(signs) > 1:
+        return ""
+    what = [f"with {sign!r} beside them" for sign in signs]
+    what += ["in groups of three digits"] if grouped else []
+    return f"numbers {' and '.join(what)}; export them as plain numbers" if what else ""
+
+
+def _is_repeated_id(values: Values) -> bool:
+    """Say whether a column is called an id and most of its values name few records each."""
+    plain = not values.is_numeric or (values.is_whole and not values.words)
+    several = _FEW_OWNERS <= len(values.counts) < values.present
+    return bool(
+        several
+        and plain
+        and _ID.search(values.name)
+        and len(values.counts) >= _MOSTLY_APART * values.present
+    )
+
+
+def _is_flag(values: Values) -> bool:
+    return {value.casefold() for value in values.counts} <= _FLAG_WORDS
+
+
+def _is_count(values: Values) -> bool:
+    """Say whether numbers are how often something was: most often not at all."""
+    none = sum(values.counts[value] for value, number in values.numbers.items() if number == 0)
+    return values.is_numeric and none > 0.5 * values.present
+
+
+def _names_owners(values: Values) -> bool:
+    """Say whether a column names whose a record is, and not a kind of them: old and new clients."""
+    if not _OWNER.search(values.name) or _is_flag(values) or _is_count(values):
+        return False
+    few = len(values.counts) < min(_FEW_OWNERS, values.present)
+    return not few or all(map(_NUMBERED.fullmatch, values.counts))
 
 
 def _is_id(values: Values) -> bool:
@@ -103,12 +180,17 @@ def _is_id(values: Values) -> bool:
 
 
 def _input_role(values: Values) -> tuple[Role, str]:
+    if _is_id(values):
+        return "id", "a different value in every record: an id"
+    if _is_repeated_id(values):
+        return (
+            "id",
+            "called an id, and few records share one: data.group_column, if it is one's own",
+        )
     if values.is_numeric:
         return "number", ""
     if _is_free_text(values):
         return "text", "free text; a task of kind text_classification reads one such column"
-    if _has_decimal_commas(values):
-        return "mixed", "numbers with decimal commas; export them with points"
     if values.numbers and sum(values.counts[v] for v in values.numbers) >= 0.5 * values.present:
         return "mixed", "numbers and other values; correct these"
     distinct = len(values.counts)
@@ -179,17 +261,26 @@ def institution_column(columns: Mapping[str, Values]) -> str | None:
     """Return the column that names institutions, if one does."""
     for name, values in columns.items():
         several = 2 <= len(values.counts) <= min(_MOST_INSTITUTIONS, values.present // 5)
-        if several and not values.nulls and _INSTITUTION.search(name):
+        named = _INSTITUTION.search(name) and not _is_flag(values) and not _is_count(values)
+        if several and not values.nulls and named:
             return name
     return None
+
+
+def is_first_line_a_record(names: Sequence[str]) -> bool:
+    """Say whether the names of columns are rather values: many numbers, and not 0, 1, 2, ..."""
+    numbers = [number for name in names if not math.isnan(number := parse_number(name))]
+    counted = numbers in ([*range(len(names))], [*range(1, len(names) + 1)])
+    return len(numbers) >= max(2, len(names) / 3) and not counted
 
 
 def owner_column(columns: Mapping[str, Values]) -> str | None:
     """Return the column that says whose a record is, if one does and people have several."""
-    for name, values in columns.items():
-        if _OWNER.search(name) and not values.nulls and len(values.counts) < values.present:
-            return name
-    return None
+    whole = {n: v for n, v in columns.items() if not v.nulls and len(v.counts) < v.present}
+    owners = [name for name, values in whole.items() if _names_owners(values)]
+    # A bare id that repeats is mostly of whom the records are
+    owners += [n for n, v in whole.items() if _BARE_ID.search(n) and _is_repeated_id(v)]
+    return owners[0] if owners else None
 
 
 def tells_label(values: Values, labels: Sequence[str | None]) -> bool:
@@ -244,6 +335,7 @@ __all__ = [
     "ROW_NUMBER",
     "Role",
     "institution_column",
+    "is_first_line_a_record",
     "is_named_as_label",
     "label_candidates",
     "owner_column",

@@ -45,6 +45,7 @@ _DATES = (
     "%b %d, %Y",
     "%Y-%m",
 )
+_MANY_REPEATS = 0.05
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 _ENOUGH = 0.95
 
@@ -230,6 +231,13 @@ def halves(values: Values) -> list[str | None]:
     ]
 
 
+def repeats(columns: Iterable[Values]) -> int:
+    """Count the records that say the same as an earlier one; 0 if so few that chance may do it."""
+    rows = list(zip(*(values.text for values in columns), strict=True))
+    repeated = len(rows) - len(set(rows))
+    return repeated if repeated >= _MANY_REPEATS * len(rows) else 0
+
+
 def folded(categories: Iterable[str]) -> list[str]:
     """List categories in order; numbers in their shortest form, of truth values the first one."""
     kept: dict[str, str] = {}
@@ -252,6 +260,7 @@ __all__ = [
     "folded",
     "halves",
     "missing_markers",
+    "repeats",
     "round_range",
     "sort_key",
 ]

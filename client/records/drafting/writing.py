@@ -19,6 +19,7 @@ from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
 
 _WIDTH = 100
+_MOST_TOLD = 12
 _MARK = """\
 Ranges and categories of the columns in this list are statistics of the records, which differential\
  privacy says nothing about. Correct each to what is possible, as far as anybody may know it, and\
@@ -59,6 +60,12 @@ def notes_of(draft: Draft) -> list[str]:
         column, count = draft.institution
         typed = shlex.quote(f"data.partition_by={column}")
         told.append(f"note: {column} names {count} institutions: data.partitioner=natural {typed}")
+    named = {draft.id_column, draft.group_column, *(draft.institution or ())}
+    unused = {name: why for name, why in draft.left_out.items() if name not in named}
+    shown = list(unused.items())[:_MOST_TOLD]
+    told += [f"note: {_one_line(name)} is no input: {why}" for name, why in shown]
+    if len(unused) > len(shown):
+        told.append(f"note: {len(unused) - len(shown)} more are none, and the draft says why")
     return told
 
 
@@ -156,7 +163,8 @@ _READ_OTHERWISE = re.compile(r".*\$\{.*|\?\?\?|[-+]?[\d._]+([eE][-+]?\d+)?|[-+]?
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    style = '"' if _READ_OTHERWISE.fullmatch(value) else None
+    # In any other style a line's end is one in the file too, which a comment or a key breaks at
+    style = '"' if _READ_OTHERWISE.fullmatch(value) or not value.isprintable() else None
     return dumper.represent_scalar(
         "tag:yaml.org,2002:str", value.replace("${", r"\${"), style=style
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from confide.client.records.sources.reading import READ_AS_TEXT, Reading
 from confide.config.tasks.media.files import FileReading
 from confide.config.tasks.media.pictures import PictureReading
 from confide.errors import DataError
+from confide.tasks.reading import parse_number
 from confide.tasks.values import text_column
 
 ARRAYS = ".npz"
@@ -51,9 +53,11 @@ def open_file(path: Path, columns: Sequence[str], reading: Reading = READ_AS_TEX
         opened = open_as(path, columns, reading)
     for name in columns:
         if opened.columns.count(name) > 1:
+            headless = not any(math.isnan(parse_number(one)) for one in opened.columns)
+            hint = " Is its first line a record? Write the names of columns above it." * headless
             raise DataError(
                 f"data.path={path}: {opened.columns.count(name)} columns are called {name}; rename"
-                " all but one."
+                f" all but one.{hint}"
             )
     batches = _checked(path, opened.batches)
     if reading.files is not None and not reading.whole:

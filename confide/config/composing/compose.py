@@ -349,6 +349,12 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
             f"{override}: Hydra's command line takes no such letters in a key; write it into a file"
             " of conf/, such as conf/task/NAME.yaml."
         )
+    if isinstance(cause, HydraException) and override.partition("=")[2].lstrip()[:1] == "{":
+        return (
+            f"{override}: {first_line(cause)}. A name in braces takes no quotes, < and >, and"
+            " no letters beyond ASCII; write it into a file of conf/, such as"
+            " conf/experiment/NAME.yaml."
+        )
     return f"{override}: {first_line(cause)}"
 
 

@@ -24,6 +24,7 @@ Kind = Literal["text", "texts", "named texts", "other"]
 
 _OVERRIDE = re.compile(r"(?P<key>\+{0,2}[\w./@$-]+)=(?P<value>.*)", re.DOTALL | re.ASCII)
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
+_QUOTED_NAME = re.compile(r"\s*(['\"])(.*?)\1\s*:")
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -59,6 +60,8 @@ def _quote(word: str, sweeping: bool, schema: type) -> list[str]:
             # One by one: in braces Hydra reads the key 0 as a number, which is no text's name
             return [f"++{key.lstrip('+')}.{name}={text}" for name, text in pairs.items()]
         return [f"{key}={{{','.join(f'{name}:{text}' for name, text in pairs.items())}}}"]
+    if kind == "other" and value[0] == "{" and value[-1] == "}":
+        return [f"{key}={','.join(map(_with_plain_names, parts))}"]
     if kind in ("texts", "named texts") or (kind == "other" and value[0] in _BRACKETS):
         return [word]
     return [f"{key}={','.join(map(_in_quotes, parts))}"]
@@ -107,6 +110,22 @@ def _pair(part: str) -> tuple[str, str]:
     key, _, value = part.partition(":")
     key = key.strip()
     return key[1:-1] if _is_quoted(key) else key, _in_quotes(value.strip())
+
+
+def _with_plain_names(part: str) -> str:
+    """Take the quotes off the names in braces, and escape them: {'size (cm)': [5]}."""
+    if part[:1] != "{" or part[-1:] != "}":
+        return part
+    pairs = (_named_value(pair) for pair in _split(part[1:-1]))
+    return f"{{{','.join(f'{name}: {_with_plain_names(value)}' for name, value in pairs)}}}"
+
+
+def _named_value(pair: str) -> tuple[str, str]:
+    """Return a name as Hydra's grammar takes it, without quotes, and its value."""
+    found = _QUOTED_NAME.match(pair)
+    name, _, value = pair.partition(":") if found is None else (found[2], "", pair[found.end() :])
+    plain = re.sub(r"\\(.)", r"\1", name.strip())
+    return re.sub(r"([\\()\[\]{}:=,])", r"\\\1", plain), value.strip()
 
 
 def _split(text: str) -> list[str]:

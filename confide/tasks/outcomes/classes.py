@@ -8,7 +8,7 @@ import numpy
 from numpy.typing import NDArray
 
 from confide.config.outcomes.outcome import Labelling, OutcomeConfig
-from confide.config.spelling import canonical_name, counted, name_index, nearest, written
+from confide.config.spelling import counted, name_index, nearest, spelled_in, written
 from confide.tasks.outcomes.outcome import (
     UNLABELLED,
     Targets,
@@ -58,9 +58,9 @@ class Classes:
         index = {name: numbers[i] for name, i in name_index(list(known)).items()}
         codes, distinct = distinct_of(values)
         raw = [str(value) for value in distinct]
-        found: list[int | None] = [*(index.get(canonical_name(text)) for text in raw), None]
+        found: list[int | None] = [*(index.get(spelled_in(index, text)) for text in raw), None]
         # A null has the code -1, which is the last element.
-        null = numpy.array([*(text == "" for text in raw), True])
+        null = numpy.array([*(text.strip() == "" for text in raw), True])
         unknown = numpy.array([number is None for number in found]) & ~null
         lacking, problems = self._lacking(null[codes]), []
         if lacking and not self._labelling.may_lack:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from confide.config.outcomes.outcome import Labelling
 from confide.config.outcomes.survival import SurvivalConfig
-from confide.config.spelling import canonical_name, counted, name_index, written
+from confide.config.spelling import counted, name_index, spelled_in, written
 from confide.metrics.ends import risk
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
@@ -102,7 +102,7 @@ class Survival:
         index = name_index(names)
         codes, distinct = distinct_of(values)
         text = [str(value) for value in distinct]
-        found = numpy.array([*(index.get(canonical_name(one), -1) for one in text), -1])[codes]
+        found = numpy.array([*(index.get(spelled_in(index, one), -1) for one in text), -1])[codes]
         empty = numpy.array([*(one.strip() == "" for one in text), True])[codes]
         strange = (found < 0) & ~empty
         problems = []

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from datasets import Dataset
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 import confide.cli
 from confide.client.records.drafting.draft import Draft, Named, draft_task
 from confide.client.records.drafting.merging import merge_tasks
+from confide.client.records.drafting.reading import draft_source
 from confide.client.records.drafting.values import round_range
 from confide.client.records.drafting.writing import draft_yaml, notes_of
 from confide.config.composing.compose import compose
@@ -151,6 +153,12 @@ def test_empty_cells_get_an_indicator() -> None:
         ("nothing", [None] * COUNT, "empty"),
         ("code", [f"C{n % 90}" for n in range(COUNT)], "too many different values"),
         ("dose", [f"{n % 9},{n % 7}" for n in range(COUNT)], "decimal commas"),
+        ("dose", [f"{n},{n % 7}" for n in range(COUNT)], "decimal commas"),
+        ("amount", [f"{n * 31 + 1000:,.2f}" for n in range(COUNT)], "groups of three digits"),
+        ("amount", [f"${n * 31 + 1000:,}" for n in range(COUNT)], "with '$' beside them and in"),
+        ("rate", [f"{n / 7:.1f}%" for n in range(COUNT)], "with '%' beside them"),
+        ("engine", [f"{n * 7} CC" for n in range(COUNT)], "with 'CC' beside them"),
+        ("ID", [str(n // 2 * 31 + 1000) for n in range(COUNT)], "few records share"),
         ("result_code", LABEL, "tells the label"),
         ("result2", [{"yes": "1", "no": "0"}[one] for one in LABEL], "tells the label"),
         ("score", [f"{(one == 'yes') + n / 500}" for n, one in enumerate(LABEL)], "tells the"),
@@ -167,6 +175,66 @@ def test_columns_that_should_be_no_input_are_left_out(
     assert why in draft.left_out[name], draft.left_out
     assert isinstance(draft.task, TabularConfig)
     assert list(draft.task.columns) == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("owner", chosen("yes", "no")),
+        ("client", chosen("new", "old")),
+        ("owner", chosen("First Owner", "Second Owner", "Third Owner")),
+        ("member", chosen("0", "1")),
+        ("hospital", [str(max(0, n % 11 - 7)) for n in range(COUNT)]),
+        ("bank", chosen("yes", "no")),
+        ("code", [f"{n % 40}.{n % 3}.1" for n in range(20)] * (COUNT // 20)),
+    ],
+)
+def test_flags_counts_and_kinds_are_inputs_whatever_they_are_called(
+    name: str, values: list[str | None]
+) -> None:
+    draft = drafted(**{name: values})
+    assert (draft.group_column, draft.institution) == (None, None)
+    assert isinstance(draft.task, TabularConfig)
+    assert list(draft.task.columns) == ["age", name]
+
+
+def test_an_id_that_repeats_says_whose_records_are() -> None:
+    assert drafted(id=[f"p{n // 2}" for n in range(COUNT)]).group_column == "id"
+
+
+def test_what_is_no_input_and_what_repeats_is_told() -> None:
+    ages, labels = [*AGE[:-30], *AGE[:30]], [*LABEL[:-30], *LABEL[:30]]
+    note = drafted(None, age=ages, outcome=labels, town=["x"] * COUNT)
+    told = "\n".join(notes_of(note))
+    assert "records repeat another one" in told
+    assert "town is no input: the same value in every record" in told
+
+
+def test_a_first_line_that_is_a_record_is_told(tmp_path: Path) -> None:
+    rows = [f"{50 + n % 17},{n % 31 / 10},{n % 2}" for n in range(40)]
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    assert any("is the first line a record?" in n for n in draft_source(f"{tmp_path}/x.csv").notes)
+    (tmp_path / "x.csv").write_text("\n".join(["0,1,2", *rows]))
+    assert draft_source(f"{tmp_path}/x.csv").notes == []
+
+
+def test_columns_of_types_that_no_schema_reads_are_left_out(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.parquet")
+    table = pandas.DataFrame({"age": AGE, "scan": [b"a"] * COUNT, "outcome": LABEL})
+    table.assign(many=[[1, 2]] * COUNT).to_parquet(path)
+    draft = draft_source(path)
+    assert list(draft.left_out) == ["scan", "many"]
+    with pytest.raises(DataError, match="Column scan holds values of type bytes"):
+        draft_source(path, Named(label="scan"))
+
+
+def test_names_with_a_line_break_stay_one_line_of_yaml() -> None:
+    draft = drafted(**{"two\nlines": numbers(0, 50), "kind": chosen("a\nb", "c")})
+    written = draft_yaml(draft, source="x.csv")
+    read = yaml.safe_load(written)
+    assert list(read["columns"]) == ["age", "two\nlines", "kind"]
+    assert read["columns"]["kind"]["categories"] == ["a\nb", "c"]
+    assert not [line for line in written.splitlines() if not line.strip()]
 
 
 def test_free_text_beside_a_table_is_no_input() -> None:

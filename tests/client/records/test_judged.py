@@ -52,6 +52,17 @@ def test_a_column_in_another_unit_is_a_problem(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_that_lacks_a_column_or_a_class_is_told(tmp_path: Path) -> None:
+    patients().to_csv(tmp_path / "Bern.csv", index=False)
+    patients(chol=[None] * COUNT, ill=["no"] * COUNT).to_csv(tmp_path / "Oslo.csv", index=False)
+    data = DataConfig(path=str(tmp_path), id_column="id")
+    report = check_records(Config(task=TASK, data=data))
+    assert report.ready
+    column, label = report.notes
+    assert column.startswith("Oslo: no record has a value in column chol, which others have.")
+    assert label == "Oslo: no record is labelled yes, as others are. Is it coded otherwise?"
+
+
 def test_one_file_in_another_unit_is_a_problem_of_that_file(tmp_path: Path) -> None:
     patients().to_csv(tmp_path / "Bern.csv", index=False)
     patients(chol=[5.0] * COUNT).to_parquet(tmp_path / "Oslo.parquet")

@@ -67,6 +67,25 @@ def test_labels_are_what_was_typed(typed: str, meant: list[str]) -> None:
     assert compose([*BASE, "data.path=x.csv", f"task.labels={typed}"]).task.labels == meant
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "{sex: [f], 'size (cm)': [5]}",
+        '{sex: [f],"size (cm)":[5]}',
+        "{sex: [f], size (cm): [5]}",
+        r"{sex: [f], size \(cm\): [5]}",
+    ],
+)
+def test_names_in_braces_may_stand_in_quotes(typed: str) -> None:
+    task = compose([*BASE, *TASK, "data.path=x.csv", f"task.subgroups={typed}"]).task
+    assert task.subgroups == {"sex": ["f"], "size (cm)": [5]}
+
+
+def test_a_name_that_the_command_line_cannot_hold_is_told_where_it_can_stand() -> None:
+    with pytest.raises(ConfigError, match=r"conf/experiment/NAME.yaml"):
+        compose([*BASE, *TASK, "data.path=x.csv", "task.subgroups={'\u5e74': []}"])
+
+
 def test_raw_values_of_labels_need_no_grammar() -> None:
     typed = ["task.labels=[a,b]", 'task.label_values={0:a,"1":b}']
     assert compose([*BASE, "data.path=x.csv", *typed]).task.label_values == {"0": "a", "1": "b"}

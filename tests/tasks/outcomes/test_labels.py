@@ -55,6 +55,17 @@ def test_what_does_not_fit_is_a_problem(
         raise AssertionError(problem.text)
 
 
+def test_spaces_around_a_label_are_not_the_label() -> None:
+    read = outcome_of(GRADES).read({"g": [" low", "mid ", "top", "  ", None]})
+    assert read.values.tolist()[:3] == [0, 1, 2]
+    assert read.known.tolist() == [True, True, True, False, False]
+    assert [problem.text.split(";")[0] for problem in read.problems] == [
+        "Column g: 2 of 5 labels are null"
+    ]
+    spaced = build_task(labels=[], outcome=OrdinalConfig(column="g", labels=["a", " a"]))
+    assert outcome_of(spaced).read({"g": ["a", " a"]}).values.tolist() == [0, 1]
+
+
 def test_a_label_needs_records_for_which_it_holds_and_others() -> None:
     outcome, counts = outcome_of(COLUMNS), {"x": 0, "y": 3, "none of them": 0}
     told = list(outcome.count_problems(counts, total=3, minimum=1))
