@@ -112,8 +112,10 @@ def replaced(layer: nn.Module, ids: Tensor, vectors: Tensor) -> Iterator[None]:
 def _watched(module: nn.Module, ids: Tensor, found: list[nn.Module]) -> Iterator[None]:
     """Note which embeddings are called with some ids."""
 
-    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if inputs and inputs[0].shape == ids.shape and bool((inputs[0] == ids).all()):
+    def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        # Positions come as a size, and not as a tensor, to some
+        given = inputs[0] if inputs else None
+        if isinstance(given, Tensor) and given.shape == ids.shape and bool((given == ids).all()):
             found.append(layer)
 
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Embedding)]

@@ -141,6 +141,7 @@ def _record(one: Explained, made: Explanations) -> RecordView:
             words, bars = list(_words(case, found)), []
         if found.pieces is not None:
             heat, pieces = _heat(one, made.what), list(piece_sentences(one, found))
+            bars = []
         if case.canvas is not None:
             entries = found.entries
             if entries is None:
@@ -206,7 +207,7 @@ def _heat(one: Explained, what: str) -> Heat:
     return Heat(
         columns=[str(unit) for unit in one.case.units],
         rows=[
-            (text, signed(float(f"{by:.2g}")), [_word("", it / largest, it) for it in row])
+            (text, signed(round(by, 2)), [_word("", it / largest, it) for it in row])
             for text, by, row in zip(one.target.pieces, gained, found.values.tolist(), strict=True)
         ],
         total=[_word("", it / of_all, it) for it in one.attribution.values.tolist()],

@@ -1,5 +1,6 @@
 """Tokens of a tokenizer as people read them, and the one that stands for those left out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -76,7 +77,12 @@ class Vocabulary:
 
     def texts(self, ids: Sequence[int]) -> tuple[list[str], list[bool]]:
         """Return tokens as people read them, and whether each goes on the one before it."""
-        tokens = self._tokenizer.convert_ids_to_tokens(list(ids))
+        found = self._tokenizer.convert_ids_to_tokens(list(ids))
+        # A model may have more outputs than there are words
+        tokens = [
+            f"token {number}" if token is None else token
+            for number, token in zip(ids, found, strict=True)
+        ]
         marked = any(token.startswith(_MARKS) for token in tokens)
         texts, joined = [], []
         for token in tokens:
@@ -91,7 +97,21 @@ class Vocabulary:
 
     def text(self, ids: Sequence[int]) -> str:
         """Return what ids say together, without marks."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        known = [token for token in ids if token < len(self._tokenizer)]
+        return str(self._tokenizer.decode(known, skip_special_tokens=True)).strip()
 
 
-__all__ = ["ReadsTokens", "Vocabulary"]
+def told_apart(texts: Sequence[str]) -> list[str]:
+    """Return names of tokens, with the place of those that occur twice.
+
+    >>> told_apart(["two", "hundred", "two"])
+    ['two (1)', 'hundred', 'two (3)']
+    """
+    counts = Counter(texts)
+    return [
+        f"{text} ({place})" if counts[text] > 1 else text
+        for place, text in enumerate(texts, start=1)
+    ]
+
+
+__all__ = ["ReadsTokens", "Vocabulary", "told_apart"]

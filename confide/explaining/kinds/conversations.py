@@ -9,7 +9,7 @@ from torch import Tensor
 
 from confide.explaining.case import Case, Layout, Unit, by_groups
 from confide.explaining.network import Network
-from confide.explaining.vocabulary import Vocabulary
+from confide.explaining.vocabulary import Vocabulary, told_apart
 from confide.explaining.written import Vectors, log_probabilities, no_embedding
 from confide.inference.predictor import Predictor
 from confide.models.language.writing import WritingOptions
@@ -70,7 +70,7 @@ class Conversations:
             return log_probabilities(vectors.through(values, called), written)
 
         return Case(
-            units=[Unit(text) for text in self._vocabulary.texts(vectors.units)[0]],
+            units=[Unit(it) for it in told_apart(self._vocabulary.texts(vectors.units)[0])],
             inputs=vectors.inputs,
             baseline=vectors.baseline,
             groups=vectors.groups,
