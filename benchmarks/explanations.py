@@ -2,10 +2,11 @@
 
 Deletion curves (Petsiuk et al., "RISE", BMVC 2018, arXiv 1806.07421; of texts comprehensiveness:
 DeYoung et al., "ERASER", ACL 2020, arXiv 1911.03429). Units that speak for what was predicted are
-put to the baseline, the strongest first; each curve is the prediction's probability against the
-share of units that are gone; of what a model writes its log-probability, in nats a piece. A figure is the area between the curve of a random order and that of
-the attributions, mean over records, with a 95 % interval by drawing records anew: 0 is no better
-than chance. A random order is drawn ten times for each record.
+put to the baseline, the strongest first; each curve is the prediction's probability, or of what is
+written its log-probability in nats a piece, against the share of units that are gone. A figure is
+the area between the curve of a random order and that of the attributions, mean over records, with a
+95 % interval by drawing records anew: 0 is no better than chance. A random order is drawn ten times
+for each record.
 
     python benchmarks/explanations.py RUN INPUT [--records 100]
 """

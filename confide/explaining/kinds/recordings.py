@@ -91,7 +91,7 @@ class Recordings:
             canvas=Canvas(
                 picture=(down[:, :within].flip(0) - low) / max(high - low, 1e-6),
                 rows=f"{bands} mel bands, the highest at the top",
-                columns=f"{self._schema.seconds:g} seconds from left to right",
+                columns=f"{self._schema.seconds:g} s from left to right",
                 map_fn=lambda entries: (entries if by_tokens else entries.T)[:, :within].flip(0),
             ),
         )
