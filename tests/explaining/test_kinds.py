@@ -41,7 +41,7 @@ from confide.config.tasks.series import ReadingConfig, SeriesConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.token_classification import TokenClassificationConfig
 from confide.errors import ConfigError
-from confide.explaining.attribution import BOUND, attribute, method_for
+from confide.explaining.attribution import attribute, method_for
 from confide.explaining.case import Case
 from confide.explaining.network import Network
 from confide.explaining.target import target_fn
@@ -119,12 +119,14 @@ def test_units_on_are_the_record_and_units_off_the_baseline(name: str, tmp_path:
     target = target_fn(predictor)(predictor, ends[:1], case.batch, None)
     assert torch.isfinite(target.score_fn(ends)).all()
     assert len(target.pieces) == (ends.shape[1] if target.pieces else 0)
-    for method in dict.fromkeys((method_for(case, None), "shapley" if count < 30 else "occlusion")):
+    methods = [method_for(case, None), "shapley" if count < 30 else "occlusion"]
+    if target.pieces:  # each of which takes as many passes: test_written.py adds up those of one
+        methods = ["gradient_input", "occlusion"]
+    for method in dict.fromkeys(methods):
         found = attribute(case, target.score_fn, method)
         assert found.values.shape == (count,)
-        # Untrained models that write bend sharply near a baseline of one token
-        most = 0.05 if target.pieces else BOUND
-        assert found.error <= most or not found.adds_up, (method, found.error)
+        assert bool(found.values.any())
+        assert found.is_complete or not found.adds_up, (method, found.error)
 
 
 def test_every_kind_of_record_and_outcome_is_explained() -> None:

@@ -146,12 +146,12 @@ def test_an_answer_is_explained_token_by_token_of_questions_alone(
 ) -> None:
     save_plan(tmp_path / "RUN", TASK, make_language_model(tmp_path / "tiny"), "lora")
     questions, page = tmp_path / "questions.csv", tmp_path / "why.html"
-    questions.write_text("prompt\nWhere?\n")
+    questions.write_text("prompt\nWhen?\n")
     words = ["explain", str(tmp_path / "RUN"), str(questions), "--method", "occlusion"]
     assert main([*words, "--json", "--output", str(page)]) == 0
     (record,) = json.loads(capsys.readouterr().out)["records"]
     found = record["attributions"]
-    assert [it["unit"] for it in found["units"]] == list("Where?")
+    assert [it["unit"] for it in found["units"]] == list("When?")
     assert len(found["pieces"]) == TASK.outcome.max_tokens
     for place, unit in enumerate(found["units"]):
         assert sum(it["adds"][place] for it in found["pieces"]) == pytest.approx(unit["adds"])
