@@ -2,10 +2,11 @@
 
 Deletion curves (Petsiuk et al., "RISE", BMVC 2018, arXiv 1806.07421; of texts comprehensiveness:
 DeYoung et al., "ERASER", ACL 2020, arXiv 1911.03429). Units that speak for what was predicted are
-put to the baseline, the strongest first; each curve is the prediction's probability against the
-share of units that are gone. A figure is the area between the curve of a random order and that of
-the attributions, mean over records, with a 95 % interval by drawing records anew: 0 is no better
-than chance. A random order is drawn ten times for each record.
+put to the baseline, the strongest first; each curve is the prediction's probability, or of what is
+written its log-probability in nats a piece, against the share of units that are gone. A figure is
+the area between the curve of a random order and that of the attributions, mean over records, with a
+95 % interval by drawing records anew: 0 is no better than chance. A random order is drawn ten times
+for each record.
 
     python benchmarks/explanations.py RUN INPUT [--records 100]
 """
@@ -41,14 +42,19 @@ DRAWN = 2000
 Floats = NDArray[numpy.float64]
 
 
+def followed(target: Target, outputs: Tensor) -> Tensor:
+    """Return what a curve is of, [b]: a probability, or nats a piece of what was written."""
+    return target.score_fn(outputs).mean(dim=1) if target.pieces else target.shown_fn(outputs)
+
+
 def curve(case: Case, target: Target, order: Sequence[int]) -> Floats:
-    """Return what is shown of the prediction as units go, in this order: [SHARES + 1]."""
+    """Return what is followed of the prediction as units go, in this order: [SHARES + 1]."""
     count = len(order)
     on = torch.ones((SHARES + 1, count))
     for step in range(1, SHARES + 1):
         on[step, list(order[: round(count * step / SHARES)])] = 0
     with torch.no_grad():
-        shown: Tensor = target.shown_fn(case.mixed_fn(on))
+        shown = followed(target, case.mixed_fn(on))
     return shown.double().numpy()
 
 

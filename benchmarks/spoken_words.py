@@ -33,11 +33,12 @@ def speak(folder: Path, times: int = TIMES) -> Path:
             place = folder / accent / word
             place.mkdir(parents=True)
             for number in range(times):
-                (place / f"{number}.wav").write_bytes(_spoken(accent, word, generator))
+                (place / f"{number}.wav").write_bytes(spoken_word(accent, word, generator))
     return folder
 
 
-def _spoken(accent: str, word: str, generator: numpy.random.Generator) -> bytes:
+def spoken_word(accent: str, word: str, generator: numpy.random.Generator) -> bytes:
+    """Return a WAV file of a word, somewhere within a second of noise."""
     return spoken(word, accent, generator, speeds=(110, 240), noise=(-3, -1.3), place_fn=_placed)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from confide.inference.predictor import Predictor
 
 _DESCRIPTION = """Explain what a model said of records: of texts by tokens, of tables by columns, of
-pictures and sounds by patches. Nothing leaves this machine.
+pictures and sounds by patches; what it wrote, piece by piece. Nothing leaves this machine.
 
   confide explain RUN new.csv
   confide explain RUN new.csv --rows 3,7-9 --output why.html --output why.json

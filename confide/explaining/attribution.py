@@ -14,11 +14,32 @@ from confide.explaining.methods.table import METHODS, Method
 
 AttributeFn = Callable[[Case, ScoreFn, int], Tensor]
 """Case, what is explained, effort -> attributions: [u] of units, or of the shape of one input where
-the method takes gradients; with an embedding of ids, of the shape of the ids."""
+the method takes gradients; with an embedding of ids, of the shape of the ids. Of what is explained
+piece by piece, k of these."""
 BOUND = 0.01
 """Largest error of the sum of attributions, as a share of the difference that they add up to."""
 _NOTHING = 1e-3
 """Difference so small that a share of it says nothing, in units of what is explained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """What each unit adds to each piece of what was written.
+
+    Attributes:
+        values: float64 of shape [k, u].
+        scores: of the record, [k].
+        baseline_scores: of the baseline, [k].
+    """
+
+    values: Tensor
+    scores: Tensor
+    baseline_scores: Tensor
+
+    @property
+    def differences(self) -> Tensor:
+        """Scores of the record less those of the baseline, [k]."""
+        return self.scores - self.baseline_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +55,7 @@ class Attribution:
         effort: steps, or samples, that it took; 0 where the method has none.
         adds_up: whether values are meant to add up to the difference of both.
         instead_of: method that was tried first and whose values did not; "" where none was.
+        pieces: the same of each piece, whose sum all the above is; None where there are none.
     """
 
     method: str
@@ -44,6 +66,7 @@ class Attribution:
     effort: int
     adds_up: bool
     instead_of: str = ""
+    pieces: Pieces | None = None
 
     @property
     def total(self) -> float:
@@ -57,9 +80,16 @@ class Attribution:
 
     @property
     def error(self) -> float:
-        """How far the sum is from the difference, as a share of it; 0 where both are nearly 0."""
-        apart = abs(self.total - self.difference)
-        return 0.0 if apart <= _NOTHING * BOUND else apart / max(abs(self.difference), _NOTHING)
+        """How far the sum is from the difference, as a share of it; 0 where both are nearly 0.
+
+        Of pieces: how far all are, as a share of all differences; none makes up for another.
+        """
+        apart, whole = abs(self.total - self.difference), abs(self.difference)
+        if self.pieces is not None:
+            differences = self.pieces.differences
+            apart = float((self.pieces.values.sum(dim=1) - differences).abs().sum())
+            whole = float(differences.abs().sum())
+        return 0.0 if apart <= _NOTHING * BOUND else apart / max(whole, _NOTHING)
 
     @property
     def is_complete(self) -> bool:
@@ -122,18 +152,24 @@ def attribute(case: Case, score_fn: ScoreFn, method: str) -> Attribution:
     how = METHODS[method]
     with torch.no_grad():
         ends = torch.cat([case.inputs, case.baseline])
-        score, baseline_score = score_fn(case.outputs_fn(ends)).double().tolist()
+        scores, baseline_scores = score_fn(case.outputs_fn(ends)).double()
     effort = how.effort
     while True:
         values, entries = _computed(case, score_fn, how, effort)
+        values = values.reshape(*scores.shape, len(case.units))
+        pieces = None
+        if scores.dim():
+            pieces = Pieces(values=values, scores=scores, baseline_scores=baseline_scores)
+            values, entries = values.sum(dim=0), None if entries is None else entries.sum(dim=0)
         found = Attribution(
             method=method,
             values=values,
             entries=entries,
-            score=score,
-            baseline_score=baseline_score,
+            score=float(scores.sum()),
+            baseline_score=float(baseline_scores.sum()),
             effort=effort,
             adds_up=how.adds_up,
+            pieces=pieces,
         )
         if not how.adds_up or found.is_complete or 2 * effort > how.most:
             return found
@@ -164,6 +200,7 @@ __all__ = [
     "BOUND",
     "AttributeFn",
     "Attribution",
+    "Pieces",
     "attribute",
     "attribute_by",
     "method_for",

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from confide.tasks.task import Batch
 
-Layout = Literal["bars", "words", "map"]
-"""How attributions are shown: a bar a column or item, words in a text, a map over two axes."""
+Layout = Literal["bars", "words", "map", "table"]
+"""How attributions are shown: a bar a column or item, words in a text, a map over two axes, a table
+of what was written by what was given."""
 ScoreFn = Callable[[Tensor], Tensor]
-"""Outputs [b, ...] -> the number that is explained, [b]."""
+"""Outputs [b, ...] -> the number that is explained, [b]; of what is written, which is explained
+piece by piece, [b, k]."""
 FIXED = -1
 """Group of entries that belong to no unit: they are the same in record and baseline."""
 
@@ -86,12 +88,20 @@ class Case:
     joined: Sequence[bool] = ()
 
     def of_units(self, entries: Tensor) -> Tensor:
-        """Sum attributions of entries, of the shape of one input, to those of units, [u]."""
+        """Sum attributions of entries to those of units.
+
+        Args:
+            entries: of the shape of one input, or of several pieces [k, ...].
+
+        Returns:
+            Shape [u], or [k, u].
+        """
         assert self.groups is not None
-        flat, groups = entries.reshape(-1).double(), self.groups.reshape(-1)
+        groups = self.groups.reshape(-1)
+        flat = entries.reshape(*entries.shape[: entries.dim() - self.groups.dim()], -1).double()
         kept = groups != FIXED
-        sums = torch.zeros(len(self.units), dtype=torch.float64)
-        return sums.index_add_(0, groups[kept], flat[kept])
+        sums = torch.zeros((*flat.shape[:-1], len(self.units)), dtype=torch.float64)
+        return sums.index_add_(-1, groups[kept], flat[..., kept])
 
 
 class Explainer(Protocol):

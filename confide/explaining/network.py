@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +24,24 @@ class Network:
     def __init__(self, predictor: Predictor) -> None:
         self._logits = predictor.logits
         self._together: bool | None = None
+        self._device = torch.device("cpu")
         self.module: nn.Module | None = None
         if predictor.network_fn is not None:
             self.module = predictor.network_fn().eval()
             parameter = next(self.module.parameters(), None)
-            self._device = torch.device("cpu") if parameter is None else parameter.device
+            if parameter is not None:
+                self._device = parameter.device
 
     def outputs(self, batch: Batch) -> Tensor:
         """Map a batch, labels aside, to outputs on the CPU, shape [b, ...]."""
         inputs = {name: column for name, column in batch.items() if name != LABELS}
         if self.module is None:
             return self._by_logits({name: column.detach() for name, column in inputs.items()})
-        made = self.module(**{name: column.to(self._device) for name, column in inputs.items()})
+        return self.called(self.module, inputs)
+
+    def called(self, function: Callable[..., Any], inputs: Batch) -> Tensor:
+        """Call the model, or a part of it, with a batch; return its outputs on the CPU."""
+        made = function(**{name: column.to(self._device) for name, column in inputs.items()})
         outputs: Tensor = made if isinstance(made, Tensor) else made.logits
         return outputs.float().cpu()
 
@@ -78,11 +85,37 @@ class Network:
 
 
 @contextmanager
+def replaced(layer: nn.Module, ids: Tensor, vectors: Tensor) -> Iterator[None]:
+    """Let a layer give some vectors where it is called with some ids, and its own elsewhere.
+
+    A layer may be called for both texts of a record, and a model may scale what it gives: so
+    vectors stand where they are made.
+
+    Args:
+        layer: turns ids into vectors.
+        ids: shape [b, t].
+        vectors: shape [b, t, d].
+    """
+
+    def give(_: nn.Module, inputs: tuple[Tensor, ...], made: Tensor) -> Tensor | None:
+        same = inputs[0].shape == ids.shape and bool((inputs[0].cpu() == ids).all())
+        return vectors.to(made) if same else None
+
+    hook = layer.register_forward_hook(give)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
 def _watched(module: nn.Module, ids: Tensor, found: list[nn.Module]) -> Iterator[None]:
     """Note which embeddings are called with some ids."""
 
-    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if inputs and inputs[0].shape == ids.shape and bool((inputs[0] == ids).all()):
+    def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        # Positions come as a size, and not as a tensor, to some
+        given = inputs[0] if inputs else None
+        if isinstance(given, Tensor) and given.shape == ids.shape and bool((given == ids).all()):
             found.append(layer)
 
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Embedding)]
@@ -94,4 +127,4 @@ def _watched(module: nn.Module, ids: Tensor, found: list[nn.Module]) -> Iterator
             hook.remove()
 
 
-__all__ = ["Network"]
+__all__ = ["Network", "replaced"]

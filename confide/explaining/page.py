@@ -19,6 +19,7 @@ from confide.explaining.explanation import WARNING, Explained, Explanations
 from confide.explaining.sentences import (
     completeness,
     counterexample_sentence,
+    piece_sentences,
     signed,
     told,
 )
@@ -68,6 +69,22 @@ class Word(NamedTuple):
     joined: bool
 
 
+class Heat(NamedTuple):
+    """What was written by what was given.
+
+    Attributes:
+        columns: units, from left to right.
+        rows: pieces, from top to bottom: text, what the record adds to it, a cell a unit.
+        total: a cell a unit, of all pieces together.
+        what: what a unit is.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, str, Sequence[Word]]]
+    total: Sequence[Word]
+    what: str
+
+
 class RecordView(NamedTuple):
     """One record on the page; what its layout does not have is empty."""
 
@@ -76,6 +93,8 @@ class RecordView(NamedTuple):
     bars: Sequence[Bar]
     more: Sequence[Bar]
     words: Sequence[Word]
+    heat: Heat | None
+    pieces: Sequence[str]
     pictures: MapPictures | None
     axes: str
     complete: str
@@ -92,7 +111,7 @@ def page_of(made: Explanations) -> str:
         .get_template("explain.html.j2")
         .render(
             made=made,
-            records=[_record(one, made.layout, is_one=len(units) == 1) for one in made.records],
+            records=[_record(one, made, is_one=len(units) == 1) for one in made.records],
             units=units,
             importance=_importance(made),
             importance_of="" if made.importance is None else _importance_title(made),
@@ -112,16 +131,20 @@ def _own_style() -> Markup:
     return Markup((files("confide.explaining") / "templates" / "explain.css").read_text())
 
 
-def _record(one: Explained, layout: str, *, is_one: bool) -> RecordView:
-    found, case = one.attribution, one.case
+def _record(one: Explained, made: Explanations, *, is_one: bool) -> RecordView:
+    found, case, layout = one.attribution, one.case, made.layout
     bars: list[Bar] = []
     words: list[Word] = []
+    heat, pieces = None, list[str]()
     pictures, axes, complete = None, "", ""
     if found is not None and case is not None:
         complete = completeness(found)
         bars = list(_bars(case.units, found.values.tolist()))
         if layout == "words":
             words, bars = list(_words(case, found)), []
+        if found.pieces is not None:
+            heat, pieces = _heat(one, made.what), list(piece_sentences(one, found))
+            bars = []
         if case.canvas is not None:
             entries = found.entries
             if entries is None:
@@ -137,6 +160,8 @@ def _record(one: Explained, layout: str, *, is_one: bool) -> RecordView:
         bars=bars[:_BARS],
         more=bars[_BARS:] if layout == "bars" else [],
         words=words,
+        heat=heat,
+        pieces=pieces,
         pictures=pictures,
         axes=axes,
         complete=complete,
@@ -165,10 +190,33 @@ def _words(case: Case, found: Attribution) -> Iterator[Word]:
     values = found.values.tolist()
     largest = max((abs(value) for value in values), default=0.0) or 1.0
     for unit, value, joined in zip(case.units, values, case.joined, strict=True):
-        strength = abs(value) / largest
-        side = "none" if strength < _FAINT else "for" if value > 0 else "against"
-        number = "" if strength < _NUMBERED else signed(float(f"{value:.2g}"))
-        yield Word(unit.name, number, side, round(strength, 2), joined)
+        yield _word(unit.name, value / largest, value, joined=joined)
+
+
+def _word(text: str, share: float, value: float, *, joined: bool = False) -> Word:
+    strength = abs(share)
+    side = "none" if strength < _FAINT else "for" if share > 0 else "against"
+    number = "" if strength < _NUMBERED else signed(float(f"{value:.2g}"))
+    return Word(text, number, side, round(strength, 2), joined)
+
+
+def _heat(one: Explained, what: str) -> Heat:
+    assert one.attribution is not None
+    assert one.attribution.pieces is not None
+    assert one.case is not None
+    found = one.attribution.pieces
+    largest = float(found.values.abs().max()) or 1.0
+    of_all = float(one.attribution.values.abs().max()) or 1.0
+    gained = found.differences.tolist()
+    return Heat(
+        columns=[str(unit) for unit in one.case.units],
+        rows=[
+            (text, signed(round(by, 2)), [_word("", it / largest, it) for it in row])
+            for text, by, row in zip(one.target.pieces, gained, found.values.tolist(), strict=True)
+        ],
+        total=[_word("", it / of_all, it) for it in one.attribution.values.tolist()],
+        what=what,
+    )
 
 
 def _importance(made: Explanations) -> list[Bar]:

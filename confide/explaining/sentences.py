@@ -47,7 +47,26 @@ def attribution_sentences(one: Explained, found: Attribution) -> Iterator[str]:
         named = ", ".join(f"{one.case.units[it]} {signed(values[it])}" for it in places)
         parts.append(f"{word} it {named or 'nothing'}")
     yield f"{one.target.unit} {signed(found.score)}. {'; '.join(parts)}."
+    yield from piece_sentences(one, found)
     yield completeness(found)
+
+
+def piece_sentences(one: Explained, found: Attribution) -> Iterator[str]:
+    """Say which unit speaks most for each of the pieces that the record makes likelier most."""
+    if found.pieces is None:
+        return
+    assert one.case is not None
+    gained = found.pieces.differences.tolist()
+    parts = []
+    for piece in sorted(strongest(gained, _NAMED, positive=True)):
+        values = found.pieces.values[piece].tolist()
+        units = strongest(values, 1, positive=True)
+        by = ", ".join(f"most by {one.case.units[it]} {signed(values[it])}" for it in units)
+        parts.append(
+            f"“{one.target.pieces[piece]}” {signed(gained[piece])}{f', {by}' if by else ''}"
+        )
+    if parts:
+        yield f"Likelier than of the baseline: {'; '.join(parts)}."
 
 
 def completeness(found: Attribution) -> str:
@@ -62,6 +81,8 @@ def completeness(found: Attribution) -> str:
     )
     if not found.adds_up:
         return f"{text} ({how.title}, which need not add up)."
+    if found.pieces is not None:
+        effort = f" over {len(found.pieces.scores)} pieces{effort}"
     wrong = "" if found.is_complete else "; they do not add up, and are to be read with care"
     if found.instead_of:
         wrong += f"; {METHODS[found.instead_of].title} did not add up"
@@ -160,10 +181,26 @@ def _record_json(one: Explained) -> dict[str, Any]:
                 {"unit": unit.name, **({"value": unit.value} if unit.value else {}), "adds": value}
                 for unit, value in zip(one.case.units, found.values.tolist(), strict=True)
             ],
+            **_pieces_json(one, found),
         }
     if one.goal:
         made["counterexample"] = _counterexample_json(one, one.counterexample)
     return made
+
+
+def _pieces_json(one: Explained, found: Attribution) -> dict[str, Any]:
+    """Return what each unit adds to each piece, in the order of the units."""
+    if found.pieces is None:
+        return {}
+    columns = zip(
+        one.target.pieces,
+        found.pieces.scores.tolist(),
+        found.pieces.baseline_scores.tolist(),
+        found.pieces.values.tolist(),
+        strict=True,
+    )
+    names = ("piece", "score", "baseline_score", "adds")
+    return {"pieces": [dict(zip(names, row, strict=True)) for row in columns]}
 
 
 def _counterexample_json(one: Explained, found: Counterexample | None) -> dict[str, Any]:
@@ -199,6 +236,7 @@ __all__ = [
     "as_json",
     "completeness",
     "counterexample_sentence",
+    "piece_sentences",
     "record_sentences",
     "signed",
     "told",

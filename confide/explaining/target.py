@@ -26,11 +26,13 @@ class Target:
         name: what it is of, such as a class; by this name it is asked for.
         unit: what it is, such as "log-odds of absent".
         prediction: what the model says of the record, as text.
-        score_fn: outputs [b, ...] -> the number, [b], with gradient.
+        score_fn: outputs [b, ...] -> the number, [b], with gradient; of k pieces [b, k].
         shown_fn: outputs [b, ...] -> the same for people, [b]: a probability where there is one.
         shown: what ``shown_fn`` gives, such as "probability of absent".
         decisions: names of what is decided, such as classes; () where a number is told.
         decision_fn: outputs [b, ...] -> place among the decisions, [b]; None where there are none.
+        pieces: texts of what was written, each of which has a number of its own; () of one number.
+        joined: of pieces, whether each goes on the one before it.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Target:
     shown: str
     decisions: Sequence[str] = ()
     decision_fn: Callable[[Tensor], Tensor] | None = None
+    pieces: Sequence[str] = ()
+    joined: Sequence[bool] = ()
 
 
 TargetFn = Callable[[Predictor, Tensor, Batch, str | None], Target]
@@ -49,18 +53,8 @@ for (None: what was predicted) -> what is explained."""
 
 
 def target_fn(predictor: Predictor) -> TargetFn:
-    """Return what finds targets among a predictor's outputs.
-
-    Raises:
-        ConfigError: if its outcome is one that is not explained.
-    """
-    kind = OUTCOMES[predictor.plan.task.outcome.kind]
-    if kind.explained is None:
-        raise ConfigError(
-            f"{predictor.folder}: task.outcome.kind={kind.schema.kind} is not explained:"
-            f" {kind.unexplained}"
-        )
-    found: TargetFn = implementation(kind.explained)
+    """Return what finds targets among a predictor's outputs."""
+    found: TargetFn = implementation(OUTCOMES[predictor.plan.task.outcome.kind].explained)
     return found
 
 

@@ -12,6 +12,7 @@ from explained_models import drawn_loans, save_loans, save_plan
 from pictures_made import build_pictures, cell, drawn
 from playwright.sync_api import Browser
 from small_models import TEXT, make_backbone
+from small_seq2seq import TASK, make_seq2seq
 
 from confide.config.models.cnn import CnnConfig
 from confide.config.models.perceptrons import LogisticConfig
@@ -37,7 +38,7 @@ def explained(predictor: Predictor, given: Dataset, **asked: object) -> Explanat
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A page of a table, of texts and of pictures."""
+    """A page of a table, of texts, of pictures and of what was written."""
     folder = tmp_path_factory.mktemp("pages")
     loans = explained(save_loans(folder / "loans"), Dataset.from_dict(drawn_loans(40)))
     words = Dataset.from_dict({"text": ["a <b>very</b> good crew & kind", "x" * 200]})
@@ -46,7 +47,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pictures = explained(
         save_plan(folder / "pictures", build_pictures(), CnnConfig(widths=[4])), shown
     )
-    made = {"loans": loans, "texts": texts, "pictures": pictures}
+    numbers = Dataset.from_dict({"source": ["one two <three>", "nine"]})
+    written = explained(
+        save_plan(folder / "written", TASK, make_seq2seq(folder / "marian"), "lora"), numbers
+    )
+    made = {"loans": loans, "texts": texts, "pictures": pictures, "written": written}
     return {name: page_of(it) for name, it in made.items()}
 
 

@@ -43,8 +43,7 @@ class OutcomeKind:
         problem_type: what transformers calls it; None: it has no name for it.
         assets: what it needs of a pretrained backbone's folder, whatever the records are.
         explained: dotted name of a :data:`~confide.explaining.target.TargetFn`, which says what
-            number of its outputs is explained; None for an outcome that is not.
-        unexplained: why it is not, as a sentence with the fix.
+            number of its outputs is explained.
         without_subgroups: why its metrics are not told by groups of records, as a clause; unsaid of
             those that are (:data:`~confide.metrics.subgroups.kind.GROUP_KINDS`).
     """
@@ -55,8 +54,7 @@ class OutcomeKind:
     pipeline_tags: Mapping[str, str] = field(default_factory=dict)
     problem_type: str | None = None
     assets: tuple[str, ...] = ()
-    explained: str | None = None
-    unexplained: str = ""
+    explained: str
     without_subgroups: str = _NO_PERSON
 
     @property
@@ -64,11 +62,6 @@ class OutcomeKind:
         """Its metrics, by name."""
         return self.schema.metrics
 
-
-_WRITTEN = (
-    "what is written is many choices, each of which depends on those before it, and no one number."
-    " Read beside each answer what the model was given, and predict again with parts left out."
-)
 
 OUTCOMES: dict[str, OutcomeKind] = {
     "classes": OutcomeKind(
@@ -139,7 +132,7 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=AnswerConfig,
         outcome="confide.tasks.outcomes.answer.Answer",
         pipeline_tags={"causal_lm": "text-generation"},
-        unexplained=_WRITTEN,
+        explained="confide.explaining.targets.written.of_tokens",
     ),
     "text": OutcomeKind(
         schema=TextConfig,
@@ -149,13 +142,13 @@ OUTCOMES: dict[str, OutcomeKind] = {
             "speech_recognition": "automatic-speech-recognition",
         },
         assets=("tokenizer", "settings"),
-        unexplained=_WRITTEN,
+        explained="confide.explaining.targets.written.of_tokens",
     ),
     "transcript": OutcomeKind(
         schema=TranscriptConfig,
         outcome="confide.tasks.outcomes.transcript.Transcript",
         pipeline_tags={"speech_recognition": "automatic-speech-recognition"},
-        unexplained=_WRITTEN,
+        explained="confide.explaining.targets.written.of_words",
     ),
 }
 """Kinds of outcome, by name."""

@@ -69,7 +69,7 @@ class Sounds:
             canvas=Canvas(
                 picture=shown,
                 rows=f"{bands} mel bands, the highest at the top",
-                columns=f"{self._schema.seconds:g} seconds from left to right",
+                columns=f"{self._schema.seconds:g} s from left to right",
                 map_fn=lambda entries: entries.T.flip(0),
             ),
         )

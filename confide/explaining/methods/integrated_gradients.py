@@ -15,7 +15,7 @@ from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from torch import Tensor
 
 from confide.explaining.case import Case, ScoreFn
-from confide.explaining.methods.scored import quiet
+from confide.explaining.methods.scored import by_pieces, quiet
 
 _IN_PASS = 16
 _FEW = 32
@@ -25,7 +25,7 @@ _ENDS = (0.0, 1e-3, 1e-2, 0.1, 1.0)
 
 
 def integrated_gradients(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
-    """Return attributions of entries, of the shape of one input.
+    """Return attributions of entries, of the shape of one input; of pieces, k of these.
 
     Args:
         case: a record whose outputs have a gradient.
@@ -36,11 +36,15 @@ def integrated_gradients(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
     def scored(inputs: Tensor) -> Tensor:
         return score_fn(case.outputs_fn(inputs))
 
-    with quiet():
+    def of_one(piece: int | None) -> Tensor:
         if case.layer is not None:
             by_layer = LayerIntegratedGradients(scored, case.layer)
             vectors = by_layer.attribute(
-                case.inputs, case.baseline, n_steps=effort, internal_batch_size=_IN_PASS
+                case.inputs,
+                case.baseline,
+                target=piece,
+                n_steps=effort,
+                internal_batch_size=_IN_PASS,
             )
             of_ids: Tensor = vectors[0].sum(dim=-1)
             return of_ids.detach().cpu()
@@ -50,10 +54,17 @@ def integrated_gradients(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
             # What parts of a straight way add is what the way adds
             first, last = (torch.lerp(case.baseline, case.inputs, share) for share in (start, end))
             found = method.attribute(
-                last, first, n_steps=effort // (len(ends) - 1), internal_batch_size=_IN_PASS
+                last,
+                first,
+                target=piece,
+                n_steps=effort // (len(ends) - 1),
+                internal_batch_size=_IN_PASS,
             )
             entries += found[0].detach()
-    return entries
+        return entries
+
+    with quiet():
+        return by_pieces(case, score_fn, of_one)
 
 
 __all__ = ["integrated_gradients"]

@@ -15,7 +15,7 @@ _IN_PASS = 32
 
 
 def occlusion(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
-    """Return attributions of units, [u].
+    """Return attributions of units, [u]; of pieces [k, u].
 
     Args:
         case: a record.
@@ -26,7 +26,7 @@ def occlusion(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
     with quiet():
         method = FeatureAblation(scored_mixtures(case, score_fn))
         found: Tensor = method.attribute(on, 0.0, perturbations_per_eval=_IN_PASS)
-    return found[0]
+    return found.reshape(-1, len(case.units)).squeeze(0)
 
 
 __all__ = ["occlusion"]

@@ -16,7 +16,7 @@ _IN_PASS = 32
 
 
 def shapley(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
-    """Return attributions of units, [u].
+    """Return attributions of units, [u]; of pieces [k, u].
 
     Args:
         case: a record.
@@ -28,7 +28,7 @@ def shapley(case: Case, score_fn: ScoreFn, effort: int) -> Tensor:
         torch.manual_seed(0)
         method = ShapleyValueSampling(scored_mixtures(case, score_fn))
         found: Tensor = method.attribute(on, 0.0, n_samples=effort, perturbations_per_eval=_IN_PASS)
-    return found[0]
+    return found.reshape(-1, len(case.units)).squeeze(0)
 
 
 __all__ = ["shapley"]

@@ -49,17 +49,17 @@ class Seq2SeqModel(nn.Module):
         super().__init__()
         self.model = model
         ends = model.config.eos_token_id
-        self._ends = list(ends) if isinstance(ends, list | tuple) else [ends]
+        self.ends = list(ends) if isinstance(ends, list | tuple) else [ends]
         padding = model.config.pad_token_id
-        self.suppressed = None if padding is None or padding in self._ends else [padding]
+        self.suppressed = None if padding is None or padding in self.ends else [padding]
         # Not the folder's own, which may draw, search by beams, or forbid words to come twice.
         # Padding is no word: Marian's has an output of 0, and that may be the largest.
         model.generation_config = GenerationConfig(
             do_sample=False,
             num_beams=1,
             decoder_start_token_id=model.config.decoder_start_token_id,
-            eos_token_id=self._ends,
-            pad_token_id=self._ends[0] if padding is None else padding,
+            eos_token_id=self.ends,
+            pad_token_id=self.ends[0] if padding is None else padding,
             suppress_tokens=self.suppressed,
         )
 
@@ -72,14 +72,18 @@ class Seq2SeqModel(nn.Module):
             source: what the encoder reads, by the names of the model's arguments: of a text
                 ``input_ids`` and ``attention_mask``, 1 at its own tokens, shape [b, t].
         """
-        logits = at_least_float32(
-            self.model(**source, decoder_input_ids=decoder_input_ids, use_cache=False).logits
-        )
+        logits = self.forced(decoder_input_ids, **source)
         written = logits.new_full((*decoder_input_ids.shape, 1), UNWRITTEN)
         if not self.training:  # a loss reads none of it
             found = self._write(source, decoder_input_ids)
             written[:, : found.shape[1], 0] = found.to(logits.dtype)
         return torch.cat([logits, written], dim=-1)
+
+    def forced(self, decoder_input_ids: Tensor, **source: Tensor) -> Tensor:
+        """Return logits of the token after each of those given, [b, K, v]; write nothing."""
+        return at_least_float32(
+            self.model(**source, decoder_input_ids=decoder_input_ids, use_cache=False).logits
+        )
 
     def _write(self, source: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Write greedily; what ends a text, and what stands behind, is :data:`UNWRITTEN`."""
@@ -93,7 +97,7 @@ class Seq2SeqModel(nn.Module):
                 decoder_input_ids=inputs[:, :1],
                 max_new_tokens=inputs.shape[1],
             )[:, 1:]
-        ends = torch.tensor(self._ends, device=rows.device)
+        ends = torch.tensor(self.ends, device=rows.device)
         has_ended = torch.isin(rows, ends).cumsum(dim=1) > 0
         return rows.masked_fill(has_ended, int(UNWRITTEN))
 

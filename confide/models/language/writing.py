@@ -115,8 +115,7 @@ class Writer:
         Raises:
             ConfigError: if an answer may be longer than the model can count.
         """
-        room = self._room(options.max_new_tokens or self.task.most_tokens)
-        prompts = [prompt[-room:] for prompt in self.task.prompts(records, shown)]
+        prompts = self.prompts(records, options, shown)
         answers: list[list[int]] = [[]] * len(prompts)
         # Of one length together, so that nothing is padded; drawn answers one by one, so that none
         # depends on which others there are.
@@ -132,6 +131,20 @@ class Writer:
                 for place, answer in zip(part, found, strict=True):
                     answers[place] = answer
         return answers
+
+    def prompts(
+        self,
+        records: Dataset,
+        options: WritingOptions,
+        shown: Sequence[Sequence[Message]] = (),
+    ) -> list[list[int]]:
+        """Return the tokens that each answer is written after, as many as the model can count.
+
+        Raises:
+            ConfigError: if an answer may be longer than the model can count.
+        """
+        room = self._room(options.max_new_tokens or self.task.most_tokens)
+        return [prompt[-room:] for prompt in self.task.prompts(records, shown)]
 
     def _room(self, most: int) -> int:
         """Return how many tokens a question may have before an answer of ``most``.

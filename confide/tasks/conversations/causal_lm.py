@@ -151,18 +151,10 @@ class CausalLm(Labelled):
 
     def _written(self, messages: Sequence[Message], *, is_open: bool) -> list[int]:
         """Return the tokens of messages; ``is_open``: an answer is to follow."""
-        said = self._config.system_message
-        if said is not None and messages[0].role != SYSTEM:
-            messages = (Message(SYSTEM, said), *messages)
+        messages = self._with_system(messages)
         self._refuse_special(messages)
         try:
-            encoded = self._tokenizer.apply_chat_template(
-                [message._asdict() for message in messages],
-                tokenize=True,
-                return_dict=True,
-                add_generation_prompt=is_open,
-                chat_template=self._template,
-            )
+            encoded = self._applied(messages, is_open=is_open, tokenize=True)
         except Exception as error:  # a template raises what it likes
             reason = str(error).strip().rstrip(".") or type(error).__name__
             raise ValueError(
@@ -170,6 +162,22 @@ class CausalLm(Labelled):
                 " alternate, and some templates know no system (task.system_message=null)."
             ) from None
         return list(encoded["input_ids"])
+
+    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        said = self._config.system_message
+        if said is None or messages[0].role == SYSTEM:
+            return messages
+        return (Message(SYSTEM, said), *messages)
+
+    def _applied(self, messages: Sequence[Message], *, is_open: bool, tokenize: bool) -> Any:
+        """Return the text of messages, or its tokens."""
+        return self._tokenizer.apply_chat_template(
+            [message._asdict() for message in messages],
+            tokenize=tokenize,
+            return_dict=tokenize,
+            add_generation_prompt=is_open,
+            chat_template=self._template,
+        )
 
     def _refuse_special(self, messages: Sequence[Message]) -> None:
         """Refuse text that would be read as the end of a message, and so as another's words."""
@@ -183,6 +191,11 @@ class CausalLm(Labelled):
                         f"its text holds {token!r}, by which the backbone tells messages apart;"
                         " take it out."
                     )
+
+    @property
+    def tokenizer(self) -> Any:
+        """Makes tokens of texts, and names them."""
+        return self._tokenizer
 
     def conversations(self, records: Dataset) -> list[Conversation]:
         """Read records that fit."""
@@ -207,6 +220,38 @@ class CausalLm(Labelled):
             except ValueError as error:
                 raise DataError(f"Record {number}: {error}") from None
         return found
+
+    def said(self, records: Dataset) -> list[list[bool]]:
+        """Tell which tokens of a whole question are somebody's words.
+
+        Those of the template are nobody's, and those of ``system_message`` are every record's.
+
+        Returns:
+            Of each record, one a token of :meth:`prompts` and of what that cuts before it.
+        """
+        return [self._said(conversation) for conversation in self.conversations(records)]
+
+    def _said(self, conversation: Conversation) -> list[bool]:
+        messages = self._with_system(conversation.messages)
+        public = len(messages) - len(conversation.messages)
+        ids = self._prompt(conversation)
+        text = self._applied(messages, is_open=True, tokenize=False)
+        spans, end = [], 0
+        for number, message in enumerate(messages):
+            content = message.content.strip()
+            start = text.find(content, end)
+            if start < 0:  # the template writes it otherwise
+                return [token not in self._control.values() for token in ids]
+            end = start + len(content)
+            if number >= public:
+                spans.append((start, end))
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        if list(found["input_ids"]) != ids:
+            return [token not in self._control.values() for token in ids]
+        return [
+            any(first < end and start < last for start, end in spans)
+            for first, last in found["offset_mapping"]
+        ]
 
     def written(self, ids: Sequence[int]) -> str:
         """Return the text of an answer's tokens."""

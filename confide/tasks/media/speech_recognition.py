@@ -75,7 +75,7 @@ class SpokenTexts(Labelled):
 
     def __init__(self, config: SpeechRecognitionConfig, *, tokenizer: Any, settings: Any) -> None:
         super().__init__(config)
-        self._config = config
+        self._config, self.tokenizer = config, tokenizer
         self._written = WrittenTexts(config, tokenizer=tokenizer, settings=settings)
         self._frames, self._bands = shape_of(settings)
         if config.rate != WHISPER_RATE or config.num_samples > self._frames * WHISPER_STEP:

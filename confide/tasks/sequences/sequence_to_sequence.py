@@ -72,6 +72,11 @@ class SequenceToSequence(Labelled):
         # A text without tokens gets one: attention to nothing is NaN.
         return [row or [self._written.end] for row in rows]
 
+    @property
+    def tokenizer(self) -> Any:
+        """Makes tokens of texts, and names them."""
+        return self._tokenizer
+
     # --- what records hold
 
     def count_tokens(self, *columns: Sequence[str]) -> TokenCounts:

@@ -173,12 +173,23 @@ def test_an_exported_model_without_gradients_is_explained_by_shapley_values(
     assert "takes gradients, and this model has none" in capsys.readouterr().err
 
 
-def test_a_model_that_writes_is_refused_before_records_are_read(
+def test_an_answer_is_explained_token_by_token_of_questions_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_plan(tmp_path / "RUN", TASK, make_language_model(tmp_path / "tiny"), "lora")
-    assert main(["explain", str(tmp_path / "RUN"), "nowhere.csv"]) == 2
-    assert "is not explained: what is written is many choices" in capsys.readouterr().err
+    questions, page = tmp_path / "questions.csv", tmp_path / "why.html"
+    questions.write_text("prompt\nWhen?\n")
+    words = ["explain", str(tmp_path / "RUN"), str(questions), "--method", "occlusion"]
+    assert main([*words, "--json", "--output", str(page)]) == 0
+    (record,) = json.loads(capsys.readouterr().out)["records"]
+    found = record["attributions"]
+    assert [it["unit"] for it in found["units"]] == list("When?")
+    assert len(found["pieces"]) == TASK.outcome.max_tokens
+    for place, unit in enumerate(found["units"]):
+        assert sum(it["adds"][place] for it in found["pieces"]) == pytest.approx(unit["adds"])
+    assert page.read_text().count('<th scope="row">') == len(found["pieces"]) + 1
+    assert main([*words, "--target", "0"]) == 2
+    assert "--target 0: expected one of 1, 2," in capsys.readouterr().err
 
 
 def test_without_captum_the_extra_is_named(
