@@ -96,8 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--past",
         metavar="INPUT",
-        help="not here: whoever asks would be told past conversations; `confide predict --past`"
-        " shows them to the model",
+        help=argparse.SUPPRESS,
     )
     return parser
 
