@@ -93,11 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_limits(parser)
     group = add_writing_options(parser)
-    group.add_argument(
-        "--past",
-        metavar="INPUT",
-        help=argparse.SUPPRESS,
-    )
+    # Of `confide predict`: refused with the reason
+    group.add_argument("--past", help=argparse.SUPPRESS)
     return parser
 
 
