@@ -40,6 +40,7 @@ from confide.errors import RunFailedError
 from confide.server.progress.lines import LineProgress
 from confide.server.run.run import Run
 from confide.server.run_folder import claimed
+from confide.simulations import preparing
 from confide.simulations import run as runs
 
 ALPHAS, SEEDS, HOSTILE = (1.0, 0.1), (0, 1, 2), 2
@@ -160,7 +161,7 @@ def write_records(folder: Path) -> None:
 @contextmanager
 def records_shared() -> Iterator[None]:
     """Have runs of one seed and alpha share what they read and encode, which none changes."""
-    read, held = runs.listed_records, {}
+    read, held = preparing.listed_records, {}
 
     def shared(run: Run, *rest: Any) -> Any:
         key = (run.config.data.alpha, run.config.simulation.seed)
@@ -169,11 +170,11 @@ def records_shared() -> Iterator[None]:
             held[key] = read(run, *rest)
         return held[key]
 
-    runs.listed_records = shared
+    preparing.listed_records = shared
     try:
         yield
     finally:
-        runs.listed_records = read
+        preparing.listed_records = read
 
 
 @functools.lru_cache

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from confide.client.batched import cohort
+from confide.client.batched import gradients
 from confide.privacy.randomness import KeyedGenerator, KeyedGenerators
 
 
@@ -25,14 +25,14 @@ def scale_noise(patch: pytest.MonkeyPatch, factor: float) -> None:
 
 def scale_rate(patch: pytest.MonkeyPatch, factor: float) -> None:
     """Sample at so many times the rate that was asked for, at 1 at most."""
-    sample, samples = KeyedGenerator.poisson_sample, cohort.samples
+    sample, samples = KeyedGenerator.poisson_sample, gradients.samples
     patch.setattr(
         KeyedGenerator,
         "poisson_sample",
         lambda self, count, rate: sample(self, count, min(1.0, factor * rate)),
     )
     patch.setattr(
-        cohort,
+        gradients,
         "samples",
         lambda schedules, *given, rows: samples(
             [replace(it, sampling_rate=min(1.0, factor * it.sampling_rate)) for it in schedules],

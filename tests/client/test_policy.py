@@ -420,7 +420,7 @@ def test_a_policy_file_has_strict_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("max_epsilom: 3", r"max_epsilom=3: Unexpected keyword argument"),
+        ("max_epsilom: 3", r"max_epsilom=3: there is no such setting"),
         ("max_epsilon: lots", r"max_epsilon='lots': Input should be a valid number"),
         ("max_epsilon: -1.0", r"max_epsilon=-1\.0: Input should be greater than 0"),
         ("hours: noon", r"hours=noon: expected HH:MM-HH:MM"),

@@ -52,6 +52,8 @@ class Recipe:
         sampling_rate: share of the records in a step.
         optimizer: kind of client optimizer.
         learning_rate: of the client; None: by :data:`LEARNING_RATES`.
+        most_columns: columns of a table up to which that rate is taken, > 0; of more it is as much
+            smaller as they are more.
         num_rounds: rounds.
         row_norm: norm that rows are scaled to.
         clipping_norm: bound on a gradient, under privacy.
@@ -63,6 +65,7 @@ class Recipe:
     sampling_rate: float = 0.2
     optimizer: str = "sgd"
     learning_rate: float | None = None
+    most_columns: int | None = None
     num_rounds: int = 20
     row_norm: float | None = None
     clipping_norm: float = PrivacyConfig.clipping_norm
@@ -85,10 +88,11 @@ GRADIENT_SUMS = Recipe(
 """What ``client=private_table`` says: for a linear model under privacy (ADR 0031), and for a head
 on features without it as well, where plain steps learn less than these do with noise."""
 
-ADAM = Recipe(optimizer="adam", learning_rate=0.003, num_rounds=50)
+ADAM = Recipe(optimizer="adam", learning_rate=0.003, most_columns=21, num_rounds=50)
 """For a table without privacy, unless its numbers are encoded linearly (ADR 0038).
 
-Steps of Adam are as long whatever the encoding: rows of many inputs a column need no other rate."""
+Steps of Adam are as long whatever the encoding: rows of many inputs a column need no other rate.
+Each column adds its own step to a record's score, so that rows of many columns do."""
 
 TOKENS = {
     "head": Recipe(optimizer="adam", learning_rate=0.01, sampling_rate=0.1, num_rounds=30),
@@ -165,11 +169,15 @@ def _suited(name: str, otherwise: Any = None, *, _root_: DictConfig) -> Any:
         return otherwise
     if name == "objective":
         return OmegaConf.structured(recipe.objective)
-    value = getattr(recipe, name)
-    return _learning_rate(_root_) if name == "learning_rate" and value is None else value
+    return _learning_rate(_root_, recipe) if name == "learning_rate" else getattr(recipe, name)
 
 
-def _learning_rate(root: DictConfig) -> float:
+def _learning_rate(root: DictConfig, recipe: Recipe) -> float:
+    if recipe.learning_rate is not None:
+        columns = _of(root, "task.columns")
+        if recipe.most_columns is None or not columns or len(columns) <= recipe.most_columns:
+            return recipe.learning_rate
+        return float(f"{recipe.learning_rate * recipe.most_columns / len(columns):.2g}")
     model, private = _model(root), _is_private(root)
     if model in TUNINGS:
         return TUNINGS[model].learning_rates[private]

@@ -121,6 +121,14 @@ def test_it_is_what_private_table_says(job: tuple[str, ...]) -> None:
     assert compose(job) == compose([*job, "client=private_table"])
 
 
+@pytest.mark.parametrize(("more", "rate"), [(8, 0.003), (29, 0.0015), (59, 0.00088)])
+def test_a_table_of_many_columns_takes_smaller_steps(more: int, rate: float) -> None:
+    columns = [f"+task.columns.c{number}={{minimum: 0, maximum: 1}}" for number in range(more)]
+    config = compose([*OWN, "privacy=none", *columns])
+    assert len(config.task.table_columns) == 13 + more
+    assert config.client.optimizer.learning_rate == pytest.approx(rate)
+
+
 @pytest.mark.parametrize("privacy", ["none", "record"])
 def test_a_convolutional_network_follows_what_client_gradients_says(privacy: str) -> None:
     words = (*GARMENTS, f"privacy={privacy}")

@@ -22,7 +22,7 @@ from company import ALONE, TOGETHER
 from small_models import TEXT, make_backbone
 
 from confide.client import schedule
-from confide.client.training import trainer
+from confide.client.training.private import gradients
 from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
@@ -124,9 +124,9 @@ def test_a_doubled_rate_is_found_by_what_a_step_holds(
 def test_rounds_that_sample_the_same_units_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = private_plan(epsilon=8.0, columns=40)
     situation = situation_of(plan, mechanism_of(plan))
-    derive = trainer.derive_key
+    derive = gradients.derive_key
     monkeypatch.setattr(
-        trainer,
+        gradients,
         "derive_key",
         lambda secret, *context: derive(bytes(32) if context == ("mask",) else secret, *context),
     )

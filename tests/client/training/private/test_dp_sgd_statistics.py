@@ -18,7 +18,7 @@ from planted import scale_noise, scale_rate
 from scipy import stats
 from torch import Tensor
 
-from confide.client.batched import cohort
+from confide.client.batched import gradients
 from confide.client.batched.draws import Drawn
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
@@ -472,14 +472,14 @@ def test_batches_of_a_fixed_size_are_found(unit: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("engine", [TOGETHER], indirect=True)
 def test_samples_cut_to_the_expected_size_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples, most = cohort.samples, round(RATE * NUM_UNITS)
+    samples, most = gradients.samples, round(RATE * NUM_UNITS)
 
     def cut(*given: Any, rows: int) -> Iterator[Drawn]:
         for drawn in samples(*given, rows=rows):
             yield Drawn(drawn.places[:, :most], drawn.is_record[:, :most])
 
     steps_alone("head", "record")
-    monkeypatch.setattr(cohort, "samples", cut)
+    monkeypatch.setattr(gradients, "samples", cut)
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_sampling("head", "record")
 
@@ -533,7 +533,7 @@ def test_sample_repeated_in_every_step_is_found(unit: str, monkeypatch: pytest.M
         "poisson_sample",
         lambda _, count, rate: sample(KeyedGenerator(KEY), count, rate),
     )
-    samples = cohort.samples
+    samples = gradients.samples
 
     def repeated(
         schedules: Sequence[LocalSchedule],
@@ -546,6 +546,6 @@ def test_sample_repeated_in_every_step_is_found(unit: str, monkeypatch: pytest.M
         first = next(samples(once, counts, masks, rows=rows))
         yield from itertools.repeat(first, max(it.steps for it in schedules))
 
-    monkeypatch.setattr(cohort, "samples", repeated)
+    monkeypatch.setattr(gradients, "samples", repeated)
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_steps_sampling(unit)
