@@ -15,6 +15,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from confide.config.composing.choices import register_listing
 from confide.config.composing.compose import (
     check_jobs,
     compose,
@@ -347,6 +348,7 @@ def run_with_hydra(
     elif not resumed and not MULTIRUN & set(words):
         words = [*words, *_own_folder(overrides_of(words), overwrite=overwrite)]
     register_schema()
+    register_listing(shown=shows)
     sys.argv = [f"confide {program}", *overrides_first(words)]
     hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(
         run_fn

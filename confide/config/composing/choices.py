@@ -25,9 +25,15 @@ def options(group: str, loader: ConfigLoader) -> list[str]:
     return [name for name in loader.get_group_options(group) if not is_schema(name)]
 
 
-def register_listing() -> None:
-    """Tell OmegaConf of ``${choices:}``, by which ``--help`` lists all groups, a line each."""
-    OmegaConf.register_new_resolver("choices", _listing, replace=True)
+def register_listing(*, shown: bool) -> None:
+    """Tell OmegaConf of ``${choices:}``, by which ``--help`` lists all groups, a line each.
+
+    Args:
+        shown: whether help may be shown. Where it is not the listing is empty: it takes several
+            times as long as composing a config, which resolves it too.
+    """
+    listing = _listing if shown else str
+    OmegaConf.register_new_resolver("choices", listing, replace=True)
 
 
 def _listing() -> str:

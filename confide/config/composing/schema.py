@@ -32,7 +32,7 @@ def register_schema() -> None:
     """Tell Hydra the schema that the YAML groups fill in, and of own configs."""
     register_source()
     register_rule()
-    register_listing()
+    register_listing(shown=False)
     store = ConfigStore.instance()
     names = (*TASKS, *OUTCOMES, *BACKBONES, *TUNINGS, *known_metrics())
     schema = with_open_dicts(Config, names).copy()

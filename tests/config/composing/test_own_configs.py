@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from own_configs import FILES, write_configs
 
 import confide.conf
@@ -372,3 +373,8 @@ def test_a_file_in_another_encoding_is_refused_with_the_line(here: Path) -> None
     (here / "conf/task/credit.yaml").write_bytes(b"kind: tabular\nlabels: [a, caf\xe9]\n")
     problems = mistakes("task=credit", "data.path=x.csv", "data.public=true")
     assert any("credit.yaml:2: is not UTF-8" in problem for problem in problems)
+
+
+def test_choices_are_listed_for_help_alone() -> None:
+    compose(["experiment=tweets"])
+    assert OmegaConf.create({"listed": "${choices:}"}).listed == ""
