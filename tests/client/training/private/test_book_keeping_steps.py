@@ -317,21 +317,21 @@ def test_features_leave_room_for_one_token_and_texts_for_the_longest() -> None:
     step = replace(STEP, expected_batch_size=1e4)
     margins = {}
     for name, workload in (("table", make_table()), ("head", make_text("head"))):
-        dp_sgd = Trainer(workload, private=True)._dp_sgd
-        assert dp_sgd is not None
-        margins[name] = dp_sgd.margin(step)
+        gradients = Trainer(workload, private=True)._private
+        assert gradients is not None
+        margins[name] = gradients.dp_sgd.margin(step)
     assert margins["table"] == margins["head"] == rounding_margin(expected=1e4, tokens=1) < 2e-6
-    dp_sgd = Trainer(make_text("lora"), private=True)._dp_sgd
-    assert dp_sgd is not None
-    assert dp_sgd.margin(step) == rounding_margin(expected=1e4, tokens=TEXTS.max_tokens)
+    gradients = Trainer(make_text("lora"), private=True)._private
+    assert gradients is not None
+    assert gradients.dp_sgd.margin(step) == rounding_margin(expected=1e4, tokens=TEXTS.max_tokens)
 
 
 def test_texts_leave_room_for_the_padded_length_of_the_longest() -> None:
     texts = replace(TEXTS, max_tokens=20)  # padded to 24
     workload = build_workload(texts, MINILM, LoraConfig(rank=2), compute=Compute(), seed=1)
-    dp_sgd = Trainer(workload, private=True)._dp_sgd  # which looks at rows of every length
-    assert dp_sgd is not None
-    assert dp_sgd.margin(STEP) == rounding_margin(expected=1.0, tokens=24)
+    gradients = Trainer(workload, private=True)._private  # looks at rows of every length
+    assert gradients is not None
+    assert gradients.dp_sgd.margin(STEP) == rounding_margin(expected=1.0, tokens=24)
 
 
 def test_more_tokens_than_were_settled_are_refused() -> None:
