@@ -148,8 +148,9 @@ def test_each_turn_passes_the_preflight_in_both_engines(
         group_size=group_size,
     )
     for server_round in HALVES:
-        engine = trainer.turn(server_round)._dp_sgd
-        assert engine is not None
+        gradients = trainer.turn(server_round)._private
+        assert gradients is not None
+        engine = gradients.dp_sgd
         assert engine.book_keeping == book_keeping
         assert {HALVES[server_round] in name for name in engine.names if "lora" in name} == {True}
     assert trainer._private is None
