@@ -94,7 +94,8 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 def _located(problems: Sequence[str], overrides: Sequence[str]) -> list[str]:
     if not problems or not current().folders:
         return list(problems)
-    with composing_without(lambda path, keys: False):  # a file that cannot be read is no obstacle
+    # Whatever is wrong in files, or cannot be read, is no obstacle
+    with composing_without(lambda path, keys: True):
         files = _own_files(_chosen(overrides))
     return [locate(problem, files, [_key(word) for word in overrides]) for problem in problems]
 
