@@ -149,10 +149,14 @@ def at_least_float32(outputs: "Tensor") -> "Tensor":
 
 
 def all_there(columns: Mapping[str, Sequence[str | None]], names: Sequence[str]) -> list[bool]:
-    """Say which records have a value in each of some columns; none does if one is missing."""
+    """Say which records have a value in each of some columns; none does if one is missing.
+
+    Blanks are no value: a schema reads them as none.
+    """
     if not set(names) <= columns.keys():
         return [False] * max(map(len, columns.values()), default=0)
-    return [all(row) for row in zip(*(columns[name] for name in names), strict=True)]
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return [all(cell is not None and cell.strip() for cell in row) for row in rows]
 
 
 @runtime_checkable

@@ -43,6 +43,20 @@ def test_each_kind_is_looked_at() -> None:
 
 
 @EVERY
+@pytest.mark.parametrize("blank", [None, "", "  ", "\t"])
+def test_blanks_are_no_label_to_who_reads_it_and_to_who_asks(
+    task: TaskConfig, blank: str | None
+) -> None:
+    outcome = outcome_of(task)
+    columns = {
+        name: [blank, *cells[1:]]
+        for name, cells in outcome.invent(3, numpy.random.default_rng(1)).items()
+    }
+    assert outcome.labelled(columns) == [False, True, True]
+    assert outcome.read(columns).known.tolist() == [False, True, True]
+
+
+@EVERY
 @pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
 def test_no_loss_exceeds_the_bounds_that_steps_rest_on(task: TaskConfig, spread: float) -> None:
     bounds, outcome = task.loss_bounds, outcome_of(task)
