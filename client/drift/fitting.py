@@ -1,7 +1,7 @@
 """Which records a model can be asked about: to a check of drift the others are news, no mistake."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.held import parse_held
 from confide.inference.inputs import input_columns
+from confide.inference.misfits import searched
 from confide.inference.predictor import Predictor
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.schema import ReadFn
@@ -91,7 +92,13 @@ def refused_rows(records: Dataset, config: TaskConfig) -> Rows:
             refused |= unusable_rows(config.table_columns[name], column)
         return refused
     read_inputs: ReadFn = implementation(TASKS[config.kind].reader)
-    return _found(records, lambda part: bool(read_inputs(part, config).problems))
+
+    def is_refused(start: int, end: int) -> bool:
+        return bool(read_inputs(records.select(range(start, end)), config).problems)
+
+    refused = numpy.zeros(len(records), dtype=bool)
+    refused[list(searched(is_refused, 0, len(records)))] = True
+    return refused
 
 
 def unknown_labels(records: Dataset, config: TaskConfig) -> Rows:
@@ -108,24 +115,6 @@ def unknown_labels(records: Dataset, config: TaskConfig) -> Rows:
 def near_names(absent: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
     """Say which columns that there are may be those that are not."""
     return tuple(why for name in absent if (why := nearest(name, present)) is not None)
-
-
-def _found(records: Dataset, is_refused_fn: Callable[[Dataset], bool]) -> Rows:
-    """Find the records that a check refuses, by halving: it counts and keeps no positions."""
-    found = numpy.zeros(len(records), dtype=bool)
-
-    def look(start: int, end: int) -> None:
-        if start == end or not is_refused_fn(records.select(range(start, end))):
-            return
-        if end - start == 1:
-            found[start] = True
-            return
-        middle = (start + end) // 2
-        look(start, middle)
-        look(middle, end)
-
-    look(0, len(records))
-    return found
 
 
 def _quoted(records: Dataset, config: TaskConfig, unknown: Rows) -> list[tuple[str, int]]:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from confide.errors import ConfigError
-from confide.explaining.case import FIXED
+from confide.explaining.case import FIXED, Case, Unit, by_groups
 from confide.explaining.network import replaced
+from confide.explaining.vocabulary import Vocabulary, told_apart
 from confide.models.language.seq2seq import Seq2SeqModel
 from confide.tasks.outcomes.text import written_tokens
 from confide.tasks.sequences.written import DECODER
-from confide.tasks.task import Batch
+from confide.tasks.task import LABELS, Batch
 
 
 def log_probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
@@ -129,6 +130,38 @@ class Vectors:
             return function(ids)
 
 
+def written_case(
+    vectors: Vectors,
+    vocabulary: Vocabulary,
+    called_fn: Callable[[Tensor], Tensor],
+    written: Sequence[int],
+    batch: Batch,
+) -> Case:
+    """Return a text whose tokens are units, and what was written of it as pieces.
+
+    Args:
+        vectors: of the text.
+        vocabulary: names its tokens.
+        called_fn: ids [b, t] -> logits of what was written, [b, k', v].
+        written: ids of its k tokens.
+        batch: the record, as far as its task has encoded it.
+    """
+
+    def outputs(values: Tensor) -> Tensor:
+        return log_probabilities(vectors.through(values, called_fn), written)
+
+    return Case(
+        units=[Unit(it) for it in told_apart(vocabulary.texts(vectors.units)[0])],
+        inputs=vectors.inputs,
+        baseline=vectors.baseline,
+        groups=vectors.groups,
+        outputs_fn=outputs,
+        mixed_fn=by_groups(vectors.inputs, vectors.baseline, vectors.groups, outputs),
+        has_gradient=True,
+        batch={**batch, LABELS: torch.tensor([written])},
+    )
+
+
 def no_embedding() -> ConfigError:
     """Return what to say of a model whose tokens no layer turns into vectors."""
     return ConfigError(
@@ -137,4 +170,12 @@ def no_embedding() -> ConfigError:
     )
 
 
-__all__ = ["Runs", "Vectors", "forced_by", "log_probabilities", "no_embedding", "pieces_of"]
+__all__ = [
+    "Runs",
+    "Vectors",
+    "forced_by",
+    "log_probabilities",
+    "no_embedding",
+    "pieces_of",
+    "written_case",
+]

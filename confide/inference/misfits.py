@@ -54,7 +54,7 @@ def told_problems(
             some, more = every[:_SHOWN], len(every) - _SHOWN
             rest = f" and {counted(more, 'record')} more" if more > 0 else ""
         else:
-            found = _searched(_wrong(task, records, column), 0, len(records))
+            found = searched(_wrong(task, records, column), 0, len(records))
             some = list(itertools.islice(found, _SHOWN + 1))
             rest = " and more" if len(some) > _SHOWN else ""
             some = some[:_SHOWN]
@@ -89,7 +89,7 @@ def misfits_of(task: Task, config: TaskConfig, records: Dataset) -> Misfits:
             reasons[record].append(f"{column}{_value(cells, record)}: {problem.why}")
     left = [place for place in range(len(records)) if place not in reasons]
     others = records.select(left)
-    alone = list(_searched(_wrong(task, others, None), 0, len(others))) if left else []
+    alone = list(searched(_wrong(task, others, None), 0, len(others))) if left else []
     for place in alone:
         reasons[left[place]].extend(task.check(others.select([place])))
     fitting = [place for place in left if place not in reasons]
@@ -122,10 +122,15 @@ def _wrong(task: Task, records: Dataset, column: str | None) -> FoundFn:
     return found
 
 
-def _searched(found: FoundFn, start: int, end: int) -> Iterator[int]:
+def searched(found: FoundFn, start: int, end: int) -> Iterator[int]:
     """Yield in order each single record that something is wrong with.
 
     By halving, since a task's check counts and keeps no numbers.
+
+    Args:
+        found: is asked.
+        start: first position.
+        end: position behind the last one.
     """
     if start == end or not found(start, end):
         return
@@ -133,8 +138,8 @@ def _searched(found: FoundFn, start: int, end: int) -> Iterator[int]:
         yield start
         return
     middle = (start + end) // 2
-    yield from _searched(found, start, middle)
-    yield from _searched(found, middle, end)
+    yield from searched(found, start, middle)
+    yield from searched(found, middle, end)
 
 
 def _column(text: str) -> str:
@@ -157,4 +162,4 @@ def _value(cells: Sequence[object], record: int) -> str:
     return f" ({written(str(cell))})"
 
 
-__all__ = ["Misfits", "misfits_of", "told_problems"]
+__all__ = ["Misfits", "misfits_of", "searched", "told_problems"]

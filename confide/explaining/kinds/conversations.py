@@ -1,44 +1,25 @@
 """Conversations: a unit is a token of what was said, and none of the template."""
 
-from collections.abc import Mapping
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.explaining.case import Case, Layout, Unit, by_groups
-from confide.explaining.network import Network
-from confide.explaining.vocabulary import Vocabulary, told_apart
-from confide.explaining.written import Vectors, log_probabilities, no_embedding
-from confide.inference.predictor import Predictor
+from confide.explaining.case import Case, Layout
+from confide.explaining.kinds.of_tokens import OfTokens
+from confide.explaining.written import Vectors, no_embedding, written_case
 from confide.models.language.writing import WritingOptions
 from confide.tasks.conversations.causal_lm import ANSWER_AT, CausalLm
-from confide.tasks.task import LABELS, Batch
 
 _IDS, _MASK = "input_ids", "attention_mask"
 
 
-class Conversations:
-    """Takes what was said apart; the answer that a model writes to it stays as it is.
-
-    Args:
-        predictor: of answers.
-        network: the same, whole.
-        baseline: name of the token that stands for those that are left out.
-
-    Raises:
-        ConfigError: if the tokenizer has no such token.
-    """
+class Conversations(OfTokens):
+    """Takes what was said apart; the answer that a model writes to it stays as it is."""
 
     layout: Layout = "table"
     what = "token of the conversation"
-    baselines: ClassVar[Mapping[str, str]] = Vocabulary.baselines
-
-    def __init__(self, predictor: Predictor, network: Network, baseline: str) -> None:
-        self._vocabulary = Vocabulary(predictor)
-        self._predictor, self._network = predictor, network
-        self._fill = self._vocabulary.fill(baseline)
 
     def case(self, record: Dataset) -> Case:
         """Take one conversation apart.
@@ -60,25 +41,11 @@ class Conversations:
         own = torch.tensor([*said, *[False] * (len(written) - 1)])
         vectors = Vectors(layer, ids, own, self._fill)
 
-        def outputs(values: Tensor) -> Tensor:
-            def called(places: Tensor) -> Tensor:
-                batch: Batch = {
-                    name: column.expand(len(places), -1) for name, column in others.items()
-                }
-                return self._network.outputs({_IDS: places, **batch})
+        def called(places: Tensor) -> Tensor:
+            batch = {name: column.expand(len(places), -1) for name, column in others.items()}
+            return self._network.outputs({_IDS: places, **batch})
 
-            return log_probabilities(vectors.through(values, called), written)
-
-        return Case(
-            units=[Unit(it) for it in told_apart(self._vocabulary.texts(vectors.units)[0])],
-            inputs=vectors.inputs,
-            baseline=vectors.baseline,
-            groups=vectors.groups,
-            outputs_fn=outputs,
-            mixed_fn=by_groups(vectors.inputs, vectors.baseline, vectors.groups, outputs),
-            has_gradient=True,
-            batch={LABELS: torch.tensor([written])},
-        )
+        return written_case(vectors, self._vocabulary, called, written, {})
 
     def _asked_and_written(self, record: Dataset) -> tuple[list[int], list[int]]:
         """Return the tokens of a question and of the likeliest answer; of none its end."""

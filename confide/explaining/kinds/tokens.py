@@ -1,44 +1,24 @@
 """Texts: a unit is a token; those that a tokenizer adds around every text are none."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 from datasets import Dataset
 from torch import Tensor
 
 from confide.explaining.case import FIXED, Case, Layout, Unit, by_groups, expanded
-from confide.explaining.network import Network
-from confide.explaining.vocabulary import Vocabulary
-from confide.inference.predictor import Predictor
+from confide.explaining.kinds.of_tokens import OfTokens
 
 _IDS = "input_ids"
 
 
-class Tokens:
-    """Takes texts apart by their tokens.
-
-    Args:
-        predictor: of texts.
-        network: the same, whole.
-        baseline: name of the token that stands for those that are left out.
-
-    Raises:
-        ConfigError: if a custom task names no tokenizer, or this has no such token.
-    """
+class Tokens(OfTokens):
+    """Takes texts apart by their tokens."""
 
     layout: Layout = "words"
     what = "token"
-    baselines: ClassVar[Mapping[str, str]] = Vocabulary.baselines
-
-    def __init__(self, predictor: Predictor, network: Network, baseline: str) -> None:
-        self._vocabulary = Vocabulary(predictor)
-        self._task, self._network = predictor.task, network
-        self._fill = self._vocabulary.fill(baseline)
 
     def case(self, record: Dataset) -> Case:
         """Take one text apart."""
-        batch = self._task.encode(record).take(torch.tensor([0]))
+        batch = self._predictor.task.encode(record).take(torch.tensor([0]))
         ids = batch[_IDS]
         own = (batch["attention_mask"][0] == 1) & self._vocabulary.own(ids[0])
         places = own.nonzero()[:, 0]
