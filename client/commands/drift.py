@@ -219,7 +219,9 @@ def _profile(
         )
     near = _near(arguments, fits.absent) if fits.absent else ()
     looked = Looked(source=source, scored_records=config.scored_records, like=like)
-    profile = profile_with(predictor, whole.records, _inputs(predictor, whole, fits), looked)
+    profile = profile_with(
+        predictor, whole.records, _inputs(predictor, whole, fits, source), looked
+    )
     told = [f"{source}: {sentence}" for sentence in (*fits.told, *near)]
     return replace(profile, absent=fits.absent, told=tuple(told))
 
@@ -234,7 +236,9 @@ def _near(arguments: argparse.Namespace, absent: Sequence[str]) -> tuple[str, ..
     return tuple(f"{why}." for why in near_names(absent, names))
 
 
-def _inputs(predictor: "Predictor", whole: "Whole", fits: "Fitting") -> "Inputs | None":
+def _inputs(
+    predictor: "Predictor", whole: "Whole", fits: "Fitting", source: str
+) -> "Inputs | None":
     """Take the records that the model can be asked about: others are compared by their columns."""
     from confide.client.records.whole import Whole
 
@@ -242,7 +246,7 @@ def _inputs(predictor: "Predictor", whole: "Whole", fits: "Fitting") -> "Inputs 
         return None
     places = [whole.places[at] for at in fits.rows] if whole.places else ()
     chosen = Whole(records=fits.records, kept=whole.kept.take(fits.rows), places=places)
-    return given_inputs(predictor, chosen)
+    return given_inputs(predictor, chosen, source=source)
 
 
 def _tell(arguments: argparse.Namespace, report: "Report", kit: "InstitutionKit | None") -> None:

@@ -154,13 +154,16 @@ def given_whole(
     return Whole(records=rows, kept=told)
 
 
-def given_inputs(predictor: "Predictor", whole: "Whole", *, skip: bool = False) -> "Inputs":
+def given_inputs(
+    predictor: "Predictor", whole: "Whole", *, skip: bool = False, source: str = ""
+) -> "Inputs":
     """Check records against the model's task; say on standard error what is outside its ranges.
 
     Args:
         predictor: whose task.
         whole: the records.
         skip: whether to leave out those that do not fit.
+        source: what they are, where a command reads others too.
 
     Raises:
         DataError: naming everything that does not fit.
@@ -172,7 +175,7 @@ def given_inputs(predictor: "Predictor", whole: "Whole", *, skip: bool = False) 
     schema, records = predictor.plan.task, inputs.records
     cells = {it: records[it][:] for it in schema.table_columns if it in records.column_names}
     for note in outside_notes(cells, schema):
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {source and f'{source}: '}{note}", file=sys.stderr)
     return inputs
 
 

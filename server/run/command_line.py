@@ -54,7 +54,8 @@ from confide.server.run_folder import (
 
 log = logging.getLogger(__name__)
 
-INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
+_HYDRA_HELP = "--hydra-help"
+INFORMATION_FLAGS = frozenset({"--help", "-h", _HYDRA_HELP, "--version", "--info", "-i"})
 MULTIRUN = frozenset({"-m", "--multirun", "hydra.mode=MULTIRUN"})
 OVERWRITE = "--overwrite"
 ASKED_ANEW = (
@@ -347,6 +348,8 @@ def run_with_hydra(
         words = [*rule_words(overrides_of(words)), *words]
     elif not resumed and not MULTIRUN & set(words):
         words = [*words, *_own_folder(overrides_of(words), overwrite=overwrite)]
+    if _HYDRA_HELP in words:  # it composes Hydra's own groups, which ours are no overrides of
+        words = [_HYDRA_HELP]
     register_schema()
     register_listing(shown=shows)
     sys.argv = [f"confide {program}", *overrides_first(words)]

@@ -115,6 +115,12 @@ def test_help_lists_own_choices(elsewhere: Path, capsys: pytest.CaptureFixture[s
     assert "hydra/" not in printed.partition("Settings, as they")[0]
 
 
+def test_help_on_hydra_is_hydras(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        confide.cli.main(["simulate", "--hydra-help", CREDIT])
+    assert capsys.readouterr().out.startswith("Hydra (")
+
+
 def test_one_command_prints_what_is_composed(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,6 +111,14 @@ def test_a_category_that_training_never_saw_is_drift_and_no_mistake(
     assert "other.csv: 60 of 200 records have a value that the model's schema refuses" in told
 
 
+def test_a_note_names_the_file_that_it_is_about(
+    run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = changed(files["alike"], tmp_path / "odd.csv", count=2, age="9999")
+    main(["drift", run, str(odd), "--reference", files["old"]])
+    assert "note: odd.csv: Column age: 2 of 200 values lie outside" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("count", [200, 20])
 def test_a_column_that_is_missing_is_an_alarm_however_few_the_records(
     count: int, run: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
