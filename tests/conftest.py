@@ -24,6 +24,7 @@ os.environ |= {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+import absl.logging
 import pandas
 import pytest
 import torch
@@ -33,6 +34,10 @@ from confide.models.backbones import resolve_package_path
 sys.path.append(str(Path(__file__).parent))  # helpers of tests, by name
 
 from fault_proxy import FaultProxy
+
+# Its handler closes the stream that it was made with when logging is configured and stderr is
+# another one by then: made within a test, that is pytest's, and no further test would run.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 SHARED = {
     "browser": "report",
