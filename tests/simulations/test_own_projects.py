@@ -72,7 +72,7 @@ def test_a_new_run_in_the_same_folder_keeps_nothing_of_an_earlier_one(here: Path
     (kept,) = kept_own_files(here / "run")
     assert {path.name for path in kept.rglob("*.yaml")} == {"credit.yaml"}
     plain = ["experiment=heart_disease", "server.num_rounds=1", "simulation.baselines=[]"]
-    confide.simulate(plain, run_dir="run")
+    confide.simulate(plain, run_dir="run", overwrite=True)
     assert kept_own_files(here / "run") == []
 
 
