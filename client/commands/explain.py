@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.commands.given import (
+    add_misfits,
     add_model_options,
     add_records,
+    fitting_inputs,
     given_model,
-    given_records,
+    given_whole,
     model_around,
     model_parser,
 )
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         help="page (.html) or JSON (.json) to write; may be given twice",
     )
     add("--json", action="store_true", help="print JSON in place of sentences")
+    add_misfits(parser)
     add_model_options(parser)
     return parser
 
@@ -203,7 +206,8 @@ def _explain(
     from confide.explaining.explanation import Explaining
     from confide.explaining.parts import RECORDS
 
-    whole, inputs = given_records(arguments, predictor)
+    whole = given_whole(arguments, predictor)
+    inputs = fitting_inputs(arguments, predictor, whole, verb="explain")
     columns = len(predictor.plan.task.table_columns)
     count = len(asked.records) or min(len(inputs.records), RECORDS)
     totals = {"records": count, "importance": columns, "dependence": columns}

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from confide.client.records.sources.reading_options import add_reading_options, reading_of
 from confide.config.custom import BACKBONE_HELP, CUSTOM_TASK_HELP, look_in_current_folder
+from confide.errors import DataError
 
 if TYPE_CHECKING:
     from confide.client.records.whole import Whole
@@ -26,18 +27,7 @@ _PERSONAL_HELP = (
     " simulation, or the folder of its kit"
 )
 _DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-class GivenRecords(NamedTuple):
-    """Records that fit a model.
-
-    Attributes:
-        whole: the records as they came, with the columns that are kept beside them.
-        inputs: what the model takes of them.
-    """
-
-    whole: "Whole"
-    inputs: "Inputs"
+_SKIP = "skip"
 
 
 def model_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -75,6 +65,17 @@ def add_records(parser: argparse.ArgumentParser, *, optional: bool = False) -> N
     )
     parser.add_argument("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
     add_reading_options(parser)
+
+
+def add_misfits(parser: argparse.ArgumentParser) -> None:
+    """Add what becomes of records that do not fit the model's schema."""
+    parser.add_argument(
+        "--misfits",
+        choices=("refuse", _SKIP),
+        default="refuse",
+        help="records that do not fit what the model was trained on, such as a category that it"
+        " does not know: refuse all, or skip these (default: refuse)",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -179,30 +180,43 @@ def given_inputs(
     return inputs
 
 
-def given_records(
-    arguments: argparse.Namespace,
-    predictor: "Predictor",
-    *,
-    path: str | None = None,
-    keep: Sequence[str] | None = (),
-) -> GivenRecords:
-    """Read records and check them: :func:`given_whole`, then :func:`given_inputs`.
+def fitting_inputs(
+    arguments: argparse.Namespace, predictor: "Predictor", whole: "Whole", *, verb: str
+) -> "Inputs":
+    """Check records with :func:`given_inputs`, and do with those that do not fit as was asked.
+
+    Args:
+        arguments: of a command that :func:`add_misfits` gave its option.
+        predictor: whose task.
+        whole: the records.
+        verb: what the command does with records, such as ``predict``.
 
     Raises:
-        ConfigError: if a column to keep does not exist.
-        DataError: if they cannot be read, or naming everything that does not fit.
+        DataError: naming everything that does not fit, and what could be done about it.
     """
-    whole = given_whole(arguments, predictor, path=path, keep=keep)
-    return GivenRecords(whole, given_inputs(predictor, whole))
+    from confide.tasks.schema import LACKING
+
+    skip = arguments.misfits == _SKIP
+    try:
+        return given_inputs(predictor, whole, skip=skip)
+    except DataError as error:
+        # Records without a column that is needed fit none of them
+        if skip or any(problem.startswith(LACKING) for problem in error.problems):
+            raise
+        advice = (
+            f"Nothing was {verb}ed. Correct these records, or {verb} the others with"
+            f" --misfits {_SKIP}; what fits was settled when the model was trained."
+        )
+        raise DataError(error.problems, advice) from None
 
 
 __all__ = [
-    "GivenRecords",
+    "add_misfits",
     "add_model_options",
     "add_records",
+    "fitting_inputs",
     "given_inputs",
     "given_model",
-    "given_records",
     "given_whole",
     "model_around",
     "model_parser",

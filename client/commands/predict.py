@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.commands.given import (
+    add_misfits,
     add_model_options,
     add_records,
-    given_inputs,
+    fitting_inputs,
     given_model,
     given_whole,
     model_parser,
@@ -18,15 +19,13 @@ from confide.client.commands.given import (
 )
 from confide.client.commands.writing_options import add_writing_options, writing_of
 from confide.config.spelling import counted
-from confide.errors import ConfigError, DataError
+from confide.errors import ConfigError
 from confide.terminal import is_reader_gone, make_console
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from confide.client.records.whole import Whole
-    from confide.inference.inputs import Inputs
     from confide.inference.language.past_answers import PastAnswers
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
@@ -49,9 +48,6 @@ task's metrics on labelled ones are printed. If records do not fit, all mistakes
 and nothing is written; with --misfits skip these records have no prediction, and a column problem
 that says why."""
 
-_SKIP_ADVICE = (
-    "Nothing was predicted. Correct these records, or predict the others with --misfits skip."
-)
 _KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
 
@@ -101,13 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="file to write: .csv, .tsv, .jsonl or .parquet (default: CSV to stdout)",
     )
     add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
-    add(
-        "--misfits",
-        choices=("refuse", "skip"),
-        default="refuse",
-        help="records that do not fit what the model was trained on, such as a category that it"
-        " does not know: refuse all, or skip these (default: refuse)",
-    )
+    add_misfits(parser)
     add_model_options(parser)
     group = add_writing_options(parser)
     group.add_argument(
@@ -133,7 +123,7 @@ def _predict(arguments: argparse.Namespace, predictor: "Predictor") -> None:
     past = _read_past(arguments, predictor)
     skip = arguments.misfits == "skip"
     _refuse_taken(predictor, whole.kept.column_names, has_past=past is not None, skip=skip)
-    inputs = _inputs(predictor, whole, skip=skip)
+    inputs = fitting_inputs(arguments, predictor, whole, verb="predict")
     parts: list[Part] = []
     # On one terminal a bar and the predictions would write into each other
     hidden = arguments.output is None and sys.stdout.isatty()
@@ -141,7 +131,7 @@ def _predict(arguments: argparse.Namespace, predictor: "Predictor") -> None:
     in_parquet = arguments.output is not None and arguments.output.suffix.lower() == ".parquet"
     kept = whole.typed() if in_parquet else whole.kept
     misfits = inputs.misfits if skip else None
-    tables = _tables(kept, made, parts, misfits, hidden=hidden)
+    tables = _tables(kept, made, parts, inputs.given, misfits, hidden=hidden)
     if arguments.output is not None:
         write_predictions(arguments.output, tables)
     elif not _print(tables):
@@ -153,23 +143,6 @@ def _predict(arguments: argparse.Namespace, predictor: "Predictor") -> None:
             " why",
             file=sys.stderr,
         )
-
-
-def _inputs(predictor: "Predictor", whole: "Whole", *, skip: bool) -> "Inputs":
-    """Check the records.
-
-    Raises:
-        DataError: naming everything that does not fit, and what could be done about it.
-    """
-    from confide.tasks.schema import LACKING
-
-    try:
-        return given_inputs(predictor, whole, skip=skip)
-    except DataError as error:
-        # Records without a column that is needed fit none of them
-        if skip or any(problem.startswith(LACKING) for problem in error.problems):
-            raise
-        raise DataError(error.problems, _SKIP_ADVICE) from None
 
 
 def _read_past(arguments: argparse.Namespace, predictor: "Predictor") -> "PastAnswers | None":
@@ -223,6 +196,7 @@ def _tables(
     kept: "pyarrow.Table",
     made: "Iterator[Part]",
     parts: "list[Part]",
+    fitting: Sequence[int],
     misfits: "Mapping[int, str] | None",
     *,
     hidden: bool,
@@ -233,12 +207,13 @@ def _tables(
         kept: columns of all records.
         made: predictions for those that fit.
         parts: takes them.
+        fitting: positions of those that fit, ascending.
         misfits: the others, with their problems; None: no column is told of problems.
         hidden: whether no bar is shown.
     """
     from rich.progress import Progress
 
-    console, fitting = make_console(stderr=True), _fitting(len(kept), misfits or {})
+    console = make_console(stderr=True)
     # Nothing is redirected: standard output is the predictions', byte for byte
     with Progress(
         console=console,
@@ -258,13 +233,6 @@ def _tables(
             parts.append(part._replace(frame=part.frame.iloc[:0]))
             bar.advance(task, end - start)
             start = end
-
-
-def _fitting(count: int, misfits: "Mapping[int, str]") -> Sequence[int]:
-    """Return the positions of the records that fit, ascending."""
-    if not misfits:
-        return range(count)
-    return [place for place in range(count) if place not in misfits]
 
 
 def _joined(

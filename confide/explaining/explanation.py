@@ -126,6 +126,7 @@ class Explaining:
     ) -> None:
         self._predictor, self._inputs, self._asked, self._able = predictor, inputs, asked, able
         self._advance_fn, self._notes = advance_fn, list[str]()
+        self._given = inputs.given
         self._network = Network(predictor)
         self._explainer: Any = able.explainer(predictor, self._network, able.baseline)  # type: ignore[call-arg]
         self._is_table = bool(predictor.plan.task.table_columns)
@@ -145,6 +146,7 @@ class Explaining:
         """
         chosen = self._chosen()
         records = [self._record(place, places) for place in chosen]
+        self._tell_misfits()
         dependence, on = self._dependence()
         return Explanations(
             model=self._predictor.description.model_sha256,
@@ -163,14 +165,10 @@ class Explaining:
         )
 
     def _chosen(self) -> list[int]:
-        total, wanted = len(self._inputs.records), self._asked.records
-        strange = [str(number) for number in wanted if not 1 <= number <= total]
-        if strange:
-            more = f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
-            raise ConfigError(
-                f"--rows {', '.join(strange[:_SHOWN])}{more}: expected numbers of records, from 1"
-                f" to {total}."
-            )
+        """Return the positions of the records to explain, among those that fit."""
+        total, wanted = len(self._given), self._asked.records
+        at = {place + 1: fitting for fitting, place in enumerate(self._given)}
+        self._refuse_numbers([number for number in wanted if number not in at])
         if not {"attributions", "counterexamples"} & set(self._able.parts):
             return []
         if not wanted and total > RECORDS:
@@ -178,9 +176,34 @@ class Explaining:
                 f"The first {RECORDS} of {counted(total, 'record')} are explained; name others with"
                 " --rows 3,7-9."
             )
-        return [number - 1 for number in wanted] or list(range(min(RECORDS, total)))
+        return [at[number] for number in wanted] or list(range(min(RECORDS, total)))
+
+    def _refuse_numbers(self, strange: Sequence[int]) -> None:
+        misfits = self._inputs.misfits
+        total = len(self._given) + len(misfits)
+        outside = [str(number) for number in strange if not 1 <= number <= total]
+        if outside:
+            more = f" and {len(outside) - _SHOWN} more" if len(outside) > _SHOWN else ""
+            raise ConfigError(
+                f"--rows {', '.join(outside[:_SHOWN])}{more}: expected numbers of records, from 1"
+                f" to {total}."
+            )
+        if strange:
+            problems = [f"--rows {one}: does not fit: {misfits[one - 1]}." for one in strange]
+            raise ConfigError(problems)
+
+    def _tell_misfits(self) -> None:
+        misfits = self._inputs.misfits
+        told = [f"record {place + 1} ({why})" for place, why in misfits.items()]
+        if told:
+            more = f", and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+            self._notes.append(
+                f"{counted(len(told), 'record')} skipped, which did not fit:"
+                f" {', '.join(told[:_SHOWN])}{more}."
+            )
 
     def _record(self, place: int, places: Sequence[str]) -> Explained:
+        given = self._given[place]
         case: Case = self._explainer.case(self._inputs.records.select([place]))
         with torch.no_grad():
             ends = case.outputs_fn(torch.cat([case.inputs, case.baseline]))
@@ -190,8 +213,8 @@ class Explaining:
         if "attributions" in self._able.parts:
             attribution = attribute_by(case, target.score_fn, self._asked.method)
         found = Explained(
-            number=place + 1,
-            place=places[place] if places else "",
+            number=given + 1,
+            place=places[given] if places else "",
             case=case if attribution is not None else None,
             target=target,
             attribution=attribution,

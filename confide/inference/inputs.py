@@ -39,6 +39,14 @@ class Inputs(NamedTuple):
     labelled: Tensor
     misfits: Mapping[int, str] = MappingProxyType({})
 
+    @property
+    def given(self) -> Sequence[int]:
+        """Return where each record was among those that were given, ascending."""
+        total = len(self.records) + len(self.misfits)
+        if not self.misfits:
+            return range(total)
+        return [place for place in range(total) if place not in self.misfits]
+
 
 def made_to_predict(records: Dataset | pandas.DataFrame, task: TaskConfig) -> Dataset | None:
     """Make records of rows, such as a user's interactions; None where records are there already.

@@ -96,6 +96,32 @@ def test_of_two_classes_all_is_told_of_one_and_what_is_shown_has_one_name(
         assert "Numbers below add to" not in text
 
 
+def test_records_that_do_not_fit_are_told_and_may_be_skipped(
+    run: Path, loans: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = ["explain", str(run), loans, "--parts", "attributions", "--json"]
+    assert main([*whole, "--rows", "3,5"]) == 0
+    expected = json.loads(capsys.readouterr().out)["records"]
+    lines = Path(loans).read_text().splitlines()
+    lines[2] = "much" + lines[2][lines[2].index(",") :]
+    odd = tmp_path / "odd.csv"
+    odd.write_text("\n".join(lines) + "\n")
+    words = ["explain", str(run), str(odd), "--parts", "attributions", "--json"]
+    assert main([*words, "--rows", "3"]) == 1
+    assert "explain the others with --misfits skip" in capsys.readouterr().err
+    assert main([*words, "--rows", "2,3", "--misfits", "skip"]) != 0
+    assert "--rows 2: does not fit: income ('much'): not a number." in capsys.readouterr().err
+    assert main([*words, "--rows", "3,5", "--misfits", "skip"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["records"] == expected
+    assert told["notes"] == [
+        "1 record skipped, which did not fit: record 2 (income ('much'): not a number)."
+    ]
+    assert main([*words, "--misfits", "skip"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["record"] for one in told["records"]] == [1, *range(3, 12)]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
