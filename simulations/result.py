@@ -95,10 +95,20 @@ class Result:
             plan = read_description(self.model_dir).plan
             return exporter_of(plan).whole(workload, plan, merge=False).eval()
 
-    def predict(self, records: "pandas.DataFrame | Dataset | str | Path") -> "pandas.DataFrame":
+    def predict(
+        self,
+        records: "pandas.DataFrame | Dataset | str | Path",
+        *,
+        skip_misfits: bool = False,
+    ) -> "pandas.DataFrame":
         """Predict on records: a frame, a dataset, or what ``data.path`` takes.
 
         Nothing of them is kept.
+
+        Args:
+            records: the task's input columns; others are not looked at.
+            skip_misfits: whether to predict the others where records do not fit the task's schema;
+                column ``problem`` then says why nothing is predicted of a record.
 
         Returns:
             One row a record: ``prediction``, and ``probability_CLASS`` for each class.
@@ -122,7 +132,12 @@ class Result:
                     keep=(),
                     reading=Reading(files=task.files),
                 ).records
-            return predict(self.run_dir, records, custom_tasks=self.custom_tasks)
+            return predict(
+                self.run_dir,
+                records,
+                custom_tasks=self.custom_tasks,
+                skip_misfits=skip_misfits,
+            )
 
     def _repr_html_(self) -> str:
         metric = self.summary["primary_metric"]

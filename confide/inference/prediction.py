@@ -62,10 +62,10 @@ def predict(
     run: Path | str,
     records: Dataset | pandas.DataFrame,
     *,
-    device: str = "auto",
     custom_tasks: Sequence[str] = (),
     backbone: Path | str | None = None,
     writing: WritingOptions | None = None,
+    skip_misfits: bool = False,
 ) -> pandas.DataFrame:
     """Predict.
 
@@ -73,32 +73,38 @@ def predict(
         run: RUN, ``RUN/model``, or a folder that ``confide export`` wrote.
         records: the task's input columns; others, the label among them, are not looked at. Rows
             that records are made of, such as interactions, give one record a user.
-        device: auto, cpu, cuda or mps.
         custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
         backbone: folder of the run's pretrained backbone; None: where it was when it was trained.
         writing: how a language model writes its answers; None: the likeliest words.
+        skip_misfits: whether to predict the others where records do not fit the task's schema.
 
     Returns:
         One row a record, in order and with the index of ``records``: of classes ``prediction``, the
         name of the likeliest class, and ``probability_CLASS`` for each class; of conversations
-        ``prediction``, the answer.
+        ``prediction``, the answer. With ``skip_misfits`` a column ``problem`` says what does not
+        fit, and nothing is predicted of that record; of the others it is missing.
 
     Raises:
         DataError: naming everything that does not fit the task's schema.
         ModelError: if there is no model, or it cannot be used.
     """
     # Nothing derived from records is kept: who predicts once has not asked for a cache.
-    compute = make_compute(TrainerConfig(device=device, feature_cache=None))
+    compute = make_compute(TrainerConfig(feature_cache=None))
     predictor = load_predictor(
         Path(run), compute=compute, custom_tasks=custom_tasks, backbone=backbone
     )
     rows = made_to_predict(records, predictor.plan.task)
-    inputs = read_inputs(predictor, records if rows is None else rows, with_labels=False)
+    whole = records if rows is None else rows
+    inputs = read_inputs(predictor, whole, with_labels=False, skip=skip_misfits)
     frames = [
         part.frame for part in predict_in_parts(predictor, inputs, writing or WritingOptions())
     ]
     made = pandas.concat(frames, ignore_index=True)
+    if skip_misfits:
+        # Each in its place, as it was given
+        made = made.set_axis(inputs.given, axis=0).reindex(range(len(whole)))
+        made[PROBLEM] = [inputs.misfits.get(place) for place in range(len(whole))]
     if rows is not None:
         return pandas.concat(
             [rows.select_columns(kept_of(rows, predictor)).to_pandas(), made], axis=1

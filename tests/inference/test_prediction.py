@@ -57,6 +57,24 @@ def test_typed_frames_predict_as_text_does_and_keep_their_index(run: Path) -> No
     assert made.reset_index(drop=True).equals(predict(run, ROWS))
 
 
+def test_records_that_do_not_fit_may_be_skipped_and_keep_their_place(run: Path) -> None:
+    made = predict(run, ROWS)
+    odd = FRAME.set_index(pandas.Index([7, 5, 6])).assign(pain=["some", "dull", "some"])
+    with pytest.raises(DataError, match="dull"):
+        predict(run, odd)
+    told = predict(run, odd, skip_misfits=True)
+    assert told.index.tolist() == [7, 5, 6]
+    assert told["problem"].isna().tolist() == [True, False, True]
+    assert told.loc[5, "problem"] == "pain ('dull'): unknown category"
+    assert told.loc[5].drop("problem").isna().all()
+    assert (
+        told.iloc[[0, 2], :-1]
+        .reset_index(drop=True)
+        .equals(made.iloc[[0, 2]].reset_index(drop=True))
+    )
+    assert predict(run, FRAME, skip_misfits=True).drop(columns="problem").equals(made)
+
+
 def test_prediction_of_a_text_does_not_depend_on_the_others(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", backbone=make_backbone(tmp_path / "tiny"))
     together = predict(run, TEXTS)
