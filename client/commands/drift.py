@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from confide.client.commands.given import (
     model_around,
     model_parser,
 )
+from confide.config.spelling import counted
 from confide.errors import EXIT_DRIFT, ConfigError, DataError
+from confide.terminal import make_console, plain
 
 if TYPE_CHECKING:
     from confide.client.deployment.kit import InstitutionKit
@@ -219,11 +222,19 @@ def _profile(
         )
     near = _near(arguments, fits.absent) if fits.absent else ()
     looked = Looked(source=source, scored_records=config.scored_records, like=like)
-    profile = profile_with(
-        predictor, whole.records, _inputs(predictor, whole, fits, source), looked
-    )
+    inputs = _inputs(predictor, whole, fits, source)
+    with _at_work(f"{source}: {counted(len(whole.records), 'record')}"):
+        profile = profile_with(predictor, whole.records, inputs, looked)
     told = [f"{source}: {sentence}" for sentence in (*fits.told, *near)]
     return replace(profile, absent=fits.absent, told=tuple(told))
+
+
+@contextmanager
+def _at_work(what: str) -> Iterator[None]:
+    """Show on a terminal what is looked at, as long as it takes."""
+    console = make_console(stderr=True)
+    with console.status(plain(what)) if console.is_terminal else nullcontext():
+        yield
 
 
 def _near(arguments: argparse.Namespace, absent: Sequence[str]) -> tuple[str, ...]:
@@ -252,7 +263,6 @@ def _inputs(
 def _tell(arguments: argparse.Namespace, report: "Report", kit: "InstitutionKit | None") -> None:
     from confide.client.drift.page import as_json, drift_page, in_words
     from confide.storage.files import finite, write_text
-    from confide.terminal import plain
 
     if kit is not None:
         from confide.client.deployment.kit_audit import DRIFT_CHECKED, log_decision
