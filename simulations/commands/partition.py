@@ -79,7 +79,7 @@ def _partition(words: Sequence[str]) -> int:
         path = folder / f"{folder_name(name)}.csv"
         if config.task.files is not None:
             records = write_files(records, config.task.files, folder)
-        replace_file(path, functools.partial(_write_csv, records))
+        replace_file(path, functools.partial(_write_csv, records), mode=0o600)
         print(f"{path}: {len(records)} records of {name}")
     for sentence in population.tally.sentences():
         print(f"confide partition: {sentence}", file=sys.stderr)
