@@ -307,3 +307,15 @@ def test_no_file_of_this_machine_is_looked_up(pictures: Path, tmp_path: Path) ->
             answer = ask_pictures(app, as_text)
         assert answer.status_code == 400
         assert "no picture that can be read" in answer.json()["error"]
+
+
+def test_pictures_of_a_request_hold_no_more_pixels_than_one_may(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = base64.b64encode(file_of(drawn(0, (20, 20)))).decode()
+    monkeypatch.setattr("confide.serving.answering._MOST_EXTENT", 800)
+    with app_of(pictures) as (app, _):
+        assert ask_pictures(app, file, file).status_code == 200
+        answer = ask_pictures(app, file, None, file, file)
+    assert answer.status_code == 400
+    assert "more than 100 million pixels or samples together" in answer.json()["error"]
