@@ -72,8 +72,8 @@ class PageTable:
 def templates_of(package: str) -> Environment:
     """Return the templates of a package and those that all pages share.
 
-    In HTML every value is escaped. In all forms what a terminal would obey is written as its escape:
-    a card is read on a terminal too.
+    In HTML every value is escaped. In all forms what a terminal would obey is written as its
+    escape: a card is read on a terminal too.
     """
     # StrictUndefined: a misspelt name is an error and not an empty place on the page
     environment = Environment(
