@@ -5,6 +5,7 @@ neither torch nor Hydra, and a command only what it needs itself.
 """
 
 import contextlib
+import difflib
 import importlib
 import os
 import signal
@@ -141,7 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in COMMANDS:
         print(
-            f"confide: unknown command {words[0]!r}; expected one of: {', '.join(COMMANDS)}.",
+            f"confide: unknown command {words[0]!r};{_guess(words[0])} expected one of:"
+            f" {', '.join(COMMANDS)}.",
             file=sys.stderr,
         )
         return EXIT_USAGE
@@ -170,6 +172,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(plain(f"confide {words[0]}: {told}. {_kept(words[0], told)}"), file=sys.stderr)
         return EXIT_FAILED
     return status
+
+
+def _guess(word: str) -> str:
+    close = difflib.get_close_matches(word, COMMANDS, n=2, cutoff=0.7)
+    return f" did you mean {' or '.join(close)}?" if close else ""
 
 
 def _kept(command: str, error: UnforeseenError) -> str:

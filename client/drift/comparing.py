@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from confide.client.drift.kept import MISSING, ODD, UNSEEN, Categories, Floats, Numbers
+from confide.pages.wording import in_digits
 
 Counts = NDArray[numpy.int64]
 _BINS = 10
@@ -82,7 +83,7 @@ def number_bins(reference: Numbers, now: Numbers, *, whole: bool = True) -> Bins
     # A decile that is the smallest value of all would leave an empty bin below it
     inner = inner[inner > low]
     ends = [low, *inner, high]
-    names = [f"{one:.4g} to {other:.4g}" for one, other in itertools.pairwise(ends)]
+    names = [f"{in_digits(one)} to {in_digits(other)}" for one, other in itertools.pairwise(ends)]
     counted = []
     for side in (reference, now):
         places = numpy.searchsorted(inner, side.values, side="right")

@@ -21,7 +21,7 @@ HOLDS = (
 _SMALLEST = 1e-4
 _STYLE = Markup(
     ".mark.bad { color: var(--bad); font-weight: 600; }"
-    " td.text { min-width: 18rem; } td:first-child { white-space: normal; min-width: 7rem; }"
+    " td.text { min-width: 18rem; } td:first-child { min-width: 7rem; }"
     " td:first-child small { display: block; }"
 )
 _EFFECTS = {

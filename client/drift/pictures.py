@@ -10,6 +10,7 @@ from confide.client.drift.profile import Profile
 from confide.client.drift.sentences import named
 from confide.config.spelling import counted
 from confide.pages.figures import ALONE, FEDERATED, INK, MUTED, Picture, legend, new_axes, picture
+from confide.pages.wording import abridged
 
 MOST_PICTURES = 12
 _MOST_BARS = 14
@@ -56,7 +57,7 @@ def _variable(name: str, report: Report, finding: Finding) -> Picture:
                 linewidth=1.4,
                 label=label,
             )
-    axes.set_yticks(places, [_short(it) for it in bins.names])
+    axes.set_yticks(places, [abridged(it, _LONGEST) for it in bins.names])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("% of records")
     axes.set_ylim(-0.6, len(bins.names) - 0.4)
@@ -122,10 +123,6 @@ def _curve(stated: Floats, came_true: Floats) -> tuple[Floats, Floats]:
         numpy.array([flat[part].mean() for part in parts]),
         numpy.array([truth[part].mean() for part in parts]),
     )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 __all__ = ["MOST_PICTURES", "pictures"]

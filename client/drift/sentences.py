@@ -8,6 +8,7 @@ from confide.client.drift.comparing import Bins
 from confide.client.drift.kept import MISSING, UNSEEN, Kept, Numbers
 from confide.client.drift.profile import Profile
 from confide.config.spelling import counted, written
+from confide.pages.wording import in_digits
 
 _OF = {"columns": "", "predictions": "predicted", "labels": "label"}
 _STEMS = {"predictions": "predict", "labels": "label"}
@@ -109,12 +110,13 @@ def missing(part: str, name: str, before: Numbers, now: Numbers) -> str:
 def numbers(part: str, name: str, before: Numbers, now: Numbers, *, is_sure: bool) -> str:
     """Compare medians and the middle 80 %; say which way they moved where chance is ruled out."""
     first, second = (numpy.quantile(it.values, [0.1, 0.5, 0.9]) for it in (before, now))
+    told, now_told = ([in_digits(float(it)) for it in one] for one in (first, second))
     unit = " characters" if before.measures_length else ""
     change = f"{_change(before, first[1], second[1])}: " if is_sure else ""
     return (
-        f"{named(part, name)}: {change}median {second[1]:.4g}{unit}, {first[1]:.4g} in the"
-        f" reference; eight in ten from {second[0]:.4g} to {second[2]:.4g}, {first[0]:.4g} to"
-        f" {first[2]:.4g} in the reference."
+        f"{named(part, name)}: {change}median {now_told[1]}{unit}, {told[1]} in the reference;"
+        f" eight in ten from {now_told[0]} to {now_told[2]}, {told[0]} to {told[2]} in the"
+        " reference."
     )
 
 

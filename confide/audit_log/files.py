@@ -10,16 +10,20 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from confide.errors import UnreadableError
+from confide.errors import StorageError, UnreadableError
 from confide.security.audit_heads import AuditHead
 from confide.security.chain import Event
 from confide.storage.files import open_regular, read_regular
 
 HEAD = "audit.head"
+LOCK_TIMEOUT_S = 60.0
+"""Longest wait for a process that writes or checks the log: each takes moments."""
+_LOCK_PAUSE_S = 0.002
 _LONGEST_HEAD = 2**16
 CONTINUED, TORN = "continued", "torn"
 """Kinds of the first event of a file but the first, and of one that names a torn line."""
@@ -57,6 +61,7 @@ def alone(folder: Path) -> Iterator[None]:
 
     Raises:
         UnreadableError: if the folder cannot be opened.
+        StorageError: if another process does not let go in time.
     """
     # The folder itself is locked, so that no lock file is copied along, or needs a disk to write to
     try:
@@ -64,11 +69,26 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UnreadableError(f"{folder} cannot be opened: {error.strerror}.") from None
     try:
-        # Waits in the kernel, which serves who waits; a process that ends, however, lets go
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        end = time.monotonic() + LOCK_TIMEOUT_S
+        # A process that ends, however, lets go; one that was stopped does not
+        while not _is_locked(handle):
+            if time.monotonic() >= end:
+                raise StorageError(
+                    f"Another process has held the audit log {folder} for {LOCK_TIMEOUT_S:g} s:"
+                    f" `fuser {folder}` names it; end it, or let it go on."
+                )
+            time.sleep(_LOCK_PAUSE_S)
         yield
     finally:
         os.close(handle)
+
+
+def _is_locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def file_name(number: int) -> str:

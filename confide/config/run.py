@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from confide.config.aggregation import UNMASKED, AggregationConfig
 from confide.config.audit import AuditConfig
 from confide.config.client import InstitutionConfig, TrainerConfig
+from confide.config.combinations import (
+    kind_problems,
+    pair_problems,
+    step_problems,
+    tree_problems,
+)
 from confide.config.data import DataConfig
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
-from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.report import ReportConfig
 from confide.config.server import ServerConfig
@@ -39,7 +44,6 @@ from confide.config.strategies.selections import (
     UniformSelectionConfig,
 )
 from confide.config.strategies.strategy import (
-    ALGORITHMS,
     ComposedStrategyConfig,
     StrategyConfig,
     codecs_of,
@@ -49,7 +53,6 @@ from confide.config.strategies.strategy import (
 from confide.config.strategies.timings import BufferedTimingConfig, timing_problems
 from confide.config.strategies.training import (
     feature_problems,
-    model_problems,
     objective_problems,
     personal_problems,
     record_problems,
@@ -58,7 +61,6 @@ from confide.config.strategies.training import (
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
-from confide.config.tunings.table import REFUSED
 from confide.config.tunings.tuning import TuningConfig
 
 
@@ -100,8 +102,7 @@ class Config:
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each contradiction between groups."""
         # Each group looks at itself: what is left is what they say of each other.
-        yield from self._kind_problems()
-        yield from self._pair_problems()
+        yield from self._model_problems()
         private = self.privacy.unit != "none"
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
@@ -114,8 +115,6 @@ class Config:
             yield f"task.subgroups={list(self.task.subgroups)}: {UNMASKED}."
         yield from self.simulation.sum_problems(self.aggregation)
         yield from self._peers_problems()
-        yield from self._tree_problems()
-        yield from self._recipe_problems()
         yield from self._schedule_problems()
         yield from self._count_problems()
         if self.privacy.unit == "group" and self.data.group_column is None:
@@ -141,6 +140,21 @@ class Config:
         )
         yield from self.data.label_problems(len(self.task.labels))
 
+    def _model_problems(self) -> Iterator[str]:
+        """Yield where task, backbone, tuning and algorithm do not fit each other."""
+        task, backbone, tuning, strategy = self.task, self.backbone, self.tuning, self.strategy
+        objective, rounds = objective_of(strategy), self.server.num_rounds
+        if task.kind in TASKS and backbone.kind in BACKBONES:  # else reported as out of range
+            yield from kind_problems(task, backbone, tuning)
+            yield from record_problems(task, tuning, objective)
+            yield from feature_problems(task, backbone, tuning, objective)
+            yield from tuning_problems(tuning, objective)
+            yield from tuning.round_problems(rounds)
+            yield from still_problems(strategy, tuning)
+        yield from pair_problems(task, backbone, strategy)
+        yield from tree_problems(task, backbone, strategy, rounds)
+        yield from step_problems(task, backbone, tuning, strategy, self.server.patience)
+
     def _peers_problems(self) -> Iterator[str]:
         """Yield where others' noise is counted on, and hides no record."""
         if self.privacy.trust != "peers":
@@ -160,128 +174,6 @@ class Config:
             )
         if problem is not None:
             yield f"privacy.trust=peers: {problem}, or privacy.trust=alone."
-
-    def _kind_problems(self) -> Iterator[str]:
-        """Yield where task, backbone and tuning do not fit each other."""
-        task, backbone = TASKS.get(self.task.kind), BACKBONES.get(self.backbone.kind)
-        if task is None or backbone is None:  # reported as out of range
-            return
-        named = f"backbone.kind={self.backbone.kind}"
-        if self.backbone.kind not in task.backbones:
-            fits = " or ".join(BACKBONES[name].choice for name in task.backbones)
-            yield f"{named} does not fit task.kind={self.task.kind}; choose backbone={fits}."
-        outcome = self.task.outcome.kind
-        problem = task.outcome_problem(outcome) if outcome in OUTCOMES else None
-        if problem is not None:
-            yield problem
-        if backbone.outcomes is not None and outcome not in backbone.outcomes:
-            others = [
-                one.choice
-                for one in map(BACKBONES.__getitem__, task.backbones)
-                if one.outcomes is None or outcome in one.outcomes
-            ]
-            fix = f"choose backbone={' or '.join(others)}" if others else "choose one of these"
-            yield (
-                f"{named} does not predict task.outcome.kind={outcome}, but"
-                f" {' or '.join(backbone.outcomes)}; {fix}."
-            )
-        if self.tuning.kind not in backbone.tunings:
-            reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"
-            if self.tuning.kind in REFUSED:
-                reason = f"is not offered: {REFUSED[self.tuning.kind].rstrip('.')}"
-            yield (
-                f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
-                f" tuning={' or '.join(backbone.tunings)}."
-            )
-        objective = objective_of(self.strategy)
-        yield from record_problems(self.task, self.tuning, objective)
-        yield from feature_problems(self.task, self.backbone, self.tuning, objective)
-        yield from tuning_problems(self.tuning, objective)
-        yield from self.tuning.round_problems(self.server.num_rounds)
-        yield from still_problems(self.strategy, self.tuning)
-
-    def _tree_problems(self) -> Iterator[str]:
-        """Yield where model and algorithm do not fit, or columns that trees would not read."""
-        objective = objective_of(self.strategy)
-        for problem in model_problems(self.backbone, objective, self.server.num_rounds):
-            key = "server" if problem.startswith("num_rounds") else "strategy"
-            yield f"{key}.{problem}"
-        if self.backbone.tree_encoding is None:
-            return
-        named = f"backbone.kind={self.backbone.kind}"
-        if self.task._target_ is not None:
-            yield (
-                f"task._target_={self.task._target_}: {named} reads columns by the schema, which"
-                " this task encodes by itself; choose another backbone."
-            )
-        if self.task.label_smoothing:
-            yield (
-                f"task.label_smoothing={self.task.label_smoothing:g}: {named} grows on labels as"
-                " they are; leave it out, or choose another backbone."
-            )
-        if self.task.released_columns and self.backbone.tree_encoding == "grid":
-            yield (
-                f"task.numeric.edges=released: {named} with backbone.cells=grid splits at a public"
-                " grid and uses no edges; set backbone.cells=edges, or task.numeric.edges=public."
-            )
-
-    def _pair_problems(self) -> Iterator[str]:
-        """Yield what is wrong with pairs of columns."""
-        pairs: list[list[str]] = getattr(self.backbone, "pairs", [])
-        strangers = sorted({name for pair in pairs for name in pair} - set(self.task.table_columns))
-        if strangers:
-            yield (
-                f"backbone.pairs names {', '.join(strangers)}, which task.columns lacks; name two"
-                f" of {', '.join(self.task.table_columns)}."
-            )
-        if pairs and objective_of(self.strategy).kind == "private_newton":
-            yield (
-                "backbone.pairs: client=private_newton knows how columns vary together, and not"
-                " their products; leave the pairs out, or choose client=private_table."
-            )
-
-    def _recipe_problems(self) -> Iterator[str]:
-        """Yield where an algorithm with steps of its own does not know how long they may be."""
-        objective = objective_of(self.strategy)
-        algorithm = ALGORITHMS.get(objective.kind)
-        if algorithm is None or not algorithm.own_step:
-            return
-        key = f"strategy.objective.kind={objective.kind}"
-        if not (algorithm.any_model or self.backbone.is_linear or self.tuning.kind == "head"):
-            # The strategy may be one that nobody typed: it comes with a choice of client
-            is_table = self.task.kind == "tabular"
-            client, linear = (
-                ("table", "backbone=logistic") if is_table else ("poisson", "tuning=head")
-            )
-            yield (
-                f"{key}, which {algorithm.choice} chooses, knows steps for a linear model alone,"
-                f" and backbone.kind={self.backbone.kind}, tuning.kind={self.tuning.kind} is none;"
-                f" choose client={client} strategy=fedavg for this model, or {linear}."
-            )
-        elif (
-            algorithm.row_norm
-            and self.task.outcome.kind in OUTCOMES
-            and self.task.loss_bounds is None
-        ):
-            yield (
-                f"{key} takes its step from what bounds the loss, and nothing bounds that of"
-                f" task.outcome.kind={self.task.outcome.kind}; choose client=table strategy=fedavg."
-            )
-        elif algorithm.needs_gram and self.task.kind != "tabular":
-            yield (
-                f"{key} scales steps by a table's inputs, and task.kind={self.task.kind} has none;"
-                " choose client=private_table, whose steps need none."
-            )
-        elif algorithm.row_norm and self.backbone.row_norm is None:
-            yield (
-                f"{key} takes its step from the norm of rows; set backbone.row_norm=3, as"
-                f" {algorithm.choice} does."
-            )
-        if (algorithm.row_norm or algorithm.any_model) and self.server.patience is not None:
-            yield (
-                f"server.patience={self.server.patience}: {key} means the models of the last rounds"
-                " it has planned; set server.patience=null."
-            )
 
     def _schedule_problems(self) -> Iterator[str]:
         """Yield learning rates that would warm up for as long as the run lasts."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from confide.explaining.dependence import Dependence
 from confide.explaining.sentences import told
+from confide.pages.wording import abridged
 
 _WIDTH, _HEIGHT = 240.0, 120.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 8.0, 8.0, 22.0
@@ -124,10 +125,10 @@ class _Frame:
             return
         count = len(self._values)
         every = max(1, -(-(count - 1) // (_TICKS - 1))) if count > 2 * _TICKS else 1
-        longest = max(3, int((_WIDTH - _LEFT - _RIGHT) * every / count / _SIGN))
+        longest = max(3, int((_WIDTH - _LEFT - _RIGHT) * every / count / _SIGN) - 1)
         for place in range(0, count, every):
             text = self._values[place]
-            shown = text if len(text) <= longest else text[: longest - 1] + "…"
+            shown = abridged(text, longest)
             # Numbers at both ends stay inside
             at_end = place == count - 1 and count > 2 * _TICKS
             x = _WIDTH - 1 if at_end else self._x(place)

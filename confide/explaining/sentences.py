@@ -7,6 +7,7 @@ from confide.explaining.attribution import Attribution, strongest
 from confide.explaining.counterexamples import MOST_COLUMNS, Counterexample
 from confide.explaining.explanation import WARNING, Explained, Explanations
 from confide.explaining.methods.table import METHODS
+from confide.pages.wording import in_digits
 
 _NAMED = 4
 SCHEMA = 2
@@ -24,7 +25,7 @@ def signed(value: float) -> str:
 
 def told(number: float) -> str:
     """Return a probability or a number for people."""
-    return f"{number:,.4g}" if abs(number) > 1 else f"{number:.3f}"
+    return in_digits(number) if abs(number) > 1 else f"{number:.3f}"
 
 
 def record_sentences(one: Explained) -> Iterator[str]:

@@ -253,8 +253,9 @@ def _read_categories(
         return Column(*seen, [])
     strangers = sorted(value for value, wrong in zip(text, unknown, strict=False) if wrong)
     near = nearest(strangers[0], column.categories)
+    what = "category" if len(strangers) == 1 else "categories"
     problem = (
-        f"Column {name}: {len(strangers)} unknown categories in {unknown[codes].sum()} of"
+        f"Column {name}: {len(strangers)} unknown {what} in {unknown[codes].sum()} of"
         f" {len(codes)} values, such as {written(strangers[0])}; the schema knows"
         f" {', '.join(column.categories)}. {f'{near}. ' if near else ''}Correct the"
         " records, or add the category or list it in missing_values; unseen=other or unseen=missing"

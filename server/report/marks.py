@@ -10,11 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from confide.pages.figures import FEDERATED, INK, new_axes
+from confide.pages.wording import abridged
 from confide.server.report.intervals import interval
 
 NAMED = 40
 """Largest number of institutions that have a row each."""
-_LONGEST_NAME = 22
+_LONGEST_NAME, _SHORTEST_NAME = 22, 5
+# Characters that there is room for below a heat map
+_LINE = 32
 
 
 class Score(NamedTuple):
@@ -37,7 +40,7 @@ class Score(NamedTuple):
 
 def short(name: str) -> str:
     """Cut a long name to what fits in a figure's margin."""
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return abridged(name, _LONGEST_NAME)
 
 
 def titled(metric: str) -> str:
@@ -146,7 +149,9 @@ def heat_map(rows: pandas.DataFrame, *, named: bool) -> Figure:
             axes.text(
                 column, place, f"{value:.0%}", ha="center", va="center", fontsize=9.5, color=INK
             )
-    axes.set_xticks(range(values.shape[1]), [short(str(name)) for name in rows.columns])
+    longest = min(_LONGEST_NAME, max(_SHORTEST_NAME, _LINE // values.shape[1]))
+    columns = [abridged(str(name), longest) for name in rows.columns]
+    axes.set_xticks(range(values.shape[1]), columns)
     axes.set_yticks(range(len(rows)) if named else [], list(reversed(rows.index)) if named else [])
     axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(-0.5, len(rows) - 0.5))
     axes.grid(visible=False)

@@ -111,7 +111,7 @@ def report_page(run: RunFiles) -> str:
         failures=_failures(run),
         command=sentences.reproduce(run),
         again=sentences.repetition(run),
-        config=yaml.safe_dump(dict(run.config), sort_keys=False),
+        config=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
         versions=_versions(run),
     )
 

@@ -266,7 +266,7 @@ def weakest(run: RunFiles) -> str:
     # Of scores such as a log loss the largest is the worst
     choose = min if run.higher_is_better else max
     name = choose(scored, key=lambda name: scored[name])
-    support = run.clients[name].get("test_examples") or 0
+    support = int(run.values("test_examples").get(name, 0))
     said = (
         f"The weakest result is on the own test records of {name}: {run.metric}"
         f" {scored[name]:.3f} on {counted(support, 'record')}."

@@ -28,6 +28,7 @@ from confide.config.composing.main_job import names_a_job, own_experiments, with
 from confide.config.composing.own_source import SCHEME
 from confide.config.composing.quoting import quote_texts
 from confide.config.composing.schema import register_schema
+from confide.config.composing.words import no_option
 from confide.config.custom import unforeseen
 from confide.config.spelling import counted
 from confide.errors import (
@@ -78,6 +79,8 @@ _TAKE_VALUE = frozenset(
         "-cd",
     }
 )
+_FLAGS = INFORMATION_FLAGS | MULTIRUN | _TAKE_VALUE | {"--run", "-r", "--resolve"}
+_FLAGS |= {"--shell-completion", "-sc", "--experimental-rerun"}
 
 
 def refuse_passwords(overrides: Sequence[str]) -> None:
@@ -343,7 +346,7 @@ def run_with_hydra(
         words = with_main_job(words)
     if not checked and not shows:
         refuse_passwords(overrides_of(words))
-        check_jobs(overrides_of(words))
+        _check(words)
     if shows or _CFG & set(words):
         # In front: after a flag Hydra would not take them
         words = [*rule_words(overrides_of(words)), *words]
@@ -357,6 +360,18 @@ def run_with_hydra(
     hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(
         run_fn
     )()
+
+
+def _check(words: Sequence[str]) -> None:
+    """Refuse options that Hydra does not have, and overrides that make no config."""
+    flags = [word for word in _told_apart(words)[1] if word.startswith("-")]
+    problems = [no_option(word) for word in flags if word.partition("=")[0] not in _FLAGS]
+    try:
+        check_jobs(overrides_of(words))
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def _own_folder(overrides: Sequence[str], *, overwrite: bool) -> list[str]:

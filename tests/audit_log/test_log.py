@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from confide.audit_log import files as log_files
 from confide.audit_log import log as writing
 from confide.audit_log.files import files_of, lines_of
 from confide.audit_log.log import AuditLog
@@ -93,6 +94,30 @@ def test_writers_take_turns_and_continue_each_other(tmp_path: Path) -> None:
         (one, two)[number % 2].append("answered", {"round": number})
     found = [event.content["round"] for event in events(tmp_path) if event.kind == "answered"]
     assert found == [*range(10)]
+
+
+def test_a_process_that_was_stopped_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(tmp_path / "log")
+    held = (
+        "import fcntl, os, signal, sys\n"
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n"
+        "print(flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    monkeypatch.setattr(log_files, "LOCK_TIMEOUT_S", 0.1)
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(log.folder)], stdout=subprocess.PIPE
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            with pytest.raises(StorageError, match=r"for 0\.1 s: `fuser"):
+                log.append("answered", {})
+        finally:
+            holder.kill()
+    assert log.append("answered", {}).kind == "answered"
 
 
 def test_a_torn_line_is_kept_aside_and_said(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_unknown_category_is_refused() -> None:
 
 
 def test_category_must_match_its_case() -> None:
-    with pytest.raises(DataError, match="unknown categories in 1 of 1 values, such as 'Some'"):
+    with pytest.raises(DataError, match="1 unknown category in 1 of 1 values, such as 'Some'"):
         encode(CP, ["Some"])
 
 

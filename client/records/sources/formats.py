@@ -1,6 +1,7 @@
 """File formats of records, each read in batches; no copy of a record is left anywhere."""
 
 import contextlib
+import difflib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,16 @@ ARRAYS = ".npz"
 """Ends the names of files whose pictures are looked at as they are read."""
 
 
+def _guess(path: Path) -> str:
+    """Name files beside one that is not there, which may be meant."""
+    try:
+        names = [it.name for it in path.parent.iterdir() if it.suffix.lower() in EXTENSIONS]
+    except OSError:
+        return f" There is no folder {path.parent}."
+    close = difflib.get_close_matches(path.name, names, n=2, cutoff=0.7)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
 def open_file(path: Path, columns: Sequence[str], reading: Reading = READ_AS_TEXT) -> Opened:
     """Open one file of records.
 
@@ -40,7 +51,7 @@ def open_file(path: Path, columns: Sequence[str], reading: Reading = READ_AS_TEX
         DataError: if the file is missing, empty, malformed, or has an unknown extension.
     """
     if not path.is_file():
-        raise DataError(f"data.path={path}: no such file.")
+        raise DataError(f"data.path={path}: no such file.{_guess(path)}")
     open_as = EXTENSIONS.get(path.suffix.lower())
     if open_as is None:
         raise DataError(

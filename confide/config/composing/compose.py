@@ -44,6 +44,7 @@ from confide.config.composing.sweeps import (
     has_pattern,
     written_out,
 )
+from confide.config.composing.words import no_override, no_value, not_read
 from confide.config.run import Config
 from confide.errors import ConfigError
 from confide.security.redaction import redact
@@ -318,6 +319,8 @@ def _explain(override: str, error: Exception, good: Sequence[str]) -> str:
 
 
 def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
+    if (how := no_override(override)) is not None:
+        return how
     key = _key(override)
     # Hydra wraps what OmegaConf says, which is closer to the mistake.
     cause = error.__cause__ or error
@@ -342,20 +345,11 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
         return f"{override}: there is no setting {key}.{guess} `--cfg job` prints every setting."
     if isinstance(cause, ValidationError):
-        return f"{override}: {first_line(cause)}."
+        return no_value(override, cause)
     if isinstance(error, ConfigCompositionException) and _options(key.split("@")[0]):
         return f"{override}: {first_line(cause)} Choose one of: {', '.join(_options(key))}."
-    if isinstance(cause, HydraException) and not key.isascii():
-        return (
-            f"{override}: Hydra's command line takes no such letters in a key; write it into a file"
-            " of conf/, such as conf/task/NAME.yaml."
-        )
-    if isinstance(cause, HydraException) and override.partition("=")[2].lstrip()[:1] == "{":
-        return (
-            f"{override}: {first_line(cause)}. A name in braces takes no quotes, < and >, and"
-            " no letters beyond ASCII; write it into a file of conf/, such as"
-            " conf/experiment/NAME.yaml."
-        )
+    if isinstance(cause, HydraException):
+        return not_read(override, first_line(cause))
     return f"{override}: {first_line(cause)}"
 
 

@@ -39,9 +39,11 @@ _NOT_AGAIN = (
 """Overrides of an earlier run that are not those of a run that goes on from it."""
 _OTHERS = ("backbone", "tuning", "hydra", "tracking")
 """Groups of which the same holds."""
+_HERE = ("_target_", ".address", ".dashboard", ".kit")
+"""Ends settings that name code, another machine, or what is this machine's own: none is taken on a
+file's word."""
 _LONGEST = 2**20
-_CODE = "_target_"
-"""Ends settings that name code, which is not imported on a file's word."""
+"""Bytes of an earlier run's words."""
 
 
 def with_job_of_run(overrides: Sequence[str]) -> list[str]:
@@ -92,7 +94,7 @@ def _run_of(path: Path) -> Path:
 def _is_kept(word: str, named: set[str]) -> bool:
     key = word.lstrip("+~").split("=")[0]
     again = key in _NOT_AGAIN or re.split(r"[./@]", key)[0] in _OTHERS
-    return not again and key not in named and not key.endswith(_CODE)
+    return not again and key not in named and not key.endswith(_HERE)
 
 
 def is_going_on(composed: DictConfig) -> bool:

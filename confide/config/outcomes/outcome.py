@@ -144,7 +144,8 @@ def label_problems(labelling: Labelling, *, prefix: str) -> Iterator[str]:
     labels, values = list(labelling.labels), dict(labelling.values)
     # Outputs are in the order of labels: one that is there twice would be two classes.
     if len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        yield f"labels={labels}: expected at least two distinct class names."
+        draft = "" if labels else "; `confide init NAME --from RECORDS` drafts a task that has them"
+        yield f"labels={labels}: expected at least two distinct class names{draft}."
     elif repeats(values or labels):
         key, names = ("label_values", list(values)) if values else ("labels", labels)
         yield f"{key}={names}: two of them are one value, as 1 and 1.0 are; leave one out."

@@ -19,12 +19,13 @@ from confide.pages.figures import (
     new_grid,
     picture,
 )
+from confide.pages.wording import abridged
 from confide.server.report.marks import short
 
 _FILE = Path("model") / "curves.json"
 _COLOURS = (FEDERATED, ALONE, POOLED, INK)
 _MOST, _ACROSS, _HEIGHT, _LABELS = 6, 2, 1.45, 5
-_LONGEST = 9
+_LONGEST, _MOST_TICKS = 9, 14
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 Curve = Mapping[str, Any]
 
@@ -91,8 +92,9 @@ def _draw(axes: Axes, name: str, curve: Curve, outputs: Sequence[str]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(_LABELS))
         axes.xaxis.set_major_formatter(lambda value, _: _number(value))
     else:
-        labels = [_cut(str(it)) for it in curve["x"]]
-        axes.set_xticks(places, labels, rotation=90 if len(labels) > 3 else 0)
+        every = -(-len(places) // _MOST_TICKS)
+        labels = [abridged(str(it), _LONGEST) for it in curve["x"][::every]]
+        axes.set_xticks(places[::every], labels, rotation=90 if len(labels) > 3 else 0)
     axes.set_title(short(name), fontsize=9.5, loc="left", color=INK)
 
 
@@ -101,10 +103,6 @@ def _number(value: float) -> str:
         if abs(value) >= unit:
             return f"{value / unit:.3g}{letter}"
     return f"{value:.3g}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _of(outputs: Sequence[str]) -> str:

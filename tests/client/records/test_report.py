@@ -124,7 +124,7 @@ def test_every_problem_is_shown_at_once(
     text = check(capsys, str(folder), *HEART, "data.min_per_label=5000", status=1)
     for words in (
         "problem: Bern: The records lack column ca; they have id, age",
-        "problem: Bern: Column cp: 1 unknown categories in 920 of 920 values, such as 'chest ache'",
+        "problem: Bern: Column cp: 1 unknown category in 920 of 920 values, such as 'chest ache'",
         "problem: Bern: Column num: 1 of 920 labels are null",
         "problem: Bern: Column num: unknown label 'maybe' (1 record)",
         "problem: Label absent: ",

@@ -84,6 +84,7 @@ def test_a_run_from_others_says_neither_where_to_tell_nor_which_code_to_import(
         earlier,
         *(HEART, "tracking=mlflow", "tracking.mlflow_uri=https://elsewhere.example"),
         *("hydra/launcher=joblib", "task._target_=elsewhere.Task"),
+        *("simulation.ray.address=ray://elsewhere:10001", "server.dashboard=0.0.0.0:80"),
     )
     assert compose(["backbone=run", f"backbone.path={earlier}"]) == compose(
         [HEART, "backbone=run", f"backbone.path={earlier}"]

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas
 import pytest
 
 from confide.config.composing.compose import compose
@@ -77,6 +78,19 @@ def test_a_card_says_how_results_differ(many_run: Path) -> None:
     assert re.search(r"The weakest result is on the own test records of institution \d+:", card)
     assert "institution-" not in card
     assert "205 institutions, institution 1 to institution 205, took part" in card
+
+
+def test_a_card_tells_of_one_among_many_that_are_as_weak(many_run: Path, tmp_path: Path) -> None:
+    """Of more than the summary names, the first row need not be one that it names."""
+    tied = tmp_path / "tied"
+    shutil.copytree(many_run, tied)
+    path = tied / "institutions.parquet"
+    table = pandas.read_parquet(path)
+    table.loc[:20, "accuracy"], table.loc[:20, "test_examples"] = 0.0, 7
+    table.to_parquet(path)
+    write_report(tied)
+    said = "The weakest result is on the own test records of institution 1: accuracy 0.000 on 7"
+    assert said in (tied / "model_card.md").read_text()
 
 
 def test_a_comparison_says_the_spread(many_run: Path, tmp_path: Path) -> None:
