@@ -20,7 +20,7 @@ from confide.client.drift.kept import Categories, Floats, Kept, Numbers
 from confide.errors import UnreadableError
 from confide.storage.tensor_files import read_checked, write_checked
 
-_FORMAT = 1
+_FORMAT, _MOST = 1, 2**40
 SUFFIX = ".drift"
 """Ends the name of a file that holds one."""
 PARTS = ("columns", "predictions", "labels")
@@ -129,8 +129,10 @@ def read_profile(path: Path) -> Profile:
         whole: dict[str, Any] = {
             name: arrays[name] for name in ("features", "losses", "stated", "came_true")
         }
-        return Profile(**told, **parts, **whole)
-    except (KeyError, TypeError, ValueError) as error:
+        profile = Profile(**told, **parts, **whole)
+        _refuse_odd(profile)
+        return profile
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UnreadableError(
             f"{path} holds no reference of confide drift ({error}); make it anew with"
             " --keep-reference."
@@ -138,7 +140,30 @@ def read_profile(path: Path) -> Profile:
 
 
 def _kept(told: dict[str, Any], values: Floats | None) -> Kept:
-    return Categories(told["counts"]) if values is None else Numbers(values, **told)
+    kept = Categories(told["counts"]) if values is None else Numbers(values, **told)
+    if isinstance(kept, Categories):
+        counts, numbers = list(kept.counts.values()), numpy.zeros(0)
+    else:
+        counts, numbers = [kept.records, kept.missing, kept.odd], kept.values
+    if not all(type(it) is int and 0 <= it <= _MOST for it in counts):
+        raise ValueError("a count is none")
+    if numbers.ndim != 1 or not numpy.isfinite(numbers).all():
+        raise ValueError("a column holds what is no number")
+    return kept
+
+
+def _refuse_odd(profile: Profile) -> None:
+    """Refuse what nobody wrote: a file may come from others."""
+    texts = (profile.model_sha256, profile.source, profile.primary_metric, profile.job)
+    if not all(isinstance(it, str) for it in (*texts, *profile.absent, *profile.told)):
+        raise ValueError("a name is no text")
+    if type(profile.records) is not int or not 0 <= profile.records <= _MOST:
+        raise ValueError("records is no count")
+    if not (isinstance(profile.made, float) and 0 <= profile.made <= _MOST):
+        raise ValueError("made is no time")
+    sizes = [getattr(profile, name).ndim for name in _ARRAYS]
+    if sizes != [2, 1, 2, 2] or profile.stated.shape != profile.came_true.shape:
+        raise ValueError("sizes differ")
 
 
 __all__ = ["PARTS", "SUFFIX", "Profile", "read_profile", "write_profile"]

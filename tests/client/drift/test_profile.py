@@ -9,6 +9,7 @@ import pytest
 from drift_profiles import profile
 
 from confide.client.drift.findings import compare
+from confide.client.drift.kept import Categories, Numbers
 from confide.client.drift.profile import read_profile, write_profile
 from confide.config.drift import DriftConfig
 from confide.errors import UnreadableError
@@ -37,6 +38,30 @@ def test_another_file_is_no_reference(tmp_path: Path) -> None:
 
     write_checked(tmp_path / "x.drift", {})
     with pytest.raises(UnreadableError, match="make it anew with --keep-reference"):
+        read_profile(tmp_path / "x.drift")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("records", "many", "records is no count"),
+        ("records", 10**30, "records is no count"),
+        ("made", 1e300, "made is no time"),
+        ("source", 5, "a name is no text"),
+        ("losses", numpy.zeros((2, 2)), "sizes differ"),
+        ("columns", {"a": Categories({"x": -1})}, "a count is none"),
+        (
+            "columns",
+            {"a": Numbers(numpy.array([numpy.nan]), 1)},
+            "a column holds what is no number",
+        ),
+    ],
+)
+def test_a_reference_from_others_that_nobody_wrote_so_is_refused(
+    tmp_path: Path, name: str, value: object, said: str
+) -> None:
+    write_profile(tmp_path / "x.drift", replace(profile(0), **{name: value}))
+    with pytest.raises(UnreadableError, match=said):
         read_profile(tmp_path / "x.drift")
 
 
