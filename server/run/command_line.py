@@ -22,6 +22,7 @@ from confide.config.composing.compose import (
     hydra_settings,
     is_hydra,
     rule_words,
+    mappings_emptied,
 )
 from confide.config.composing.folders import CONF_MODULE, own_configs, searching, split_config_dirs
 from confide.config.composing.main_job import names_a_job, own_experiments, with_main_job
@@ -165,9 +166,10 @@ def run_configs(words: Sequence[str], resumed: Resumption | None) -> Iterator[li
 
 
 def _quoted_texts(words: Sequence[str]) -> list[str]:
-    return quote_texts(
-        words, sweeping=bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(words))
-    )
+    quoted_words = quote_texts(words, sweeping=bool(MULTIRUN & set(words)))
+    overrides, flags = _told_apart(quoted_words)
+    written_out = mappings_emptied(overrides)
+    return quoted_words if written_out == overrides else [*written_out, *flags]
 
 
 def searched_by_hydra() -> list[str]:
