@@ -21,8 +21,8 @@ from confide.config.composing.compose import (
     compose,
     hydra_settings,
     is_hydra,
-    rule_words,
     mappings_emptied,
+    rule_words,
 )
 from confide.config.composing.folders import CONF_MODULE, own_configs, searching, split_config_dirs
 from confide.config.composing.main_job import names_a_job, own_experiments, with_main_job

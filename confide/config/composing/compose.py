@@ -390,10 +390,10 @@ __all__ = [
     "first_job",
     "hydra_settings",
     "is_hydra",
+    "mappings_emptied",
     "num_jobs",
     "own_files",
     "rule_words",
     "to_config",
-    "mappings_emptied",
     "without_patterns",
 ]
