@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from confide.client.records.drafting.conversations import find_conversations
 from confide.client.records.drafting.positive import positive_of
 from confide.client.records.drafting.roles import (
     MOST_LABELS,
@@ -34,6 +35,7 @@ from confide.client.records.drafting.values import (
 )
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.spelling import canonical_name, nearest, written
+from confide.config.tasks.causal_lm import CausalLmConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
@@ -115,6 +117,9 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
     tagged = find_tagged(records, named.label)
     if tagged is not None:
         return _of_spans(records, tagged, named)
+    talks = None if named.text else find_conversations(records, named.label)
+    if talks is not None:
+        return _of_conversations(records, talks, named)
     if len(columns) == 1:
         (only,) = columns
         separator = next((sign for sign in ";\t|" if sign in only), None)
@@ -145,6 +150,30 @@ def _of_spans(records: Dataset, tagged: Tagged, named: Named) -> Draft:
         id_column=named.identifier,
         group_column="document" if len(documents) > 1 else None,
         owners=len(documents),
+    )
+
+
+def _of_conversations(records: Dataset, task: CausalLmConfig, named: Named) -> Draft:
+    """Draft a task of answers that a language model learns."""
+    whole = task.messages_column
+    what = f"the last message of each conversation in {whole}" if whole else task.target_columns[0]
+    columns = {name: Values.of(name, records[name][:]) for name in records.column_names}
+    used = {*task.content_columns}
+    others = {name: one for name, one in columns.items() if name not in used}
+    owner = owner_column(others)
+    institution = named.institution or institution_column(others)
+    return Draft(
+        task=task,
+        records=len(records),
+        left_out={name: "no part of a conversation" for name in others},
+        choices=[
+            f"A language model learns answers, {what}; bring one as backbone.name=FOLDER. To learn"
+            " a column of classes instead, name it (--label COLUMN)."
+        ],
+        id_column=named.identifier,
+        group_column=owner,
+        owners=len(columns[owner].counts) if owner else 0,
+        institution=(institution, len(columns[institution].counts)) if institution else None,
     )
 
 
