@@ -5,7 +5,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from confide.client.records.drafting.values import TOKEN_SIZES
+from confide.client.records.drafting.drafted import Draft, Named
+from confide.client.records.drafting.roles import institution_column, owner_column
+from confide.client.records.drafting.values import TOKEN_SIZES, Values
 from confide.config.outcomes.answer import AnswerConfig
 from confide.config.tasks.causal_lm import CausalLmConfig
 from confide.tasks.conversations.messages import parse_messages
@@ -51,6 +53,30 @@ def find_conversations(records: Dataset, label: str | None) -> CausalLmConfig | 
     )
 
 
+def draft_conversations(records: Dataset, task: CausalLmConfig, named: Named) -> Draft:
+    """Draft a task of answers that a language model learns."""
+    whole = task.messages_column
+    what = f"the last message of each conversation in {whole}" if whole else task.target_columns[0]
+    columns = {name: Values.of(name, records[name][:]) for name in records.column_names}
+    used = {*task.content_columns}
+    others = {name: one for name, one in columns.items() if name not in used}
+    owner = owner_column(others)
+    institution = named.institution or institution_column(others)
+    return Draft(
+        task=task,
+        records=len(records),
+        left_out={name: "no part of a conversation" for name in others},
+        choices=[
+            f"A language model learns answers, {what}; bring one as backbone.name=FOLDER. To learn"
+            " a column of classes instead, name it (--label COLUMN)."
+        ],
+        id_column=named.identifier,
+        group_column=owner,
+        owners=len(columns[owner].counts) if owner else 0,
+        institution=(institution, len(columns[institution].counts)) if institution else None,
+    )
+
+
 def _schema(
     records: Dataset,
     columns: list[str],
@@ -88,4 +114,4 @@ def _are_sentences(values: list[str | None]) -> bool:
     return bool(words) and words[len(words) // 2] >= _FEW_WORDS
 
 
-__all__ = ["find_conversations"]
+__all__ = ["draft_conversations", "find_conversations"]

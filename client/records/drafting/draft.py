@@ -3,12 +3,15 @@
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
 
-from confide.client.records.drafting.conversations import find_conversations
+from confide.client.records.drafting.conversations import (
+    draft_conversations,
+    find_conversations,
+)
+from confide.client.records.drafting.drafted import Draft, Named
 from confide.client.records.drafting.positive import positive_of
 from confide.client.records.drafting.roles import (
     MOST_LABELS,
@@ -21,7 +24,8 @@ from confide.client.records.drafting.roles import (
     survival_columns,
     tells_label,
 )
-from confide.client.records.drafting.spans import Tagged, find_tagged
+from confide.client.records.drafting.several import several_labels
+from confide.client.records.drafting.spans import draft_spans, find_tagged
 from confide.client.records.drafting.values import (
     MISSING_WORDS,
     TOKEN_SIZES,
@@ -35,7 +39,6 @@ from confide.client.records.drafting.values import (
 )
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.spelling import canonical_name, nearest, written
-from confide.config.tasks.causal_lm import CausalLmConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
@@ -46,55 +49,6 @@ _RARE = 5
 _MOST_CLASSES = 100
 _FEW_INPUTS = 2
 _CHARACTERS_A_TOKEN = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A drafted task.
-
-    Attributes:
-        task: the schema, with ``task.drafted``.
-        records: number of records that it was drafted from.
-        left_out: column -> why it is no input.
-        choices: sentences on what was chosen; without counts, since a draft may travel.
-        notes: sentences that the records' owner should read.
-        remarks: input column -> what to look at in it.
-        id_column: column that names a record.
-        group_column: column that names a record's owner.
-        owners: number of its values.
-        institution: column that names the institution, with the number of its values.
-        folders: number of folders that are institutions, 0 for none, in a folder of pictures; None
-            for any other source.
-    """
-
-    task: TaskConfig
-    records: int
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    choices: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    remarks: Mapping[str, str] = field(default_factory=dict)
-    id_column: str | None = None
-    group_column: str | None = None
-    owners: int = 0
-    institution: tuple[str, int] | None = None
-    folders: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Named:
-    """What a person says of the columns; None where the draft is to find out.
-
-    Attributes:
-        label: the label.
-        identifier: the id of a record.
-        text: the text to classify.
-        institution: the institution, where the records' layout says it.
-    """
-
-    label: str | None = None
-    identifier: str | None = None
-    text: str | None = None
-    institution: str | None = None
 
 
 def draft_task(records: Dataset, named: Named | None = None) -> Draft:
@@ -116,10 +70,10 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
         )
     tagged = find_tagged(records, named.label)
     if tagged is not None:
-        return _of_spans(records, tagged, named)
+        return draft_spans(records, tagged, named)
     talks = None if named.text else find_conversations(records, named.label)
     if talks is not None:
-        return _of_conversations(records, talks, named)
+        return draft_conversations(records, talks, named)
     if len(columns) == 1:
         (only,) = columns
         separator = next((sign for sign in ";\t|" if sign in only), None)
@@ -140,43 +94,6 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
     return _Drafting(columns, named, candidates).draft()
 
 
-def _of_spans(records: Dataset, tagged: Tagged, named: Named) -> Draft:
-    """Draft a task of words with a tag each."""
-    documents = set(records["document"][:]) if "document" in records.column_names else set()
-    return Draft(
-        task=tagged.task(),
-        records=len(records),
-        choices=[tagged.choice()],
-        id_column=named.identifier,
-        group_column="document" if len(documents) > 1 else None,
-        owners=len(documents),
-    )
-
-
-def _of_conversations(records: Dataset, task: CausalLmConfig, named: Named) -> Draft:
-    """Draft a task of answers that a language model learns."""
-    whole = task.messages_column
-    what = f"the last message of each conversation in {whole}" if whole else task.target_columns[0]
-    columns = {name: Values.of(name, records[name][:]) for name in records.column_names}
-    used = {*task.content_columns}
-    others = {name: one for name, one in columns.items() if name not in used}
-    owner = owner_column(others)
-    institution = named.institution or institution_column(others)
-    return Draft(
-        task=task,
-        records=len(records),
-        left_out={name: "no part of a conversation" for name in others},
-        choices=[
-            f"A language model learns answers, {what}; bring one as backbone.name=FOLDER. To learn"
-            " a column of classes instead, name it (--label COLUMN)."
-        ],
-        id_column=named.identifier,
-        group_column=owner,
-        owners=len(columns[owner].counts) if owner else 0,
-        institution=(institution, len(columns[institution].counts)) if institution else None,
-    )
-
-
 class _Drafting:
     """Columns, while a draft is made of them.
 
@@ -191,6 +108,7 @@ class _Drafting:
     ) -> None:
         self._columns, self._named, self._candidates = columns, named, candidates
         self._label = columns[candidates[0]]
+        self._several = several_labels(self._label)
         self._roles = {
             name: role_of(values) for name, values in columns.items() if name != self._label.name
         }
@@ -352,6 +270,8 @@ class _Drafting:
 
     def _predicted(self) -> dict[str, Any]:
         """Draft what is to be predicted: settings of the task."""
+        if self._several is not None:
+            return {"outcome": self._several.outcome()}
         if not self._is_number:
             return {"labels": self._labels(), "label_column": self._label.name}
         numbers = list(self._label.numbers.values())
@@ -382,6 +302,11 @@ class _Drafting:
                 f"{self._label.name} has many numbers, and is predicted as one (outcome.kind"
                 "=regression). Is its range what is possible? With amounts that span magnitudes,"
                 " add scale: log1p."
+            )
+        if self._several is not None:
+            yield (
+                f"{self._label.name} lists several labels a record, none where it is empty; labels"
+                " are those that occur: name all that are possible."
             )
         others = self._candidates[1:4]
         if not self._named.label:
@@ -415,7 +340,7 @@ class _Drafting:
                 f"{repeated} of {len(self._label.text)} records repeat another one. Each is one of"
                 " its own, so that a model may be tested on what it learnt: remove them, or --id."
             )
-        if self._label.nulls:
+        if self._label.nulls and self._several is None:
             yield (
                 f"Column {self._label.name}: {self._label.nulls} of {len(self._label.text)} labels"
                 " are null; label or remove these records, or train on them too"
