@@ -46,6 +46,12 @@ _TEXT_SETTINGS = """\
 client: {local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}
 server: {num_rounds: 15}
 """
+_ANSWER_SETTINGS = """\
+# A causal language model with a chat template that you bring, in Hugging Face format.
+# backbone: {name: FOLDER}
+client: {local_steps: 4, sampling_rate: 0.25, optimizer: {kind: adam, learning_rate: 0.004}}
+server: {num_rounds: 3}
+"""
 _NETWORK_SETTINGS = """\
 client: {local_steps: 10, sampling_rate: 0.2, optimizer: {learning_rate: 0.5}}
 server: {num_rounds: 20}
@@ -161,6 +167,7 @@ _RECIPES = {
     "token_classification": _Recipe(backbone="minilm", tuning="head"),
     "image_classification": _NETWORK,
     "audio_classification": _NETWORK,
+    "causal_lm": _Recipe(backbone="language_model", tuning="lora", settings=_ANSWER_SETTINGS),
     "speech_recognition": replace(_NETWORK, backbone="ctc"),
 }
 

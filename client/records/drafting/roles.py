@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from confide.client.records.drafting.several import several_labels
 from confide.client.records.drafting.values import Values
 from confide.tasks.reading import parse_number
 
@@ -49,7 +50,7 @@ _TIME = re.compile(
     r"|(days|weeks|months|years)([_ .-]?(to|until|of|observed).*)?$"
 )
 _EVENT = re.compile(
-    r"(?i)^(event|status|death|dead|died|deceased|censor(ed|ing)?|relapsed?|recurrence|failed"
+    r"(?i)^(event|status|death|dead|died|deceased|cens(or(ed|ing)?)?|delta|relapsed?|recurrence|failed"
     r"|failure)([_ .-]?(status|flag|observed|indicator))?$"
 )
 _PERSON = re.compile(
@@ -224,6 +225,12 @@ def survival_columns(columns: Mapping[str, Values]) -> tuple[str, str] | None:
     return (times[0], ends[0]) if times and ends else None
 
 
+def _lists(values: Values) -> bool:
+    """Say whether a column lists labels as JSON does."""
+    found = several_labels(values)
+    return found is not None and found.separator is None
+
+
 def is_named_as_label(name: str) -> bool:
     """Say whether a column is called what labels are, in one word or two: re_admitted."""
     return _LABEL.fullmatch(_BETWEEN.sub("", name)) is not None
@@ -234,7 +241,7 @@ def label_candidates(columns: Mapping[str, Values]) -> list[str]:
     few = {
         name: values
         for name, values in columns.items()
-        if 2 <= len(values.counts) <= min(MOST_LABELS, values.present // 2)
+        if (2 <= len(values.counts) <= min(MOST_LABELS, values.present // 2) or _lists(values))
         and not values.is_dates
         and not _is_years(values)
         and not _INSTITUTION.search(name)

@@ -509,3 +509,9 @@ def test_words_with_a_tag_each_become_a_task_of_spans() -> None:
         "max_tokens": 64,
         "outcome": {"kind": "spans", "types": ["LOC", "PER"]},
     }
+
+
+@pytest.mark.parametrize("event", ["cens", "censored", "status", "died"])
+def test_a_time_and_what_ended_it_are_told_to_be_survival(event: str) -> None:
+    told = drafted(time=numbers(1, 900), **{event: chosen("0", "1")})
+    assert any(f"time and {event} look like survival" in choice for choice in told.choices)
