@@ -40,8 +40,17 @@ def several_labels(values: Values) -> Several | None:
         return _of(values, {value: one or [] for value, one in lists.items()}, None)
     for sign in _SEPARATORS:
         if any(sign in value for value in values.counts):
-            return _of(values, {value: value.split(sign) for value in values.counts}, sign)
+            parts = {value: value.split(sign) for value in values.counts}
+            return _of(values, parts, sign) if _are_lists(parts) else None
     return None
+
+
+def _are_lists(parts: dict[str, list[str]]) -> bool:
+    """Tell lists, whose lengths differ, from names and decimals, such as "Doe, Ann" and "1,3"."""
+    lengths = {len(items) for items in parts.values()}
+    return len(lengths) > 1 and not all(
+        item.strip().isdecimal() for items in parts.values() for item in items
+    )
 
 
 def _of(values: Values, lists: dict[str, list[str]], separator: str | None) -> Several | None:
