@@ -184,6 +184,18 @@ def test_a_summary_of_another_model_is_not_told(tmp_path: Path) -> None:
     assert "privacy_epsilon" not in one.identity.parameters
 
 
+def test_a_summary_that_claims_no_number_keeps_no_answer_from_anybody(tmp_path: Path) -> None:
+    run = save_table_run(tmp_path)
+    claimed = {"unit": "record", "epsilon": float("nan"), "delta": float("inf")}
+    written = {"model_sha256": loaded(run).description.model_sha256, "privacy": claimed}
+    (tmp_path / "summary.json").write_text(json.dumps(written))
+    one = served(run)
+    one.batcher.end()
+    told = one.identity.parameters
+    assert told["privacy_unit"] == "record"
+    assert not {"privacy_epsilon", "privacy_delta"} & set(told)
+
+
 # --- what is written, and what is made
 
 
