@@ -253,7 +253,8 @@ class _Drafting:
             raise DataError(
                 "No column is left to learn from: "
                 + "; ".join(f"{name} ({why})" for name, why in self._left_out.items())
-                + "."
+                + ". If one of them is text to read, name it (--text COLUMN); who took what and"
+                " when is task=recommendation, readings over time are task.kind=series."
             )
         return TabularConfig(
             **self._predicted(), columns=inputs, drafted=[*inputs, *self._unconfirmed()]
