@@ -167,6 +167,7 @@ def _argument_problems(
         known = f"it knows {', '.join(free)}" if free else "it takes none"
         problems.append(
             f"data.partitioner_args names {', '.join(unknown)}, which {key} does not take; {known}."
+            " data.partitioner_args={} empties it."
         )
     # alpha has a default of its own in the config, and partition_by is always ours
     others = [name for name in free if name not in given and name not in ("alpha", "partition_by")]

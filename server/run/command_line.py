@@ -21,6 +21,7 @@ from confide.config.composing.compose import (
     compose,
     hydra_settings,
     is_hydra,
+    mappings_emptied,
     rule_words,
 )
 from confide.config.composing.folders import CONF_MODULE, own_configs, searching, split_config_dirs
@@ -166,9 +167,10 @@ def run_configs(words: Sequence[str], resumed: Resumption | None) -> Iterator[li
 
 
 def _quoted_texts(words: Sequence[str]) -> list[str]:
-    return quote_texts(
-        words, sweeping=bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(words))
-    )
+    quoted_words = quote_texts(words, sweeping=bool(MULTIRUN & set(words)))
+    overrides, flags = _told_apart(quoted_words)
+    written_out = mappings_emptied(overrides)
+    return quoted_words if written_out == overrides else [*written_out, *flags]
 
 
 def searched_by_hydra() -> list[str]:

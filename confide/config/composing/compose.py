@@ -44,7 +44,7 @@ from confide.config.composing.sweeps import (
     has_pattern,
     written_out,
 )
-from confide.config.composing.words import no_override, no_value, not_read
+from confide.config.composing.words import emptied, is_hydra, no_override, no_value, not_read
 from confide.config.run import Config
 from confide.errors import ConfigError
 from confide.security.redaction import redact
@@ -69,7 +69,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    given = quote_texts([word for word in overrides if not is_hydra(word)])
+    given = mappings_emptied(quote_texts([word for word in overrides if not is_hydra(word)]))
     words = with_main_job(given)
     with own_hydra():
         composed, problems, mistakes = _compose_collecting(words)
@@ -90,6 +90,17 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     if composed is None or problems:
         raise ConfigError(problems)
     return to_config(composed)
+
+
+def mappings_emptied(words: Sequence[str]) -> list[str]:
+    """Write out the words of a command line that empty a mapping, such as KEY={}."""
+
+    def base(others: Sequence[str]) -> DictConfig | None:
+        with own_hydra(), contextlib.suppress(*_COMPOSITION_ERRORS, ConfigError):
+            return _compose_once(first_job(with_main_job([w for w in others if not is_hydra(w)])))
+        return None
+
+    return emptied(words, base)
 
 
 def _located(problems: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -248,11 +259,6 @@ def _loader() -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def is_hydra(override: str) -> bool:
-    """Say whether an override is of Hydra's own settings."""
-    return override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra="))
-
-
 def _compose_once(overrides: Sequence[str]) -> DictConfig:
     register_schema()
     with initialize_config_module(CONF_MODULE, version_base="1.3"):
@@ -384,6 +390,7 @@ __all__ = [
     "first_job",
     "hydra_settings",
     "is_hydra",
+    "mappings_emptied",
     "num_jobs",
     "own_files",
     "rule_words",

@@ -1,10 +1,20 @@
 """Words of a command line that Hydra cannot read, in sentences with how to write them."""
 
+import re
+from collections.abc import Callable, Sequence
+
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
+_EMPTY = re.compile(r"\+{0,2}(?P<key>[\w.]+\.\w+)=\{\s*\}", re.ASCII)
 _NO_LIST = "is not a ListConfig"
 _A_LIST = "of type 'list'"
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
+
+
+def is_hydra(override: str) -> bool:
+    """Say whether an override is of Hydra's own settings."""
+    return override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra="))
 
 
 def no_override(word: str) -> str | None:
@@ -71,4 +81,29 @@ def not_read(override: str, said: str) -> str:
     return f"{override}: {said}"
 
 
-__all__ = ["no_option", "no_override", "no_value", "not_read"]
+def emptied(
+    words: Sequence[str], compose_fn: Callable[[Sequence[str]], DictConfig | None]
+) -> list[str]:
+    """Write out what empties a mapping: Hydra would merge ``NAME={}`` with what is there.
+
+    Args:
+        words: of a command line.
+        compose_fn: composes words; None where they are wrong.
+    """
+    asked = [word for word in words if _EMPTY.fullmatch(word)]
+    base = compose_fn([word for word in words if word not in asked]) if asked else None
+    if base is None:
+        return list(words)
+    return [one for word in words for one in (_left_out(word, base) or [word])]
+
+
+def _left_out(word: str, base: DictConfig) -> list[str]:
+    found = _EMPTY.fullmatch(word)
+    node = OmegaConf.select(base, found["key"]) if found else None
+    names = list(map(str, node)) if isinstance(node, DictConfig) else []
+    # Of others Hydra's grammar makes no key
+    plain = all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name in names)
+    return [f"~{found['key']}.{name}" for name in names] if found and plain else []
+
+
+__all__ = ["emptied", "is_hydra", "no_option", "no_override", "no_value", "not_read"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from confide.cli import main
 from confide.config.composing.compose import compose
 from confide.errors import ConfigError
 from confide.server.run.command_line import run_with_hydra
@@ -45,3 +46,19 @@ def test_an_option_that_is_none_is_told_with_all_else() -> None:
     assert "--epsilon: there is no such option; a setting is written NAME=VALUE" in told
     assert "such as privacy.delta=1e-6." in told
     assert "Did you mean server.num_rounds" in told
+
+
+def test_an_empty_mapping_empties_what_an_experiment_says() -> None:
+    config = compose([HEART, "task.label_values={}"])
+    assert config.task.label_values == {}
+    dealt = compose(["experiment=titles", "data.partitioner=iid", "data.partitioner_args={}"])
+    assert dealt.data.partitioner_args == {}
+    # What has nothing in it stays, and what is wrong is told as ever
+    assert compose([HEART, "data.partitioner_args={}"]).data.partitioner_args == {}
+    with pytest.raises(ConfigError, match=r"no setting task\.label_value\."):
+        compose([HEART, "task.label_value={}"])
+
+
+def test_a_run_is_started_with_the_mapping_emptied(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", HEART, "task.label_values={}", "--cfg", "job"]) == 0
+    assert "label_values: {}" in capsys.readouterr().out
