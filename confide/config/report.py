@@ -98,7 +98,10 @@ class ReportConfig:
     def label_problems(self, labels: Sequence[str]) -> Iterator[str]:
         """Yield what contradicts a task's classes."""
         if self.positive is not None and self.positive not in labels:
-            yield (f"report.positive={self.positive}: expected one of task.labels={list(labels)}.")
+            classes = (
+                f"one of task.labels={list(labels)}" if labels else "null: the task has no classes"
+            )
+            yield f"report.positive={self.positive}: expected {classes}."
         elif self.positive is not None and len(labels) != 2:
             yield (
                 f"report.positive={self.positive}: of {len(labels)} classes each is told against"

@@ -201,7 +201,10 @@ def _input_role(values: Values) -> tuple[Role, str]:
     if values.is_numeric:
         return "number", ""
     if _is_free_text(values):
-        return "text", "free text; a task of kind text_classification reads one such column"
+        return (
+            "text",
+            "free text; a task of kind text_classification reads one, or two (pair_column)",
+        )
     if values.numbers and sum(values.counts[v] for v in values.numbers) >= 0.5 * values.present:
         return "mixed", "numbers and other values; correct these"
     distinct = len(values.counts)

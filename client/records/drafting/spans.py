@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from datasets import Dataset
@@ -10,6 +11,7 @@ from confide.client.records.drafting.drafted import Draft, Named
 from confide.client.records.drafting.values import TOKEN_SIZES
 from confide.config.outcomes.spans import SpansConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
+from confide.errors import DataError
 from confide.tasks.spans.words import items_of
 
 _TAG = re.compile(r"O|(?P<sign>[BIESM])-(?P<type>.+)")
@@ -82,7 +84,28 @@ def find_tagged(records: Dataset, label: str | None) -> Tagged | None:
             scheme = "bmes" if "M" in signs else "bioes" if signs.keys() & {"E", "S"} else "bio"
             # Not by how often: a draft may travel.
             return Tagged(words, tags, sorted(types), scheme, max(lengths))
+    _refuse_numbers(lists, label)
     return None
+
+
+def _refuse_numbers(lists: Mapping[str, list[list[str]]], label: str | None) -> None:
+    """Say how tags that are written as numbers are named.
+
+    Raises:
+        DataError: if there are such, one a word.
+    """
+    for tags, rows in lists.items():
+        items = {item for row in rows for item in row}
+        lengths = list(map(len, rows))
+        words = next((n for n in lists if n != tags and list(map(len, lists[n])) == lengths), None)
+        if words and items and all(map(str.isdecimal, items)) and label in (None, tags):
+            shown = sorted(items, key=int)[-1]
+            raise DataError(
+                f"Column {tags} holds numbers, one a word of {words}: as tags they need names."
+                " Write them as B-person, I-person, O; or, in a task of kind token_classification,"
+                f" outcome: {{column: {tags}, types: [person], tag_values: {{..., {shown}:"
+                " I-person}}."
+            )
 
 
 def draft_spans(records: Dataset, tagged: Tagged, named: Named) -> Draft:

@@ -537,3 +537,9 @@ def test_codes_are_no_texts_and_who_has_none_is_told_how_to_name_them() -> None:
     records = {"code": [f"AB {place % 150}" for place in range(COUNT)], "kind": chosen("a", "b")}
     with pytest.raises(DataError, match=r"--text COLUMN.*task=recommendation"):
         draft_task(Dataset.from_dict(records))
+
+
+def test_tags_that_are_numbers_are_told_to_need_names() -> None:
+    records = {"tokens": [list_text(["Ann", "says"])] * 20, "tags": [list_text(["1", "0"])] * 20}
+    with pytest.raises(DataError, match=r"Column tags holds numbers, .* tag_values: \{\.\.\., 1:"):
+        draft_task(Dataset.from_dict(records))

@@ -121,3 +121,8 @@ def test_no_plan_holds_what_the_report_says() -> None:
 def test_settings_that_say_nothing_are_refused(words: list[str], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         compose(words)
+
+
+def test_a_class_that_is_looked_for_is_refused_where_a_task_has_none() -> None:
+    (problem,) = ReportConfig(positive="1").label_problems([])
+    assert problem == "report.positive=1: expected null: the task has no classes."
