@@ -101,8 +101,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reasons = {
-        404: f"There is nothing at {request.url.path}; /predict and /v2 are asked.",
-        405: f"{request.url.path} is not asked with {request.method}.",
+        404: "There is nothing at this path; /predict and /v2 are asked.",
+        405: "Not with this method: /predict and infer take POST, all else GET.",
     }
     return JSONResponse(
         {"error": reasons.get(error.status_code, error.detail)},
