@@ -43,8 +43,8 @@ class Safeguards:
         sums: what it takes part in masked sums with; None declines plans that ask for them.
         emulates_sums: whether updates leave as they are where a plan asks for masked sums, in a
             simulation that adds them up in the open.
-        scored_fn: called when a trained model was scored, for what the institution keeps of it;
-            None for nothing.
+        scored_fn: called when a trained model was scored on test records, for what the institution
+            keeps of it; None for nothing.
     """
 
     policy: Policy

@@ -24,7 +24,7 @@ from confide.errors import (
     ConfigError,
     UnforeseenError,
 )
-from confide.terminal import protect_streams
+from confide.terminal import plain, protect_streams
 from confide.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminable():
             status: int = getattr(importlib.import_module(module), function)(words[1:])
     except ConfideError as error:
-        print(f"confide {words[0]}: {error}", file=sys.stderr)
+        print(plain(f"confide {words[0]}: {error}"), file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     except KeyboardInterrupt:
         print(f"confide {words[0]}: interrupted.", file=sys.stderr)
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from confide.config.custom import unforeseen
 
         told = unforeseen(error)
-        print(f"confide {words[0]}: {told}. {_kept(words[0], told)}", file=sys.stderr)
+        print(plain(f"confide {words[0]}: {told}. {_kept(words[0], told)}"), file=sys.stderr)
         return EXIT_FAILED
     return status
 

@@ -92,6 +92,9 @@ class Opener(Protocol):
     def written(self, held: Held) -> bytes:
         """Return a file, named as the first of the suffixes, that the schema reads alike."""
 
+    def extent(self, data: bytes) -> int:
+        """Return how many pixels or samples a file says that it holds, without decoding it."""
+
     def note(self, finding: str) -> str | None:
         """Return the end of a sentence that tells a finding; None for one that tells nothing."""
 

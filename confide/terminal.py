@@ -32,6 +32,26 @@ def plain(text: str) -> str:
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+class PlainStream:
+    """A terminal that texts of others are written to: it is sent what :func:`plain` makes of them.
+
+    Args:
+        terminal: the stream.
+    """
+
+    def __init__(self, terminal: IO[str]) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+        return self._terminal.write(plain(text))
+
+    def writelines(self, texts: Iterable[str], /) -> None:
+        """Write several."""
+        for text in texts:
+            self.write(text)
+
+
 def make_console(
     *, stderr: bool = False, file: IO[str] | None = None, quiet: bool = False
 ) -> "Console":
@@ -114,4 +134,4 @@ def is_reader_gone() -> bool:
     return isinstance(raw, _UntilGone) and raw.is_gone
 
 
-__all__ = ["is_reader_gone", "make_console", "plain", "protect_streams"]
+__all__ = ["PlainStream", "is_reader_gone", "make_console", "plain", "protect_streams"]

@@ -42,9 +42,11 @@ report: {{positive: {positive}}}
 """
 _BY_NAME, _BY_ORDER = "by its name", "as the last of task.labels"
 _TABLE_RECIPE = "  - override /client: private_table\n"
-_TEXT_SETTINGS = """\
-client: {local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}
-server: {num_rounds: 15}
+_ANSWER_SETTINGS = """\
+# A causal language model with a chat template that you bring, in Hugging Face format.
+# backbone: {name: FOLDER}
+client: {local_steps: 4, sampling_rate: 0.25, optimizer: {kind: adam, learning_rate: 0.004}}
+server: {num_rounds: 3}
 """
 _NETWORK_SETTINGS = """\
 client: {local_steps: 10, sampling_rate: 0.2, optimizer: {learning_rate: 0.5}}
@@ -157,10 +159,11 @@ _RECIPES = {
     "tabular": _Recipe(
         backbone="logistic", tuning="full", client=_TABLE_RECIPE, openly=("client=table",)
     ),
-    "text_classification": _Recipe(backbone="minilm", tuning="head", settings=_TEXT_SETTINGS),
+    "text_classification": _Recipe(backbone="minilm", tuning="head"),
     "token_classification": _Recipe(backbone="minilm", tuning="head"),
     "image_classification": _NETWORK,
     "audio_classification": _NETWORK,
+    "causal_lm": _Recipe(backbone="language_model", tuning="lora", settings=_ANSWER_SETTINGS),
     "speech_recognition": replace(_NETWORK, backbone="ctc"),
 }
 

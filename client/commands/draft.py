@@ -11,6 +11,7 @@ from confide.client.records.drafting.arguments import SOURCES, add_named
 from confide.client.records.sources.reading_options import add_reading_options, reading_of
 from confide.errors import EXIT_FAILED, ConfigError, StorageError
 from confide.storage.files import write_text
+from confide.terminal import plain
 
 if TYPE_CHECKING:
     from confide.config.tasks.task import TaskConfig
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     draft = draft_source(source, named, query=arguments.query, reading=reading)
     _write(draft_yaml(draft, source=_shown(source)), arguments.output)
     for line in notes_of(draft):
-        print(line, file=sys.stderr)
+        print(plain(line), file=sys.stderr)
     return 0
 
 
@@ -98,7 +99,7 @@ def _merge(paths: Sequence[Path], output: Path | None) -> int:
         raise ConfigError("A draft is named twice; name each once.")
     merged = merge_tasks({_name(path, paths): _read(path) for path in paths})
     for conflict in merged.conflicts:
-        print(f"conflict: {conflict}", file=sys.stderr)
+        print(plain(f"conflict: {conflict}"), file=sys.stderr)
     if merged.task is None:
         print("confide data draft: these drafts have nothing in common.", file=sys.stderr)
         return EXIT_FAILED

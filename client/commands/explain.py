@@ -263,13 +263,13 @@ def _print(made: "Explanations", *, as_json_text: bool) -> None:
     from confide.explaining.sentences import all_sentences, as_json, record_sentences
 
     if as_json_text:
-        print(json.dumps(as_json(made), indent=2, ensure_ascii=False))
+        print(json.dumps(as_json(made), indent=2, ensure_ascii=sys.stdout.isatty()))
         return
     for one in made.records:
         print(plain("\n  ".join(record_sentences(one))))
     for sentence in all_sentences(made):
         print(plain(sentence))
-    print(f"Baseline: {made.baseline}. {WARNING}", file=sys.stderr)
+    print(plain(f"Baseline: {made.baseline}. {WARNING}"), file=sys.stderr)
 
 
 __all__ = ["main"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from confide.client.records.sources.reading_options import add_reading_options, reading_of
 from confide.config.custom import BACKBONE_HELP, CUSTOM_TASK_HELP, look_in_current_folder
 from confide.errors import DataError
+from confide.terminal import plain
 
 if TYPE_CHECKING:
     from confide.client.records.whole import Whole
@@ -176,7 +177,7 @@ def given_inputs(
     schema, records = predictor.plan.task, inputs.records
     cells = {it: records[it][:] for it in schema.table_columns if it in records.column_names}
     for note in outside_notes(cells, schema):
-        print(f"note: {source and f'{source}: '}{note}", file=sys.stderr)
+        print(plain(f"note: {source and f'{source}: '}{note}"), file=sys.stderr)
     return inputs
 
 

@@ -14,13 +14,14 @@ from confide.client.commands.given import (
     fitting_inputs,
     given_model,
     given_whole,
+    model_around,
     model_parser,
     needed_columns,
 )
 from confide.client.commands.writing_options import add_writing_options, writing_of
 from confide.config.spelling import counted
 from confide.errors import ConfigError
-from confide.terminal import is_reader_gone, make_console
+from confide.terminal import PlainStream, is_reader_gone, make_console
 
 if TYPE_CHECKING:
     import pandas
@@ -70,21 +71,32 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     if arguments.output is not None:
-        from confide.client.commands.predictions_file import writer_for
-        from confide.client.records.sources.sources import source_file
-
-        writer_for(arguments.output)  # reports a wrong name before anything is computed
-        source = source_file(arguments.records)
-        # samefile: the same file may be named by two paths, or by a link
-        there = source is not None and source.exists() and arguments.output.exists()
-        if there and arguments.output.samefile(source):
-            raise ConfigError(
-                f"--output {arguments.output} is INPUT itself, {arguments.records}, and would"
-                " replace it; name another file."
-            )
+        _check_output(arguments)
     with given_model(arguments) as predictor:
         _predict(arguments, predictor)
     return 0
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Refuse a file that cannot be written, or must not be, before anything is computed."""
+    from confide.client.commands.predictions_file import writer_for
+    from confide.client.records.sources.sources import source_file
+
+    output = arguments.output
+    writer_for(output)
+    source = source_file(arguments.records)
+    # samefile: the same file may be named by two paths, or by a link
+    if source is not None and source.exists() and output.exists() and output.samefile(source):
+        raise ConfigError(
+            f"--output {output} is INPUT itself, {arguments.records}, and would replace it; name"
+            " another file."
+        )
+    model = model_around(output)
+    if model is not None:
+        raise ConfigError(
+            f"--output {output}: {model} may travel, and predictions hold your records; name a"
+            " file elsewhere."
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -271,7 +283,8 @@ def _print(tables: "Iterator[pyarrow.Table]") -> bool:
     from confide.client.commands.predictions_file import write_csv
 
     # The reader, such as `head`, may have read enough.
-    write_csv(sys.stdout, itertools.takewhile(lambda _: not is_reader_gone(), tables))
+    out = PlainStream(sys.stdout) if sys.stdout.isatty() else sys.stdout
+    write_csv(out, itertools.takewhile(lambda _: not is_reader_gone(), tables))
     sys.stdout.flush()
     return not is_reader_gone()
 

@@ -14,10 +14,11 @@ from confide.client.records.whole import JSON
 from confide.errors import ConfigError
 from confide.storage.files import replace_file
 from confide.tasks.values import canonical_text, text_column
+from confide.terminal import PlainStream
 
 
 def write_predictions(path: Path, tables: Iterator[pyarrow.Table]) -> None:
-    """Write tables one after another to a file, completely or not at all.
+    """Write tables one after another to a file, whole or not at all, readable by its owner alone.
 
     Args:
         path: path of the file, with one of the extensions in :data:`WRITERS`.
@@ -27,7 +28,7 @@ def write_predictions(path: Path, tables: Iterator[pyarrow.Table]) -> None:
         StorageError: if it cannot be written.
     """
     write = writer_for(path)
-    replace_file(path, lambda temporary: write(temporary, tables))
+    replace_file(path, lambda temporary: write(temporary, tables), mode=0o600)
 
 
 def writer_for(path: Path) -> Callable[[Path, Iterator[pyarrow.Table]], None]:
@@ -46,7 +47,9 @@ def writer_for(path: Path) -> Callable[[Path, Iterator[pyarrow.Table]], None]:
     return writer
 
 
-def write_csv(file: IO[str], tables: Iterator[pyarrow.Table], *, separator: str = ",") -> None:
+def write_csv(
+    file: IO[str] | PlainStream, tables: Iterator[pyarrow.Table], *, separator: str = ","
+) -> None:
     """Write CSV with a header; null is an empty field."""
     # Not Python's writer, which before 3.13 leaves a carriage return alone without quotes: a reader
     # would take it for the end of a line

@@ -59,7 +59,7 @@ class ReferenceMaker:
         """
         try:
             held_out = [data.split(name) for name in _HELD_OUT if len(data.split(name))]
-            profile = replace(self._columns, model_sha256=sha256(tensors))
+            profile = replace(self._columns, model_sha256=sha256(tensors), job=plan.job)
             if held_out:
                 profile = self._answered(profile, plan, tensors, trainer, held_out)
             path = keep_reference(self._kit, profile)

@@ -35,6 +35,7 @@ class Profile:
     Attributes:
         model_sha256: of the model.
         source: what the records are, in few words.
+        job: that the model was scored for; "" where its institution's people named it.
         made: when it was made, in seconds since 1970.
         records: number of records.
         columns: name -> values of a column.
@@ -66,6 +67,7 @@ class Profile:
     came_true: Floats
     metrics: Mapping[str, float] = field(default_factory=dict)
     primary_metric: str = ""
+    job: str = ""
     absent: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
 
@@ -85,7 +87,7 @@ def write_profile(path: Path, profile: Profile) -> None:
         name: torch.from_numpy(numpy.ascontiguousarray(getattr(profile, name))) for name in _ARRAYS
     }
     described: dict[str, Any] = {"format": _FORMAT}
-    for name in ("model_sha256", "source", "made", "records", "primary_metric"):
+    for name in ("model_sha256", "source", "made", "records", "primary_metric", "job"):
         described[name] = getattr(profile, name)
     described["metrics"] = {
         name: value for name, value in profile.metrics.items() if math.isfinite(value)

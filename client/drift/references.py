@@ -4,8 +4,10 @@ from pathlib import Path
 
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.drift.profile import SUFFIX, Profile, read_profile, write_profile
-from confide.errors import ConfigError
+from confide.errors import ConfigError, UnreadableError
 from confide.storage.files import make_private_folder
+
+_OF_A_JOB = 2
 
 
 def reference_path(kit: InstitutionKit, model_sha256: str) -> Path:
@@ -15,6 +17,9 @@ def reference_path(kit: InstitutionKit, model_sha256: str) -> Path:
 
 def keep_reference(kit: InstitutionKit, profile: Profile) -> Path:
     """Keep a model's reference in the kit, readable by its owner alone; the oldest ones go.
+
+    Of one job those of two models are kept, its own and the one that it is compared with: whoever
+    has more scored drives out none of another job's.
 
     Returns:
         The file.
@@ -26,10 +31,21 @@ def keep_reference(kit: InstitutionKit, profile: Profile) -> Path:
     make_private_folder(path.parent)
     write_profile(path, profile)
     there = sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda it: it.stat().st_mtime_ns)
-    most = max(kit.config.drift_references, 1)
-    for old in [it for it in there if it != path][: max(0, len(there) - most)]:
+    others = [it for it in there if it != path]
+    own = [it for it in others if profile.job and _job_of(it) == profile.job]
+    gone = own[: len(own) - _OF_A_JOB + 1] if len(own) >= _OF_A_JOB else []
+    left = [it for it in others if it not in gone]
+    gone += left[: max(0, len(left) + 1 - max(kit.config.drift_references, 1))]
+    for old in gone:
         old.unlink(missing_ok=True)
     return path
+
+
+def _job_of(path: Path) -> str | None:
+    try:
+        return read_profile(path).job
+    except UnreadableError:
+        return None
 
 
 def kept_reference(kit: InstitutionKit, model_sha256: str) -> Profile:

@@ -20,6 +20,7 @@ from confide.encodings.tree_cells import RAW, thresholds
 from confide.errors import ModelError
 from confide.inference import packages
 from confide.inference.exporter import OwnExporter
+from confide.inference.trees_file import PER_NODE, read_trees
 from confide.models.trees import depth_of, groups_of, logits_of
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
@@ -67,7 +68,7 @@ class _Booster(nn.Module):
         self._matrix_fn = xgboost.DMatrix
         self._booster = xgboost.Booster({"nthread": 1})
         try:
-            self._booster.load_model(folder / MODEL)
+            self._booster.load_model(read_trees(folder / MODEL))
         except xgboost.core.XGBoostError as error:
             raise ModelError(
                 f"{folder / MODEL} cannot be loaded: {str(error).splitlines()[0]}"
@@ -165,7 +166,7 @@ def _tree(
     """
     one = {name: value[at].tolist() for name, value in trees.items() if name != "layout"}
     depth = depth_of(shapes_of(trees))
-    nodes: dict[str, list[Any]] = {name: [] for name in _PER_NODE}
+    nodes: dict[str, list[Any]] = {name: [] for name in PER_NODE}
     waiting = [(0, 0, _ROOT)]  # breadth first, as xgboost numbers nodes
     for place, level, parent in waiting:
         is_split = level < depth and one["split_input"][place] >= 0
@@ -196,20 +197,6 @@ def _tree(
     }
     param = {**sizes, "num_deleted": "0", "size_leaf_vector": "1"}
     return {"id": number, "tree_param": param, **none, **nodes}
-
-
-_PER_NODE = (
-    "left_children",
-    "right_children",
-    "parents",
-    "split_indices",
-    "split_conditions",
-    "split_type",
-    "default_left",
-    "base_weights",
-    "loss_changes",
-    "sum_hessian",
-)
 
 
 def _leaf(values: list[float], place: int, levels: int) -> float:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +26,7 @@ from confide.models.compute import Compute
 from confide.models.curves import curves_of
 from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload
+from confide.protocol.lineage import is_sha256
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.storage.tensor_files import read_tensors, sha256, write_tensors
@@ -76,8 +77,10 @@ def read_description(folder: Path) -> Description:
     """Read ``confide.json``.
 
     Raises:
-        ModelError: if there is none, or it is damaged or of another release.
+        ModelError: if there is none, it is damaged or of another release, or the folder holds what
+            is no file.
     """
+    _refuse_odd_entries(folder)
     try:
         values = json.loads((folder / _DESCRIPTION).read_text())
         if not isinstance(values, dict):
@@ -95,13 +98,28 @@ def read_description(folder: Path) -> Description:
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
     except ProtocolError as error:
         raise ModelError(f"{folder}: {error}") from None
-    named = isinstance(files, dict) and all(isinstance(value, str) for value in files.values())
-    if not (isinstance(digest, str) and isinstance(form, str) and named):
+    named = isinstance(files, dict) and all(map(_is_digest, files.values()))
+    if not (_is_digest(digest) and isinstance(form, str) and named):
         raise ModelError(
-            f"{folder} holds no model of confide: expected model_sha256 and form as text, and files"
-            f" as name -> SHA-256; bring the {_DESCRIPTION} that was written."
+            f"{folder} holds no model of confide: expected model_sha256 as a SHA-256, form as text,"
+            f" and files as name -> SHA-256; bring the {_DESCRIPTION} that was written."
         )
     return Description(plan, digest, form, files)
+
+
+def _is_digest(value: object) -> TypeGuard[str]:
+    # It names files of whoever uses the model, such as what drift is told by
+    return isinstance(value, str) and is_sha256(value)
+
+
+def _refuse_odd_entries(folder: Path) -> None:
+    """Refuse what no model holds: a pipe would be waited for, and a device has no end."""
+    for entry in folder.rglob("*"):
+        if not (entry.is_file() or entry.is_dir()):
+            raise ModelError(
+                f"{folder} holds {entry.relative_to(folder)}, which is neither a file nor a folder;"
+                " bring the folder that was written."
+            )
 
 
 def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan) -> str:

@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from confide.terminal import plain
 
 _PACKAGE = "confide.pages"
 _TICKED = re.compile(r"`([^`]+)`")
@@ -69,19 +72,25 @@ class PageTable:
 def templates_of(package: str) -> Environment:
     """Return the templates of a package and those that all pages share.
 
-    In HTML every value is escaped.
+    In HTML every value is escaped; everywhere what a terminal would obey is, since a card is read
+    there too.
     """
     # StrictUndefined: a misspelt name is an error and not an empty place on the page
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(_PACKAGE)]),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["coded"] = coded
     return environment
+
+
+def _shown(value: Any) -> Any:
+    return type(value)(plain(value)) if isinstance(value, str) else value
 
 
 def coded(text: str) -> Markup:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from confide.config.tasks.media.pictures import PictureReading
 from confide.held import UnusableError
-from confide.pictures.dicom import decode_dicom, is_dicom
+from confide.pictures.dicom import decode_dicom, is_dicom, pixels_of_dicom
 from confide.pictures.findings import Seen
 from confide.pictures.ranges import windowed
 
@@ -65,6 +65,19 @@ def decode_file(data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
         except Exception as error:  # decoders of unlike formats, on bytes that may be anything
             cut_off = any(word in str(error).lower() for word in _CUT_OFF)
             raise UnusableError("truncated" if cut_off else "no_picture") from None
+
+
+def pixels_of(data: bytes) -> int:
+    """Return how many pixels a file says that its picture has; 0 if it is none."""
+    if is_dicom(data):
+        return pixels_of_dicom(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with open_picture(data) as image:
+                return image.width * image.height
+        except Exception:  # bytes that may be anything; told where the picture is decoded
+            return 0
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -154,4 +167,5 @@ __all__ = [
     "decode_file",
     "finished",
     "open_picture",
+    "pixels_of",
 ]

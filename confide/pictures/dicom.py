@@ -1,6 +1,7 @@
 """DICOM: from stored values to grey, as PS3.3 C.11 and C.7.6.3 say, by a public window."""
 
 import io
+import zlib
 from importlib.util import find_spec
 from math import isfinite
 from typing import Any
@@ -14,6 +15,13 @@ from confide.pictures.findings import Seen
 from confide.pictures.ranges import stretched, windowed
 
 _PREAMBLE = 128
+_GROUP = _PREAMBLE + 4
+"""Where a file's own description begins; its first element says how long the rest of it is."""
+_FIRST = 12
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+MOST_PIXELS = 89_478_485
+"""Of a picture, as Pillow has it."""
+_MOST_INFLATED = 8 * MOST_PIXELS
 _COLOURS = ("RGB", "PALETTE COLOR")
 
 
@@ -37,8 +45,13 @@ def decode_dicom(data: bytes, reading: PictureReading, seen: Seen) -> NDArray[nu
     import pydicom
 
     try:
+        _refuse_bomb(data)
         dataset = pydicom.dcmread(io.BytesIO(data))
+        if _pixels_of(dataset) > MOST_PIXELS:
+            raise UnusableError("too_large")
         frame = _first_frame(dataset, seen)
+    except UnusableError:
+        raise
     except (NotImplementedError, RuntimeError):  # no decoder for its transfer syntax
         raise UnusableError("dicom_codec") from None
     except Exception as error:  # bytes that may be anything
@@ -60,6 +73,7 @@ def patient_of(data: bytes) -> str | None:
     import pydicom
 
     try:
+        _refuse_bomb(data)
         header = pydicom.dcmread(
             io.BytesIO(data), stop_before_pixels=True, specific_tags=["PatientID"]
         )
@@ -68,13 +82,52 @@ def patient_of(data: bytes) -> str | None:
     return str(header.get("PatientID", "")).strip() or None
 
 
+def pixels_of_dicom(data: bytes) -> int:
+    """Return how many pixels a DICOM file says that a picture of it has; 0 if it is none."""
+    if find_spec("pydicom") is None:
+        return 0
+    import pydicom
+
+    try:
+        _refuse_bomb(data)
+        return _pixels_of(
+            pydicom.dcmread(
+                io.BytesIO(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"]
+            )
+        )
+    except Exception:  # bytes that may be anything; told where the picture is decoded
+        return 0
+
+
+def _pixels_of(dataset: Any) -> int:
+    return int(dataset.get("Rows", 0) or 0) * int(dataset.get("Columns", 0) or 0)
+
+
+def _refuse_bomb(data: bytes) -> None:
+    """Refuse a deflated file that would fill the memory: it is inflated before anything is read.
+
+    Raises:
+        UnusableError: if so.
+    """
+    start = _GROUP + _FIRST + int.from_bytes(data[_GROUP + 8 : _GROUP + _FIRST], "little")
+    if _DEFLATED not in data[_GROUP:start]:
+        return
+    inflating, left, size = zlib.decompressobj(-zlib.MAX_WBITS), data[start:], 0
+    while left and not inflating.eof:
+        size += len(inflating.decompress(left, 2**24))
+        left = inflating.unconsumed_tail
+        if size > _MOST_INFLATED:
+            raise UnusableError("too_large")
+
+
 def _first_frame(dataset: Any, seen: Seen) -> NDArray[Any]:
     from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
-    values: NDArray[Any] = dataset.pixel_array
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
         seen.note("animated")
-        values = values[0]
+    # The others are not decoded: a small file may say that it has very many
+    dataset.pixel_array_options(index=0)
+    values: NDArray[Any] = dataset.pixel_array
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     if photometric == "PALETTE COLOR":
         seen.note("palette")
@@ -130,4 +183,4 @@ def _own_window(dataset: Any) -> tuple[float, float] | None:
     return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
 
 
-__all__ = ["decode_dicom", "is_dicom", "patient_of"]
+__all__ = ["decode_dicom", "is_dicom", "patient_of", "pixels_of_dicom"]

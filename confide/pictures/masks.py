@@ -13,7 +13,7 @@ from PIL import Image
 from confide.config.tasks.media.masks import MaskReading
 from confide.errors import DataError
 from confide.held import BYTES, FILE, NO_FILE, Held, UnusableError, bytes_of, file_bytes
-from confide.pictures.decode import open_picture
+from confide.pictures.decode import open_picture, pixels_of
 
 PRESENT = "class="
 """Begins the finding that says that a class is in a mask, by its number."""
@@ -64,6 +64,10 @@ class Masks:
         values, file = numpy.array(self._reading.levels, numpy.uint8), io.BytesIO()
         Image.fromarray(values[self._checked(held)]).save(file, "PNG")
         return file.getvalue()
+
+    def extent(self, data: bytes) -> int:
+        """Return how many pixels a file says that it has, without decoding it."""
+        return pixels_of(data)
 
     def note(self, finding: str) -> str | None:
         """Return nothing: which classes there are is counted elsewhere."""

@@ -12,7 +12,7 @@ from PIL import Image
 from confide.config.tasks.media.pictures import PictureReading
 from confide.errors import DataError
 from confide.held import ARRAY, FILE, Held, UnusableError, bytes_of, file_bytes
-from confide.pictures.decode import Pixels, decode_array, decode_file
+from confide.pictures.decode import Pixels, decode_array, decode_file, pixels_of
 from confide.pictures.findings import NOTES, PROBLEMS, Seen
 
 
@@ -44,6 +44,10 @@ class Pictures:
         grey = pixels.shape[2] == 1
         Image.fromarray(pixels[:, :, 0] if grey else pixels).save(file, "PNG")
         return file.getvalue()
+
+    def extent(self, data: bytes) -> int:
+        """Return how many pixels a file says that it has, without decoding it."""
+        return pixels_of(data)
 
     def note(self, finding: str) -> str | None:
         """Return the end of a sentence that tells a finding."""

@@ -45,7 +45,7 @@ class Parent:
     def problems(self) -> Iterator[str]:
         """Yield what is out of range."""
         for name in ("model_sha256", "plan_sha256"):
-            if not _SHA256.fullmatch(getattr(self, name)):
+            if not is_sha256(getattr(self, name)):
                 yield f"{name}: expected 64 hexadecimal digits."
         if not 1 <= len(self.job) <= _LONGEST_JOB or not self.job.isprintable():
             yield f"job: expected 1 to {_LONGEST_JOB} printable characters."
@@ -60,6 +60,11 @@ class Parent:
             yield f"epsilon={self.epsilon}, delta={self.delta}: expected > 0."
 
 
+def is_sha256(text: str) -> bool:
+    """Say whether a text is a SHA-256 in hexadecimal digits, as it may stand in a file's name."""
+    return _SHA256.fullmatch(text) is not None
+
+
 def _positive(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and value > 0
 
@@ -72,4 +77,4 @@ def lineage_problems(parents: Sequence[Parent]) -> Iterator[str]:
         yield from (f"parents.{number}.{problem}" for problem in parent.problems())
 
 
-__all__ = ["MOST_PARENTS", "Parent", "lineage_problems"]
+__all__ = ["MOST_PARENTS", "Parent", "is_sha256", "lineage_problems"]

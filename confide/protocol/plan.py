@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar
@@ -46,7 +45,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings, written_settings
 from confide.config.tunings.tuning import TuningConfig
 from confide.errors import ProtocolError
-from confide.protocol.lineage import Parent, lineage_problems
+from confide.protocol.lineage import Parent, is_sha256, lineage_problems
 from confide.protocol.masked_sums import MaskedSums
 from confide.protocol.plan_text import LINEAR, is_table, leave_out_idle, leave_out_young
 from confide.protocol.released_edges import ReleasedEdges
@@ -60,7 +59,6 @@ _KNOWN_HASH = "_sha256"
 _MOST_ROUNDS = 1_000_000
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAIN: dict[str, Any] = {"kind": "plain"}
 _KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.1}
 """How a plan with plain clients is written: as before other algorithms' settings left it.
@@ -295,7 +293,7 @@ class TrainingPlan:
                 f"job={self.job[:_LONGEST_JOB]!r}: expected 1 to {_LONGEST_JOB} printable"
                 " characters."
             )
-        if self.backbone_sha256 is not None and not _SHA256.fullmatch(self.backbone_sha256):
+        if self.backbone_sha256 is not None and not is_sha256(self.backbone_sha256):
             yield "backbone_sha256: expected 64 hexadecimal digits."
         if not 1 <= self.num_rounds <= _MOST_ROUNDS:
             yield f"num_rounds={self.num_rounds}: expected 1 to {_MOST_ROUNDS}."

@@ -1,13 +1,11 @@
 """The Gram matrix that institutions released before a run, as its plan names it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+from confide.protocol.lineage import is_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class ReleasedGram:
                 f"gram.epsilon={self.epsilon:g}: expected > 0 and less than"
                 f" privacy.epsilon={budget:g}, of which it is a part."
             )
-        if not _SHA256.fullmatch(self.sha256):
+        if not is_sha256(self.sha256):
             yield "gram.sha256: expected 64 hexadecimal digits."
 
 

@@ -14,7 +14,8 @@ from datasets import Dataset
 
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
-from confide.held import file_cells
+from confide.errors import DataError
+from confide.held import file_cells, opener_of
 from confide.inference.inputs import kept_of, made_to_predict, read_inputs
 from confide.inference.prediction import check_writing, predict_in_parts
 from confide.inference.predictor import Predictor
@@ -22,6 +23,14 @@ from confide.models.language.writing import WritingOptions
 from confide.serving.datatypes import Cells, Files
 from confide.tasks.ranges import outside_notes
 from confide.tasks.reading import number_of
+
+_MOST_EXTENT = 100_000_000
+"""Pixels or samples of all files of a request: a picture of the most pixels, or many small ones. A
+few bytes may stand for 89 million pixels, which take seconds to decode."""
+_TOO_MUCH = (
+    "Column {name}: the files of this request hold more than 100 million pixels or samples"
+    " together; send fewer at once."
+)
 
 Columns = dict[str, Cells | Files]
 """Columns of records, all of one length."""
@@ -75,18 +84,23 @@ class Answerer:
         """Take the columns of a request; files are decoded, and records made of rows, here.
 
         Raises:
-            DataError: if rows make no records.
+            DataError: if rows make no records, or files would take very long to decode.
         """
         schema = self._predictor.plan.task
         cells: dict[str, Cells] = {}
+        extent = 0
         for name, values in columns.items():
             reading = None if schema.files is None else schema.files.of(name)
             if reading is None:
                 cells[name] = cast(Cells, values)
             else:
                 # As bytes: a text would name a file of this machine
+                opened = opener_of(reading)
+                extent += sum(opened.extent(cast(bytes, one)) for one in values if one)
+                if extent > _MOST_EXTENT:
+                    raise DataError(_TOO_MUCH.format(name=name))
                 files = pyarrow.array(values, pyarrow.binary())
-                cells[name] = file_cells(files, reading).to_pylist()
+                cells[name] = file_cells(files, reading, opened=opened).to_pylist()
         if TASKS[schema.kind].maker is None:
             return Asked(cells, warnings=_warnings(cells, schema))
         made = made_to_predict(_dataset(cells), schema)

@@ -1,6 +1,7 @@
 """What a served model is, as every answer says: its hashes, and the run that it came from."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from confide.errors import ConfigError
+from confide.storage.files import read_regular
 
 if TYPE_CHECKING:
     from confide.inference.predictor import Predictor
@@ -17,6 +19,8 @@ _VERSION = 12
 """Digits of the model's hash that name its version."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUMMARY = "summary.json"
+_LARGEST_SUMMARY = 2**26
+"""Bytes; of a run with very many institutions."""
 _HEADER = "confide-"
 _TOLD = ("unit", "epsilon", "delta", "guarantee")
 """What a summary says of privacy that travels with every answer."""
@@ -102,13 +106,17 @@ def _privacy(folder: Path, model_sha256: str) -> dict[str, str | float]:
             continue
         privacy = summary.get("privacy")
         told = privacy if isinstance(privacy, dict) else {}
-        return {key: told[key] for key in _TOLD if isinstance(told.get(key), str | float)}
+        return {key: told[key] for key in _TOLD if _is_told(told.get(key))}
     return {}
+
+
+def _is_told(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(read_regular(path, most=_LARGEST_SUMMARY))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -36,6 +36,10 @@ class Sounds:
         self._checked(held)
         return self._bytes(held.kind, held.place)
 
+    def extent(self, data: bytes) -> int:
+        """Return at most how many samples a file has: none is compressed."""
+        return len(data)
+
     def note(self, finding: str) -> str | None:
         """Return the end of a sentence that tells a finding."""
         if not finding.startswith(RATE):

@@ -31,7 +31,8 @@ def canonical_text(value: object) -> str | None:
 
     Returns:
         None for null and NaN; otherwise the shortest exact text, integers without a fraction. Of a
-        list JSON, each of its values as text.
+        list JSON, each of its values as text; of its objects, such as the messages of a
+        conversation, all keys that have a value, in the order of the alphabet.
 
     Raises:
         UnsupportedValueError: naming the type, if it is bytes, a list of lists or another
@@ -57,9 +58,17 @@ def canonical_text(value: object) -> str | None:
     if isinstance(value, datetime | date | time):
         return _moment_text(value)
     if isinstance(value, list) and not any(isinstance(one, list) for one in value):
-        items = [canonical_text(one) for one in value]
-        return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps([*map(_inner, value)], ensure_ascii=False, separators=(",", ":"))
     raise UnsupportedValueError(type(value).__name__)
+
+
+def _inner(value: object) -> object:
+    """Return what stands in a list, for JSON."""
+    if isinstance(value, dict):
+        # Parquet has every key in every object, in an order of its own, and JSON lines have not
+        found = {str(key): _inner(value[key]) for key in sorted(value, key=str)}
+        return {key: one for key, one in found.items() if one is not None}
+    return [*map(_inner, value)] if isinstance(value, list) else canonical_text(value)
 
 
 def _moment_text(value: datetime | date | time) -> str | None:
@@ -107,13 +116,16 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
 
 
 def _is_list(kind: pyarrow.DataType) -> bool:
-    """Tell a list of plain values from other structures."""
+    """Tell a list of plain values, or of objects, from other structures."""
     lists = (
         pyarrow.types.is_list,
         pyarrow.types.is_large_list,
         pyarrow.types.is_fixed_size_list,
     )
-    return any(test(kind) for test in lists) and not pyarrow.types.is_nested(kind.value_type)
+    if not any(test(kind) for test in lists):
+        return False
+    items = kind.value_type
+    return pyarrow.types.is_struct(items) or not pyarrow.types.is_nested(items)
 
 
 def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyarrow.Array:

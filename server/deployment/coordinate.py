@@ -62,6 +62,7 @@ from confide.server.statistics.gather import gather
 from confide.server.statistics.told import show_statistics
 from confide.storage.files import locked, write_text
 from confide.strategies.parts import build_algorithm
+from confide.terminal import plain
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
             return EXIT_AGAIN
         except ConfideError as error:
             log.error("%s", error)
-            print(f"confide server: {error}", file=sys.stderr)
+            print(plain(f"confide server: {error}"), file=sys.stderr)
             return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     return 0
 

@@ -28,6 +28,7 @@ from confide.server.deployment.fleet_proxy import Upstream, create_app
 from confide.server.deployment.handshakes import listen
 from confide.server.deployment.listener import FewLines, Limits, ListenerConfig, Server
 from confide.server.deployment.revoked import RevokedKeys
+from confide.terminal import plain
 
 _MIB = 1024 * 1024
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         config = _configure(arguments)
         listener = listen(arguments.listen, config.handshakes)
     except (ConfigError, UnreadableError) as error:
-        print(f"confide.server.deployment.front: {error}", file=sys.stderr)
+        print(plain(f"confide.server.deployment.front: {error}"), file=sys.stderr)
         return EXIT_USAGE
     # Asked of the socket, since port 0 takes any that is free.
     host, port = listener.getsockname()[:2]

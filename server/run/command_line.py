@@ -53,6 +53,7 @@ from confide.server.run_folder import (
     refuse_changes,
     resume_command,
 )
+from confide.terminal import plain
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +284,7 @@ def print_reason(program: str, error: BaseException, run_dir: Path) -> None:
     """
     message = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
     log.info("%s", message)
-    print(f"confide {program}: {message}", file=sys.stderr)
+    print(plain(f"confide {program}: {message}"), file=sys.stderr)
     if isinstance(error, UnforeseenError):
         print(error.advice(run_dir / LOG), file=sys.stderr)
     print_resume_hint(run_dir, error)

@@ -12,6 +12,7 @@ from confide.config.composing.folders import own_configs
 from confide.config.custom import look_in_current_folder
 from confide.errors import ConfigError, StorageError
 from confide.storage.files import folder_name, replace_file
+from confide.terminal import plain
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -79,10 +80,10 @@ def _partition(words: Sequence[str]) -> int:
         path = folder / f"{folder_name(name)}.csv"
         if config.task.files is not None:
             records = write_files(records, config.task.files, folder)
-        replace_file(path, functools.partial(_write_csv, records))
-        print(f"{path}: {len(records)} records of {name}")
+        replace_file(path, functools.partial(_write_csv, records), mode=0o600)
+        print(plain(f"{path}: {len(records)} records of {name}"))
     for sentence in population.tally.sentences():
-        print(f"confide partition: {sentence}", file=sys.stderr)
+        print(plain(f"confide partition: {sentence}"), file=sys.stderr)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from confide.errors import ConfigError, StorageError
 from confide.server.run_folder import STATISTICS, SUMMARY
+from confide.terminal import plain
 
 COMPARISON = "comparison.html"
 
@@ -104,7 +105,7 @@ def _compare(folders: Sequence[Path], page: Path) -> None:
             _again(folder)
         except StorageError as error:
             # The run may be another user's: it can be compared even if it cannot be written to
-            print(f"confide report: {error}", file=sys.stderr)
+            print(plain(f"confide report: {error}"), file=sys.stderr)
     write_comparison(
         [read_run(folder) for folder in folders], page, title=f"{len(folders)} runs compared"
     )

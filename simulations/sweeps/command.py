@@ -50,7 +50,7 @@ from confide.simulations.sweeps.sweep import (
     write_refused,
 )
 from confide.storage.files import locked
-from confide.terminal import make_console
+from confide.terminal import make_console, plain
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _run_jobs(argv: Sequence[str], sweep: Sweep, job_fn: JobFn) -> int:
             return job_fn(composed, not sweep.in_turn)
         except Exception as error:  # this job is lost, the others are not
             log.info("This job failed.", exc_info=True)
-            print(f"confide simulate: {type(error).__name__}: {error}", file=sys.stderr)
+            print(plain(f"confide simulate: {type(error).__name__}: {error}"), file=sys.stderr)
             return None
 
     if sweep.by_optuna:
@@ -174,7 +174,7 @@ def _run_jobs(argv: Sequence[str], sweep: Sweep, job_fn: JobFn) -> int:
         print("confide simulate: interrupted.", file=sys.stderr)
     except Exception as error:
         log.info("The sweep ended early.", exc_info=True)
-        print(f"confide simulate: the sweep ended early: {error}", file=sys.stderr)
+        print(plain(f"confide simulate: the sweep ended early: {error}"), file=sys.stderr)
     # Read from the folders and not collected above: launchers may run jobs in other processes, and
     # an interrupted sweep has results too
     runs = sweep_runs(sweep.folder)

@@ -22,6 +22,7 @@ from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict
+from confide.inference.trees_file import read_trees
 from confide.inference.trees_form import INPUTS, MODEL
 from confide.models.networks import trainable
 from confide.models.saved import save_model
@@ -155,6 +156,30 @@ def test_damaged_model_is_refused(tmp_path: Path) -> None:
     (run / "export" / "xgboost" / MODEL).write_text("{}")
     with pytest.raises(ModelError, match=r"model\.json is missing or not what was exported"):
         predict(run / "export" / "xgboost", labelled(plan.task, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("left_children", 0, "node 0 leads to none of its later nodes"),
+        ("right_children", 10**8, "node 0 leads to none of its later nodes"),
+        ("split_indices", 10**8, "split_indices is no input"),
+        ("split_indices", -1, "split_indices is no input"),
+        ("split_type", 1, "a split is not by a number"),
+    ],
+)
+def test_trees_that_lead_nowhere_are_refused_before_xgboost_follows_them(
+    tmp_path: Path, name: str, value: int, said: str
+) -> None:
+    run, _ = saved(tmp_path / "run")
+    export(run, "xgboost")
+    path = run / "export" / "xgboost" / MODEL
+    assert read_trees(path) == path.read_bytes()
+    learner = json.loads(path.read_text())
+    learner["learner"]["gradient_booster"]["model"]["trees"][0][name][0] = value
+    path.write_text(json.dumps(learner))
+    with pytest.raises(ModelError, match=said):
+        read_trees(path)
 
 
 @pytest.mark.slow

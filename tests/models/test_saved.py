@@ -1,6 +1,7 @@
 """Models on disk: the same scores after loading, and nothing loaded that is not what was saved."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,12 +216,26 @@ def edit(folder: Path, **changes: object) -> None:
         {"files": []},
         {"files": {"a": 1}},
         {"model_sha256": None},
+        {"model_sha256": "../../../elsewhere"},
+        {"model_sha256": "a" * 63 + "\x1b"},
+        {"files": {"a": "b"}},
     ],
 )
 def test_description_of_wrong_types_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     model = save("tabular", tmp_path / "model")
     edit(model.folder, **change)
-    with pytest.raises(ModelError, match="expected model_sha256 and form as text"):
+    with pytest.raises(ModelError, match="expected model_sha256 as a SHA-256, form as text"):
+        load_model(model.folder, compute=Compute())
+
+
+@pytest.mark.parametrize("name", ["trainable.safetensors", "adapter/adapter_config.json"])
+def test_pipe_that_nobody_writes_to_is_refused_unread(tmp_path: Path, name: str) -> None:
+    model = save("tabular", tmp_path / "model")
+    pipe = model.folder / name
+    pipe.parent.mkdir(exist_ok=True)
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    with pytest.raises(ModelError, match=f"holds {name}, which is neither a file nor a folder"):
         load_model(model.folder, compute=Compute())
 
 

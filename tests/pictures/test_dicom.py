@@ -7,13 +7,20 @@ import numpy
 import pytest
 
 pytest.importorskip("pydicom")
+import pydicom
 from pictures_made import COLOUR, drawn
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 from confide.config.tasks.media.pictures import PictureReading
 from confide.held import UnusableError
-from confide.pictures.decode import decode_file
+from confide.pictures.decode import decode_file, pixels_of
 from confide.pictures.dicom import patient_of
 from confide.pictures.findings import Seen
 
@@ -43,6 +50,13 @@ def dicom(values: numpy.ndarray, **fields: Any) -> bytes:
     written = io.BytesIO()
     made.save_as(written, enforce_file_format=True)
     return written.getvalue()
+
+
+def deflated(values: numpy.ndarray) -> bytes:
+    made, file = pydicom.dcmread(io.BytesIO(dicom(values))), io.BytesIO()
+    made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    made.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def grey(data: bytes, reading: PictureReading = CT) -> tuple[list[list[int]], tuple[str, ...]]:
@@ -98,6 +112,41 @@ def test_colours_and_frames() -> None:
     values, names = grey(dicom(frames, RescaleSlope=1, RescaleIntercept=-1024, **fields))
     assert values == [[0, 0, 128], [191, 255, 255]]
     assert "animated" in names
+
+
+def test_files_that_say_that_they_have_more_pixels_than_a_picture_may_are_refused_unread() -> None:
+    data = dicom(STORED, Rows=20_000, Columns=20_000)
+    assert pixels_of(data) == 20_000**2
+    with pytest.raises(UnusableError, match="too_large"):
+        decode_file(data, CT, Seen())
+
+
+def test_a_deflated_file_is_read_unless_it_would_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = deflated(STORED)
+    assert (pixels_of(data), patient_of(data)) == (6, "ward-7")
+    decode_file(data, CT, Seen())
+    monkeypatch.setattr("confide.pictures.dicom._MOST_INFLATED", 100)
+    assert (pixels_of(data), patient_of(data)) == (0, None)
+    with pytest.raises(UnusableError, match="too_large"):
+        decode_file(data, CT, Seen())
+
+
+def test_of_many_pictures_in_a_file_the_first_is_decoded_alone() -> None:
+    frames = numpy.concatenate([STORED.ravel(), numpy.zeros(6 * 99, numpy.uint16)])
+    data = dicom(STORED, NumberOfFrames=100, PixelData=frames.tobytes())
+    values, names = grey(data)
+    assert (values, "animated" in names) == (grey(dicom(STORED))[0], True)
+    # Of compressed ones the others need not even be there
+    written = pydicom.dcmread(io.BytesIO(dicom(STORED, NumberOfFrames=100)))
+    written.compress(RLELossless, arr=numpy.stack([STORED] * 100), encoding_plugin="pydicom")
+    written.PixelData = encapsulate(
+        list(generate_frames(written.PixelData, number_of_frames=100))[:1]
+    )
+    file = io.BytesIO()
+    written.save_as(file, enforce_file_format=True)
+    assert grey(file.getvalue())[0] == values
 
 
 def test_damaged_files_are_refused_and_the_patient_is_read_without_pixels() -> None:

@@ -184,6 +184,18 @@ def test_a_summary_of_another_model_is_not_told(tmp_path: Path) -> None:
     assert "privacy_epsilon" not in one.identity.parameters
 
 
+def test_a_summary_that_claims_no_number_keeps_no_answer_from_anybody(tmp_path: Path) -> None:
+    run = save_table_run(tmp_path)
+    claimed = {"unit": "record", "epsilon": float("nan"), "delta": float("inf")}
+    written = {"model_sha256": loaded(run).description.model_sha256, "privacy": claimed}
+    (tmp_path / "summary.json").write_text(json.dumps(written))
+    one = served(run)
+    one.batcher.end()
+    told = one.identity.parameters
+    assert told["privacy_unit"] == "record"
+    assert not {"privacy_epsilon", "privacy_delta"} & set(told)
+
+
 # --- what is written, and what is made
 
 
@@ -307,3 +319,15 @@ def test_no_file_of_this_machine_is_looked_up(pictures: Path, tmp_path: Path) ->
             answer = ask_pictures(app, as_text)
         assert answer.status_code == 400
         assert "no picture that can be read" in answer.json()["error"]
+
+
+def test_pictures_of_a_request_hold_no_more_pixels_than_one_may(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = base64.b64encode(file_of(drawn(0, (20, 20)))).decode()
+    monkeypatch.setattr("confide.serving.answering._MOST_EXTENT", 800)
+    with app_of(pictures) as (app, _):
+        assert ask_pictures(app, file, file).status_code == 200
+        answer = ask_pictures(app, file, None, file, file)
+    assert answer.status_code == 400
+    assert "more than 100 million pixels or samples together" in answer.json()["error"]

@@ -44,6 +44,8 @@ from confide.tasks.values import UnsupportedValueError, canonical_array, canonic
         (" 007 ", " 007 "),
         (["New York", 1.0, None, "\u00e9"], '["New York","1",null,"\u00e9"]'),
         ([], "[]"),
+        ([{"b": 1.0, "a": "x", "c": None}], '[{"a":"x","b":"1"}]'),
+        ([{"a": [{"b": True}, None]}], '[{"a":[{"b":"true"},null]}]'),
     ],
 )
 def test_value_has_one_text(value: object, text: str | None) -> None:
@@ -71,6 +73,7 @@ def test_float32_is_written_as_short_as_it_means() -> None:
         (pyarrow.array([datetime(2024, 1, 2)], pyarrow.timestamp("ns")), ["2024-01-02 00:00:00"]),
         (pyarrow.array([Decimal("1.20")]), ["1.2"]),
         (pyarrow.array([["a", None], None, []]), ['["a",null]', None, "[]"]),
+        (pyarrow.array([[{"b": 1}, {"a": "x"}]]), ['[{"b":"1"},{"a":"x"}]']),
         (pyarrow.array([[1], [2]], pyarrow.large_list(pyarrow.int8())), ['["1"]', '["2"]']),
     ],
 )

@@ -3,11 +3,15 @@
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
 
+from confide.client.records.drafting.conversations import (
+    draft_conversations,
+    find_conversations,
+)
+from confide.client.records.drafting.drafted import Draft, Named
 from confide.client.records.drafting.positive import positive_of
 from confide.client.records.drafting.roles import (
     MOST_LABELS,
@@ -20,7 +24,8 @@ from confide.client.records.drafting.roles import (
     survival_columns,
     tells_label,
 )
-from confide.client.records.drafting.spans import Tagged, find_tagged
+from confide.client.records.drafting.several import several_labels
+from confide.client.records.drafting.spans import draft_spans, find_tagged
 from confide.client.records.drafting.values import (
     MISSING_WORDS,
     TOKEN_SIZES,
@@ -46,55 +51,6 @@ _FEW_INPUTS = 2
 _CHARACTERS_A_TOKEN = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A drafted task.
-
-    Attributes:
-        task: the schema, with ``task.drafted``.
-        records: number of records that it was drafted from.
-        left_out: column -> why it is no input.
-        choices: sentences on what was chosen; without counts, since a draft may travel.
-        notes: sentences that the records' owner should read.
-        remarks: input column -> what to look at in it.
-        id_column: column that names a record.
-        group_column: column that names a record's owner.
-        owners: number of its values.
-        institution: column that names the institution, with the number of its values.
-        folders: number of folders that are institutions, 0 for none, in a folder of pictures; None
-            for any other source.
-    """
-
-    task: TaskConfig
-    records: int
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    choices: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    remarks: Mapping[str, str] = field(default_factory=dict)
-    id_column: str | None = None
-    group_column: str | None = None
-    owners: int = 0
-    institution: tuple[str, int] | None = None
-    folders: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Named:
-    """What a person says of the columns; None where the draft is to find out.
-
-    Attributes:
-        label: the label.
-        identifier: the id of a record.
-        text: the text to classify.
-        institution: the institution, where the records' layout says it.
-    """
-
-    label: str | None = None
-    identifier: str | None = None
-    text: str | None = None
-    institution: str | None = None
-
-
 def draft_task(records: Dataset, named: Named | None = None) -> Draft:
     """Draft a task from records.
 
@@ -114,7 +70,10 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
         )
     tagged = find_tagged(records, named.label)
     if tagged is not None:
-        return _of_spans(records, tagged, named)
+        return draft_spans(records, tagged, named)
+    talks = None if named.text else find_conversations(records, named.label)
+    if talks is not None:
+        return draft_conversations(records, talks, named)
     if len(columns) == 1:
         (only,) = columns
         separator = next((sign for sign in ";\t|" if sign in only), None)
@@ -135,19 +94,6 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
     return _Drafting(columns, named, candidates).draft()
 
 
-def _of_spans(records: Dataset, tagged: Tagged, named: Named) -> Draft:
-    """Draft a task of words with a tag each."""
-    documents = set(records["document"][:]) if "document" in records.column_names else set()
-    return Draft(
-        task=tagged.task(),
-        records=len(records),
-        choices=[tagged.choice()],
-        id_column=named.identifier,
-        group_column="document" if len(documents) > 1 else None,
-        owners=len(documents),
-    )
-
-
 class _Drafting:
     """Columns, while a draft is made of them.
 
@@ -162,6 +108,7 @@ class _Drafting:
     ) -> None:
         self._columns, self._named, self._candidates = columns, named, candidates
         self._label = columns[candidates[0]]
+        self._several = several_labels(self._label)
         self._roles = {
             name: role_of(values) for name, values in columns.items() if name != self._label.name
         }
@@ -306,7 +253,8 @@ class _Drafting:
             raise DataError(
                 "No column is left to learn from: "
                 + "; ".join(f"{name} ({why})" for name, why in self._left_out.items())
-                + "."
+                + ". If one of them is text to read, name it (--text COLUMN); who took what and"
+                " when is task=recommendation, readings over time are task.kind=series."
             )
         return TabularConfig(
             **self._predicted(), columns=inputs, drafted=[*inputs, *self._unconfirmed()]
@@ -323,6 +271,8 @@ class _Drafting:
 
     def _predicted(self) -> dict[str, Any]:
         """Draft what is to be predicted: settings of the task."""
+        if self._several is not None:
+            return {"outcome": self._several.outcome()}
         if not self._is_number:
             return {"labels": self._labels(), "label_column": self._label.name}
         numbers = list(self._label.numbers.values())
@@ -353,6 +303,11 @@ class _Drafting:
                 f"{self._label.name} has many numbers, and is predicted as one (outcome.kind"
                 "=regression). Is its range what is possible? With amounts that span magnitudes,"
                 " add scale: log1p."
+            )
+        if self._several is not None:
+            yield (
+                f"{self._label.name} lists several labels a record, none where it is empty; labels"
+                " are those that occur: name all that are possible."
             )
         others = self._candidates[1:4]
         if not self._named.label:
@@ -386,7 +341,7 @@ class _Drafting:
                 f"{repeated} of {len(self._label.text)} records repeat another one. Each is one of"
                 " its own, so that a model may be tested on what it learnt: remove them, or --id."
             )
-        if self._label.nulls:
+        if self._label.nulls and self._several is None:
             yield (
                 f"Column {self._label.name}: {self._label.nulls} of {len(self._label.text)} labels"
                 " are null; label or remove these records, or train on them too"

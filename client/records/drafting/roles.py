@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from confide.client.records.drafting.several import several_labels
 from confide.client.records.drafting.values import Values
 from confide.tasks.reading import parse_number
 
@@ -14,7 +15,7 @@ Role = Literal["id", "person", "date", "constant", "text", "code", "mixed", "num
 
 MOST_CATEGORIES = 30
 MOST_LABELS, _MOST_INSTITUTIONS = 20, 100
-_FREE_TEXT_WORDS = 4
+_FREE_TEXT_WORDS, _NAMED_TEXT_WORDS, _SIGNS_A_WORD = 4, 2, 2
 _ALMOST, _ENOUGH = 0.99, 0.95
 
 _LABEL = re.compile(
@@ -49,7 +50,7 @@ _TIME = re.compile(
     r"|(days|weeks|months|years)([_ .-]?(to|until|of|observed).*)?$"
 )
 _EVENT = re.compile(
-    r"(?i)^(event|status|death|dead|died|deceased|censor(ed|ing)?|relapsed?|recurrence|failed"
+    r"(?i)^(event|status|death|dead|died|deceased|cens(or(ed|ing)?)?|delta|relapsed?|recurrence|failed"
     r"|failure)([_ .-]?(status|flag|observed|indicator))?$"
 )
 _PERSON = re.compile(
@@ -71,6 +72,15 @@ _PERSON_VALUES = (
 )
 
 
+_TEXT = re.compile(
+    r"(?i)^(texts?|messages?|notes?|comments?|reviews?|titles?|descriptions?|body|contents?|tweets?"
+    r"|sentences?|utterances?|quer(y|ies)|questions?|answers?|subjects?|summary|headlines?"
+    r"|(free|full|raw)[ _.-]?text)([ _.-]?\d)?$"
+)
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+"""Signs of Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 _DRESSED = re.compile(
     r"[-+(]?(?P<before>[$€£¥₹])?\s?[-+]?(?P<number>\d[\d,.'\u2019\u202f\xa0 ]*?)\s?"
     r"(?P<after>[%$€£¥₹]|(?<=\s)[^\W\d]{1,5}(/[^\W\d]{1,3})?)?\)?"
@@ -176,7 +186,8 @@ def _is_id(values: Values) -> bool:
         numbers = sorted(values.numbers.values())
         in_a_row = numbers[-1] - numbers[0] == len(numbers) - 1
         return named or in_a_row
-    return named or not _is_free_text(values)
+    # A sentence is no id, whatever its column is called: "said" ends as ids do
+    return not _is_free_text(values)
 
 
 def _input_role(values: Values) -> tuple[Role, str]:
@@ -200,12 +211,18 @@ def _input_role(values: Values) -> tuple[Role, str]:
 
 
 def _is_free_text(values: Values) -> bool:
-    words = [len(value.split()) for value in values.counts]
+    words = [_count_words(value) for value in values.counts]
+    fewest = _NAMED_TEXT_WORDS if _TEXT.fullmatch(values.name) else _FREE_TEXT_WORDS
     return (
-        statistics.median(words) >= _FREE_TEXT_WORDS
+        statistics.median(words) >= fewest
         and len(values.counts) > MOST_CATEGORIES
         and len(values.counts) >= 0.3 * values.present
     )
+
+
+def _count_words(text: str) -> int:
+    """Count words; of scripts that leave no blanks between them, by their signs."""
+    return max(len(text.split()), len(_UNSPACED.findall(text)) // _SIGNS_A_WORD)
 
 
 def _has_decimal_commas(values: Values) -> bool:
@@ -224,6 +241,12 @@ def survival_columns(columns: Mapping[str, Values]) -> tuple[str, str] | None:
     return (times[0], ends[0]) if times and ends else None
 
 
+def _lists(values: Values) -> bool:
+    """Say whether a column lists labels as JSON does."""
+    found = several_labels(values)
+    return found is not None and found.separator is None
+
+
 def is_named_as_label(name: str) -> bool:
     """Say whether a column is called what labels are, in one word or two: re_admitted."""
     return _LABEL.fullmatch(_BETWEEN.sub("", name)) is not None
@@ -234,7 +257,7 @@ def label_candidates(columns: Mapping[str, Values]) -> list[str]:
     few = {
         name: values
         for name, values in columns.items()
-        if 2 <= len(values.counts) <= min(MOST_LABELS, values.present // 2)
+        if (2 <= len(values.counts) <= min(MOST_LABELS, values.present // 2) or _lists(values))
         and not values.is_dates
         and not _is_years(values)
         and not _INSTITUTION.search(name)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
+from confide.client.records.drafting.drafted import Draft, Named
 from confide.client.records.drafting.values import TOKEN_SIZES
 from confide.config.outcomes.spans import SpansConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
@@ -84,8 +85,21 @@ def find_tagged(records: Dataset, label: str | None) -> Tagged | None:
     return None
 
 
+def draft_spans(records: Dataset, tagged: Tagged, named: Named) -> Draft:
+    """Draft a task of words with a tag each."""
+    documents = set(records["document"][:]) if "document" in records.column_names else set()
+    return Draft(
+        task=tagged.task(),
+        records=len(records),
+        choices=[tagged.choice()],
+        id_column=named.identifier,
+        group_column="document" if len(documents) > 1 else None,
+        owners=len(documents),
+    )
+
+
 def _is_list(values: list[str | None]) -> bool:
     return bool(values) and all(value is not None and value[:1] == "[" for value in values)
 
 
-__all__ = ["Tagged", "find_tagged"]
+__all__ = ["Tagged", "draft_spans", "find_tagged"]

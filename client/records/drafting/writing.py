@@ -11,6 +11,7 @@ import yaml
 
 from confide.client.records.drafting.draft import Draft
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
+from confide.config.tasks.causal_lm import CausalLmConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.media.sound_task import SoundTaskConfig
@@ -77,18 +78,7 @@ def task_yaml(task: TaskConfig, *, notes: list[str]) -> str:
 
 def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
     yield f"kind: {task.kind}"
-    if isinstance(task, TextClassificationConfig):
-        yield f"text_column: {_flow(task.text_column)}"
-        yield f"max_tokens: {task.max_tokens}  # longer texts are cut"
-    if isinstance(task, TokenClassificationConfig):
-        yield f"words_column: {_flow(task.words_column)}"
-        yield f"max_tokens: {task.max_tokens}  # longer records are cut"
-    if isinstance(task, ImageClassificationConfig):
-        yield f"size: {task.size}  # pixels"
-        yield f"channels: {task.channels}  # 1: grey, 3: colour"
-    if isinstance(task, SoundTaskConfig):
-        yield f"rate: {task.rate}  # samples a second"
-        yield f"seconds: {task.seconds:g}  # what comes later is cut"
+    yield from _input_lines(task)
     if task.outcome.kind == DEFAULT_OUTCOME:
         yield f"label_column: {_flow(task.label_column)}"
         yield f"labels: {_flow(task.labels)}"
@@ -114,6 +104,28 @@ def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
         for name, column in task.table_columns.items():
             remark = f"  # {remarks[name]}" if name in remarks else ""
             yield f"  {_flow(name)}: {_flow(_said(column))}{remark}"
+
+
+def _input_lines(task: TaskConfig) -> Iterator[str]:
+    """Yield what a draft says of what is read, but for the columns of a table."""
+    if isinstance(task, TextClassificationConfig):
+        yield f"text_column: {_flow(task.text_column)}"
+        yield f"max_tokens: {task.max_tokens}  # longer texts are cut"
+    if isinstance(task, CausalLmConfig):
+        for name in ("prompt_column", "context_column", "messages_column"):
+            if getattr(task, name) is not None and not (task.messages_column and name[0] == "p"):
+                yield f"{name}: {_flow(getattr(task, name))}"
+        yield f"max_tokens: {task.max_tokens}  # of longer conversations the beginning is cut"
+        yield "# system_message: what a model is told before each conversation that says nothing"
+    if isinstance(task, TokenClassificationConfig):
+        yield f"words_column: {_flow(task.words_column)}"
+        yield f"max_tokens: {task.max_tokens}  # longer records are cut"
+    if isinstance(task, ImageClassificationConfig):
+        yield f"size: {task.size}  # pixels"
+        yield f"channels: {task.channels}  # 1: grey, 3: colour"
+    if isinstance(task, SoundTaskConfig):
+        yield f"rate: {task.rate}  # samples a second"
+        yield f"seconds: {task.seconds:g}  # what comes later is cut"
 
 
 def _outcome(outcome: OutcomeConfig) -> dict[str, Any]:

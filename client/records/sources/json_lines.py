@@ -188,8 +188,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_broken(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(map(_is_broken, value))
+    if isinstance(value, list | dict):
+        return any(map(_is_broken, value.values() if isinstance(value, dict) else value))
     return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
 
 

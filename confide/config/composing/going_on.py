@@ -7,6 +7,7 @@ checked, when the run begins.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from confide.config.models.table import BACKBONES
 from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings
 from confide.errors import ConfigError
+from confide.storage.files import read_regular
 
 _CHOICE = f"backbone={GOES_ON}"
 _DESCRIPTION, _COMMAND = "confide.json", "command.yaml"
@@ -35,13 +37,25 @@ _NOT_AGAIN = (
     "server.release_margin",
 )
 """Overrides of an earlier run that are not those of a run that goes on from it."""
+_OTHERS = ("backbone", "tuning", "hydra", "tracking")
+"""Groups of which the same holds."""
+_HERE = ("_target_", ".address", ".dashboard", ".kit")
+"""Ends settings that name code, another machine, or what is this machine's own: none is taken on a
+file's word."""
+_LONGEST = 2**20
+"""Bytes of an earlier run's words."""
 
 
 def with_job_of_run(overrides: Sequence[str]) -> list[str]:
     """Put the earlier run's own overrides before those of a run that says no more than ``run``.
 
     What names a task, records or an experiment says whose records it goes on with; what names none
-    goes on as the earlier run was started, if it was started on a command line.
+    goes on as the earlier run was started, if it was started on a command line. RUN may have come
+    from others: its words choose settings, and neither options of the command, nor what is looked
+    up on this machine, nor code, nor where a run is told.
+
+    Raises:
+        ConfigError: naming words that would do more than choose.
     """
     named = {word.lstrip("+~").replace("@", "=").split("=")[0] for word in overrides}
     groups = {key.split(".")[0].split("/")[0] for key in named}
@@ -49,11 +63,21 @@ def with_job_of_run(overrides: Sequence[str]) -> list[str]:
     if _CHOICE not in overrides or path is None or groups & {"task", "experiment"}:
         return list(overrides)
     try:
-        command = yaml.safe_load((_run_of(Path(path)) / _COMMAND).read_text())
-        words = [str(word) for word in command["overrides"]]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        text = read_regular(_run_of(Path(path)) / _COMMAND, most=_LONGEST).decode()
+        listed = yaml.safe_load(text)["overrides"]
+        # Of aliases in YAML other values may be larger than any memory once they are written out
+        words = [word for word in listed if isinstance(word, str)]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
         return list(overrides)  # what is not set is told as such
-    return [*(word for word in words if _is_kept(word, named)), *overrides]
+    kept = [word for word in words if _is_kept(word, named)]
+    odd = [word for word in kept if word.startswith("-") or ("${" in word and ":" in word)]
+    if odd:
+        raise ConfigError(
+            f"backbone.path={path}: it was started with {' '.join(odd)}, which a run that goes on"
+            " does not take over, since it is an option of the command or looks something up on"
+            " this machine; write it, or another value for it, on the command line."
+        )
+    return [*kept, *overrides]
 
 
 def _path(overrides: Sequence[str]) -> str | None:
@@ -69,8 +93,8 @@ def _run_of(path: Path) -> Path:
 
 def _is_kept(word: str, named: set[str]) -> bool:
     key = word.lstrip("+~").split("=")[0]
-    again = key in _NOT_AGAIN or key.split(".")[0] in ("backbone", "tuning", "hydra")
-    return not again and key not in named
+    again = key in _NOT_AGAIN or re.split(r"[./@]", key)[0] in _OTHERS
+    return not again and key not in named and not key.endswith(_HERE)
 
 
 def is_going_on(composed: DictConfig) -> bool:

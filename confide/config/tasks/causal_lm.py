@@ -18,10 +18,16 @@ class CausalLmConfig(TaskConfig):
 
     kind: str = setting("causal_lm", "Kind of task.", choices=("causal_lm",))
     prompt_column: str = setting("prompt", "Column that holds what is asked.")
+    context_column: str | None = setting(
+        None,
+        "Column that holds what a question is asked about, such as input beside instruction: it"
+        " follows the question after an empty line, where it is not empty itself; null: none.",
+    )
     messages_column: str | None = setting(
         None,
-        "Column that holds conversations whole, as JSON: [{role, content}, ...], the answer last;"
-        " null: one column for the question and one, task.outcome.column, for the answer.",
+        "Column that holds conversations whole: [{role, content}, ...] or [{from, value}, ...], the"
+        " answer last; null: one column for the question and one, task.outcome.column, for the"
+        " answer.",
     )
     # Said aloud: templates write one of their own where none is given
     system_message: str | None = setting(
@@ -53,7 +59,8 @@ class CausalLmConfig(TaskConfig):
         """The conversation, its answer included: the same question may have several."""
         if self.messages_column is not None:
             return (self.messages_column,)
-        return tuple(dict.fromkeys((self.prompt_column, *self.target_columns)))
+        context = () if self.context_column is None else (self.context_column,)
+        return tuple(dict.fromkeys((self.prompt_column, *context, *self.target_columns)))
 
     @property
     def text_limits(self) -> Mapping[str, int]:
@@ -69,6 +76,15 @@ class CausalLmConfig(TaskConfig):
             yield (
                 f"outcome.max_tokens={self.outcome.max_tokens}: expected less than"
                 f" max_tokens={self.max_tokens}, which question and answer share; raise that."
+            )
+        if self.context_column is not None and (
+            self.messages_column is not None
+            or self.context_column in (self.prompt_column, self.outcome.column)
+        ):
+            yield (
+                f"context_column={self.context_column}: expected a third column beside"
+                f" prompt_column={self.prompt_column} and outcome.column={self.outcome.column},"
+                " and no messages_column, whose conversations are whole; null where there is none."
             )
         if self.messages_column is None and self.outcome.column == self.prompt_column:
             yield (

@@ -15,7 +15,15 @@ from confide.tasks.reading import Problem, first, holds_half
 from confide.tasks.schema import Inputs
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
-_ROLES = (SYSTEM, USER, ASSISTANT)
+_ROLES = {
+    **{name: name for name in (SYSTEM, USER, ASSISTANT)},
+    "developer": SYSTEM,
+    "human": USER,
+    "gpt": ASSISTANT,
+    "model": ASSISTANT,
+}
+_FORMS = (("role", "content"), ("from", "value"))
+"""Keys of who said something, and what: OpenAI's, and ShareGPT's."""
 _LETTERS = "aeiounrstlmdk"
 _LONGEST_WORD, _MOST_WORDS = 7, 12
 
@@ -50,7 +58,7 @@ class Conversation(NamedTuple):
 
 
 def parse_messages(text: str) -> Conversation:
-    """Read a conversation that is written as JSON.
+    """Read a conversation that is written as JSON, with OpenAI's keys and roles or ShareGPT's.
 
     Raises:
         ValueError: saying what is wrong, as the end of a sentence that begins with the number of
@@ -76,14 +84,27 @@ def parse_messages(text: str) -> Conversation:
 
 
 def _message(value: object) -> Message:
-    if not isinstance(value, dict) or not {"role", "content"} <= value.keys():
+    said = isinstance(value, dict) and next(
+        ((value[who], value[what]) for who, what in _FORMS if {who, what} <= value.keys()), None
+    )
+    if not said:
         raise ValueError("have messages without role and content")
-    role, content = value["role"], value["content"]
-    if role not in _ROLES:
+    role = _ROLES.get(said[0]) if isinstance(said[0], str) else None
+    if role is None:
         raise ValueError(f"have messages of another role than {', '.join(_ROLES)}")
-    if not isinstance(content, str):
+    return Message(role, _content(said[1]))
+
+
+def _content(value: object) -> str:
+    """Return what a message says: a text, or parts that are texts."""
+    parts = value if isinstance(value, list) and value else [{"type": "text", "text": value}]
+    found = [
+        one["text"] for one in parts if isinstance(one, dict) and one.keys() == {"type", "text"}
+    ]
+    texts = [text for text in found if isinstance(text, str)]
+    if len(texts) < len(parts):
         raise ValueError("have messages whose content is no text")
-    return Message(role, content)
+    return "\n".join(texts)
 
 
 def conversations_of(records: Dataset, config: CausalLmConfig) -> Iterator[Conversation]:
@@ -92,8 +113,12 @@ def conversations_of(records: Dataset, config: CausalLmConfig) -> Iterator[Conve
         yield from map(parse_messages, records[config.messages_column][:])
         return
     (column,) = config.target_columns
-    for prompt, answer in zip(records[config.prompt_column][:], records[column][:], strict=True):
-        yield Conversation((Message(USER, str(prompt)),), None if answer is None else str(answer))
+    about = config.context_column
+    contexts = [None] * len(records) if about is None else records[about][:]
+    asked = zip(records[config.prompt_column][:], contexts, records[column][:], strict=True)
+    for prompt, context, answer in asked:
+        question = f"{prompt}\n\n{context}" if context and context.strip() else str(prompt)
+        yield Conversation((Message(USER, question),), None if answer is None else str(answer))
 
 
 def read_conversations(records: Dataset, config: CausalLmConfig) -> Inputs:
@@ -134,7 +159,9 @@ def invented_conversations(
     questions, answers = ([_words(generator) for _ in range(count)] for _ in range(2))
     if config.messages_column is None:
         (column,) = config.target_columns
-        return {config.prompt_column: questions, column: answers}
+        about = config.context_column
+        contexts = {} if about is None else {about: [""] * count}
+        return {config.prompt_column: questions, **contexts, column: answers}
     told = [
         json.dumps([{"role": USER, "content": question}, {"role": ASSISTANT, "content": answer}])
         for question, answer in zip(questions, answers, strict=True)

@@ -13,6 +13,7 @@ from confide.config.spelling import canonical_name, counted, name_index, nearest
 from confide.tasks.outcomes.classes import PREDICTION, PROBABILITY
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
+from confide.tasks.spans.words import items_of_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +95,7 @@ class MultiLabel:
         unknown: Counter[str] = Counter()
         times = numpy.bincount(codes[codes >= 0], minlength=len(distinct)).tolist()
         for row, (value, count) in enumerate(zip(distinct, times, strict=True)):
-            for word in filter(None, map(str.strip, str(value).split(self._separator))):
+            for word in filter(None, map(str.strip, self._listed(str(value)))):
                 place = index.get(canonical_name(word))
                 if place is None:
                     unknown[word] += count
@@ -105,6 +106,11 @@ class MultiLabel:
         if unknown:
             problems.append(Problem(self._unknown(unknown), first(~known[codes])))
         return Targets(rows[codes], known[codes], problems)
+
+    def _listed(self, text: str) -> Sequence[str]:
+        """Return the labels of a record: of a list, as JSON and Parquet have one, or of a text."""
+        listed = items_of_json(text)
+        return text.split(self._separator) if listed is None else listed
 
     def _unknown(self, unknown: Counter[str]) -> str:
         shown = ", ".join(

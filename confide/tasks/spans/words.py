@@ -27,16 +27,26 @@ def items_of(text: str) -> list[str]:
     >>> items_of('["New","York"]'), items_of("New York"), items_of("[1] New")
     (['New', 'York'], ['New', 'York'], ['[1]', 'New'])
     """
-    if text.lstrip()[:1] == "[":
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            return text.split()
-        # A text may be [1] and no list: those of ours hold texts alone.
-        if isinstance(found, list) and all(isinstance(one, str | None) for one in found):
-            # With half of a character it is told as a problem, and shown as it is written
-            return text.split() if holds_half(text) else [one or "" for one in found]
-    return text.split()
+    listed = items_of_json(text)
+    # With half of a character it is told as a problem, and shown as it is written
+    return text.split() if listed is None or holds_half(text) else listed
+
+
+def items_of_json(text: str) -> list[str] | None:
+    """Return the items of a JSON list of texts; None where the text is no such list.
+
+    A null in a list is an item without characters.
+    """
+    if text.lstrip()[:1] != "[":
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    # A text may be [1] and no list: those of ours hold texts alone.
+    if isinstance(found, list) and all(isinstance(one, str | None) for one in found):
+        return [one or "" for one in found]
+    return None
 
 
 def words_of(text: str, config: TokenClassificationConfig) -> list[str]:
@@ -53,4 +63,4 @@ def plain_texts(config: TokenClassificationConfig, values: Sequence[str]) -> lis
     return [" ".join(words_of(value, config)) for value in values]
 
 
-__all__ = ["items_of", "list_text", "plain_texts", "words_of"]
+__all__ = ["items_of", "items_of_json", "list_text", "plain_texts", "words_of"]

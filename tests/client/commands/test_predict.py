@@ -3,6 +3,8 @@
 import csv
 import datetime
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +60,42 @@ def test_records_are_not_replaced_by_their_predictions(
         assert main(["predict", run, given, "--output", output]) == 2
         assert "is INPUT itself" in capsys.readouterr().err
     assert file.read_text() == GOOD
+
+
+def test_predictions_are_their_owners_alone_and_lie_in_no_run(
+    run: str, records: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.csv"
+    assert main(["predict", run, records, "--output", str(output)]) == 0
+    assert output.stat().st_mode & 0o777 == 0o600
+    inside = Path(run) / "model" / "out.csv"
+    assert main(["predict", run, records, "--output", str(inside)]) == 2
+    assert "may travel, and predictions hold your records" in capsys.readouterr().err
+    assert not inside.exists()
+
+
+def test_what_a_terminal_obeys_is_shown_there_and_kept_elsewhere(run: str, tmp_path: Path) -> None:
+    hostile = "\x1b[2Jx\x9b"
+    (tmp_path / "new.csv").write_text(GOOD.replace("a,", f"{hostile},"))
+    command = [sys.executable, "-m", "confide.cli", "predict", run, str(tmp_path / "new.csv")]
+    assert hostile.encode() in subprocess.run(command, capture_output=True, check=True).stdout
+    leader, follower = pty.openpty()
+    with open(leader, "rb", buffering=0) as screen:
+        done = subprocess.run(
+            command, stdout=follower, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
+        os.close(follower)
+        shown = screen.read(2**16)
+    assert done.returncode == 0
+    assert rb"\x1b[2Jx\x9b,30,some" in shown
+    assert b"\x1b" not in shown
+
+
+def test_errors_quote_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "\x1b[2J", "new.csv"]) == 1
+    told = capsys.readouterr().err
+    assert r"\x1b[2J: no such folder" in told
+    assert "\x1b" not in told
 
 
 def test_csv_on_the_standard_output_is_the_input_with_predictions(

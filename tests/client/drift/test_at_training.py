@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from builders import build_request
 from small_kit import NAME, PRIVATE, RECORDS, TASK, ask, make_kit, start
 
 from confide.client.deployment.served import DeployedInstitution
@@ -64,6 +65,25 @@ def test_the_oldest_references_go(tmp_path: Path) -> None:
     left = {path.name for path in folder.iterdir()}
     assert len(left) == 2
     assert f"{sha256(start())}.drift" in left
+
+
+def test_models_that_are_asked_about_at_no_cost_drive_out_no_reference(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path, "policy.metrics_privacy=none")
+    folder = reference_path(kit, "x").parent
+    folder.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.drift").write_text(name)
+    door = DeployedInstitution(kit, deadline=Deadline())
+    assert door.handle("train", ask()).refusal is None
+    others = [{name: it + number for name, it in start().items()} for number in range(5)]
+    for splits in ((), ("validation",), ("test",)):
+        for tensors in others:
+            asked = replace(build_request(PRIVATE, 0, tensors=tensors), splits=splits)
+            assert door.handle("evaluate", asked).refusal is None
+        if splits != ("test",):
+            assert {it.stem for it in folder.iterdir()} == {"a", "b", "c"}
+    left = {path.stem for path in folder.iterdir()}
+    assert left == {"b", "c", *(sha256(it) for it in others[-2:])}
 
 
 def test_a_reference_that_fails_changes_no_answer_and_quotes_no_record(

@@ -41,13 +41,14 @@ def test_nothing_sticks_out_and_nothing_is_loaded(
 
 def test_names_from_records_are_text_and_no_markup() -> None:
     before = profile(0)
-    odd = {"<b>age</b>": Categories({"<i>$x$</i>": 200, "y": 100})}
-    now = {"<b>age</b>": Categories({"<i>$x$</i>": 50, "y": 250})}
+    odd = {"<b>age</b>\x1b[2J": Categories({"<i>$x$</i>": 200, "y": 100})}
+    now = {"<b>age</b>\x1b[2J": Categories({"<i>$x$</i>": 50, "y": 250})}
     report = compare(replace(before, columns=odd), replace(profile(1), columns=now), DriftConfig())
     page = drift_page(report)
     assert "<b>age" not in page
     assert "<i>$x" not in page
-    assert "&lt;b&gt;age&lt;/b&gt;" in page
+    assert r"&lt;b&gt;age&lt;/b&gt;\x1b[2J" in page
+    assert "\x1b" not in page
 
 
 def test_of_many_columns_the_most_changed_are_drawn() -> None:

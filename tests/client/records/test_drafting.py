@@ -509,3 +509,31 @@ def test_words_with_a_tag_each_become_a_task_of_spans() -> None:
         "max_tokens": 64,
         "outcome": {"kind": "spans", "types": ["LOC", "PER"]},
     }
+
+
+@pytest.mark.parametrize("event", ["cens", "censored", "status", "died"])
+def test_a_time_and_what_ended_it_are_told_to_be_survival(event: str) -> None:
+    told = drafted(time=numbers(1, 900), **{event: chosen("0", "1")})
+    assert any(f"time and {event} look like survival" in choice for choice in told.choices)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("said", "这台搅拌机质量很差，已经是第{}次坏了"),
+        ("said", "このブレンダーは{}回目も壊れました"),
+        ("title", "Film {}"),
+        ("said", "the blender broke {} times"),
+    ],
+)
+def test_short_texts_and_those_without_blanks_are_texts(name: str, text: str) -> None:
+    records = {name: [text.format(place) for place in range(COUNT)], "kind": chosen("a", "b")}
+    task = draft_task(Dataset.from_dict(records)).task
+    assert isinstance(task, TextClassificationConfig)
+    assert task.text_column == name
+
+
+def test_codes_are_no_texts_and_who_has_none_is_told_how_to_name_them() -> None:
+    records = {"code": [f"AB {place % 150}" for place in range(COUNT)], "kind": chosen("a", "b")}
+    with pytest.raises(DataError, match=r"--text COLUMN.*task=recommendation"):
+        draft_task(Dataset.from_dict(records))

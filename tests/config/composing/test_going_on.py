@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ def earlier(tmp_path: Path) -> Path:
     (run_dir / "model" / "confide.json").write_text(json.dumps(parts))
     (run_dir / "command.yaml").write_text(yaml.safe_dump({"overrides": words}))
     return run_dir
+
+
+def started(run_dir: Path, *words: str) -> None:
+    (run_dir / "command.yaml").write_text(yaml.safe_dump({"overrides": list(words)}))
 
 
 def problems(*words: str) -> str:
@@ -51,6 +56,49 @@ def test_what_says_no_more_goes_on_as_the_earlier_run_was_started(earlier: Path)
     assert (config.server.num_rounds, config.job) == (3, None)
     other = compose(["backbone=run", f"backbone.path={earlier}", "server.num_rounds=5"])
     assert other.server.num_rounds == 5
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "report.card.limits=${oc.env:HOME}",
+        "report.card.limits=${oc.${job}:HOME}",
+        "--config-dir=elsewhere",
+        "--multirun",
+    ],
+)
+def test_words_of_a_run_from_others_that_do_more_than_choose_are_refused(
+    earlier: Path, word: str
+) -> None:
+    started(earlier, HEART, word)
+    going = ["backbone=run", f"backbone.path={earlier}"]
+    assert f"it was started with {word}, which" in problems(*going)
+    if not word.startswith("-"):
+        assert compose([*going, "report.card.limits=none"]).report.card.limits == "none"
+
+
+def test_a_run_from_others_says_neither_where_to_tell_nor_which_code_to_import(
+    earlier: Path,
+) -> None:
+    started(
+        earlier,
+        *(HEART, "tracking=mlflow", "tracking.mlflow_uri=https://elsewhere.example"),
+        *("hydra/launcher=joblib", "task._target_=elsewhere.Task"),
+        *("simulation.ray.address=ray://elsewhere:10001", "server.dashboard=0.0.0.0:80"),
+    )
+    assert compose(["backbone=run", f"backbone.path={earlier}"]) == compose(
+        [HEART, "backbone=run", f"backbone.path={earlier}"]
+    )
+
+
+def test_words_that_are_no_texts_or_a_pipe_are_not_read(earlier: Path) -> None:
+    command = earlier / "command.yaml"
+    laughs = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    command.write_text(f"a0: &a0 [ha]\n{laughs}overrides: [{HEART}, *a29]\n")
+    assert compose(["backbone=run", f"backbone.path={earlier}"]).task.kind == "tabular"
+    command.unlink()
+    os.mkfifo(command)
+    assert "command.yaml" not in problems("backbone=run", f"backbone.path={earlier}")
 
 
 def test_steps_suit_the_model_that_stands_there_in_the_end(earlier: Path) -> None:

@@ -214,7 +214,19 @@ def test_the_command_without_privacy_fits_a_project_of_texts(here: Path) -> None
     assert confide.cli.main(words) == 0
     config = composed(*openly(here / "README.md")[1:])
     assert (config.task.kind, config.privacy.unit) == ("text_classification", "none")
-    assert (config.client.ledger, config.client.local_steps) == (None, 10)
+    assert (config.client.ledger, config.server.num_rounds) == (None, 50)
+
+
+def test_a_project_of_texts_is_trained_as_a_head_is_by_default(here: Path) -> None:
+    texts = [f"the {word} train {n} was late" for n in range(60) for word in ("red", "blue")]
+    pandas.DataFrame({"note": texts, "grade": ["bad", "good"] * 60}).to_csv("n.csv", index=False)
+    assert confide.cli.main(["init", "notes", "--from", "n.csv", "--label", "grade"]) == 0
+    drafted, default = (
+        composed("experiment=notes"),
+        composed("task=notes", "data.path=n.csv", "data.public=true"),
+    )
+    assert drafted.strategy.objective == default.strategy.objective
+    assert drafted.strategy.objective.kind == "gradient_sum"
 
 
 def test_whose_records_are_drafted_may_be_protected_together(

@@ -76,6 +76,35 @@ def test_a_conversation_s_own_system_message_stands() -> None:
     assert make_tokenizer().decode(ids).startswith("<|system|>Be brief.<|end|>")
 
 
+SHARED = '[{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Yes."}]'
+PARTS = (
+    '[{"role": "developer", "content": "Bank."}, {"role": "user", "content": [{"type": "text",'
+    ' "text": "Hi?"}]}, {"role": "assistant", "content": "Yes."}]'
+)
+
+
+@pytest.mark.parametrize("told", [SHARED, PARTS])
+def test_messages_of_other_forms_are_encoded_alike(told: str) -> None:
+    config = dataclasses.replace(MESSAGES, system_message="Bank.")
+    one, other = (
+        task_of(config).encode(Dataset.from_dict({"talk": [it]}))
+        for it in (talk("Hi?", "Yes."), told)
+    )
+    assert all(one.columns[name].equal(other.columns[name]) for name in one.columns)
+
+
+def test_what_a_question_is_about_follows_it_where_there_is_something() -> None:
+    config = dataclasses.replace(TASK, context_column="input")
+    asked = {"prompt": ["Sum", "Sum"], "answer": ["3", "3"]}
+    examples = task_of(config).encode(Dataset.from_dict({**asked, "input": ["1 2", None]}))
+    written = [
+        make_tokenizer().decode(row[: int(length)])
+        for row, length in zip(examples.columns["input_ids"], examples.lengths, strict=True)
+    ]
+    assert ["Sum\n\n1 2<|end|>" in text for text in written] == [True, False]
+    assert "Sum<|end|>" in written[1]
+
+
 def test_both_forms_of_a_conversation_are_encoded_alike() -> None:
     pairs = zip(RECORDS["prompt"], RECORDS["answer"], strict=True)
     whole = Dataset.from_dict({"talk": [talk(*pair) for pair in pairs]})
