@@ -67,7 +67,7 @@ def predict_difference(run: Path, records: Dataset) -> tuple[float, float]:
     tensors = trainable_tensors(workload.model)
     expected = Trainer(workload, private=False).scores(tensors, workload.prepare(records))
     started = time.perf_counter()
-    made = predict(run, records, device="cpu")
+    made = predict(run, records)
     ms = 1e3 * (time.perf_counter() - started) / len(records)
     got = torch.tensor(made[[name for name in made if name.startswith(PROBABILITY)]].to_numpy())
     return float((got - expected).abs().max()), ms

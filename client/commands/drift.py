@@ -273,7 +273,7 @@ def _tell(arguments: argparse.Namespace, report: "Report", kit: "InstitutionKit 
         log_decision(kit, DRIFT_CHECKED, {**model, **told})
     if arguments.page is not None:
         write_text(arguments.page, drift_page(report), mode=0o600)
-        print(f"page {arguments.page}", file=sys.stderr)
+        print(f"written to {arguments.page}, readable by you alone", file=sys.stderr)
     if arguments.json:
         print(json.dumps(finite(as_json(report)), indent=1))
         return

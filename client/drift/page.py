@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from confide.client.drift.findings import KINDS, Finding, Report
+from confide.client.drift.findings import ABSENT, KINDS, Finding, Report
 from confide.client.drift.pictures import MOST_PICTURES, pictures
 from confide.client.drift.profile import Profile
 from confide.config.spelling import counted
@@ -92,8 +92,8 @@ def _table(report: Report) -> PageTable:
                 Cell(it.sentence),
                 Cell(f"{it.effect:.3f}", KINDS[it.kind].effect),
                 Cell(f"{it.threshold:g}"),
-                Cell(_probability(it.adjusted)),
-                Cell(_probability(it.p_value)),
+                Cell(_probability(it, it.adjusted)),
+                Cell(_probability(it, it.p_value)),
             ]
         )
         for it in report.findings
@@ -121,8 +121,9 @@ def _legend(report: Report) -> str:
     )
 
 
-def _probability(value: float) -> str:
-    if not value:
+def _probability(finding: Finding, value: float) -> str:
+    # Of a test a probability is 0 only where it is too small for a float
+    if finding.kind == ABSENT:
         return "certain"
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}" if value > _SMALLEST else "<0.0001"
 
@@ -174,11 +175,12 @@ def in_words(report: Report) -> Iterator[str]:
     )
     for it in report.alarms:
         kind = KINDS[it.kind]
-        figures = f"{kind.effect} {it.effect:.2f}, p {_probability(it.adjusted)}"
-        yield f"  {it.sentence} ({figures if it.adjusted else _probability(0)})"
+        chance = _probability(it, it.adjusted)
+        figures = f"{kind.effect} {it.effect:.2f}, p {chance}"
+        yield f"  {it.sentence} ({chance if it.kind == ABSENT else figures})"
     for sentence in report.skipped:
         yield f"  {sentence}"
-    if any(it.adjusted for it in report.alarms):
+    if any(it.kind != ABSENT for it in report.alarms):
         yield f"  {_shown_legend(report)}"
 
 

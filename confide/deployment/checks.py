@@ -17,6 +17,7 @@ from typing import Literal
 
 from cryptography import x509
 
+from confide.config.spelling import counted
 from confide.errors import EXIT_FAILED, ConfideError, ConfigError, DataError
 from confide.flower.processes import check_version
 from confide.security import certificate_hosts, certificates
@@ -98,7 +99,8 @@ def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
         table.add_row(*cells, style=_STYLES[finding.status])
     console = make_console()
     table.show(console)
-    console.print(f"{counts['error']} errors, {counts['warning']} warnings.", highlight=False)
+    told = f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}."
+    console.print(told, highlight=False)
 
 
 # --- releases, disk and memory

@@ -100,7 +100,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    reasons = {404: "There is nothing at this path.", 405: "Not with this method."}
+    reasons = {
+        404: "There is nothing at this path; /predict and /v2 are asked.",
+        405: "Not with this method: /predict and infer take POST, all else GET.",
+    }
     return JSONResponse(
         {"error": reasons.get(error.status_code, error.detail)},
         status_code=error.status_code,

@@ -45,7 +45,7 @@ def test_show_prints_fingerprints_as_they_are_and_counts(
     assert show(findings, as_json=False) == 0
     printed = capsys.readouterr().out
     assert "12:AB:[bold]:34" in printed
-    assert "0 errors, 1 warnings" in printed
+    assert "0 errors, 1 warning." in printed
     assert show([*findings, Finding("port", "error", "taken", "x")], as_json=True) == 1
     assert json.loads(capsys.readouterr().out)["ready"] is False
 

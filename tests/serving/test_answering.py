@@ -51,7 +51,7 @@ def rows(columns: Mapping[str, list[Any]]) -> list[dict[str, list[Any]]]:
 
 def alone(run: Path, row: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """Return what `predict` gives for one record."""
-    frame = predict(run, pandas.DataFrame(row), device="cpu")
+    frame = predict(run, pandas.DataFrame(row))
     kinds = {name: "BYTES" if name == "prediction" else "FP32" for name in frame}
     return {str(name): json_values(frame[name].tolist(), kinds[name]) for name in frame}
 
@@ -79,7 +79,7 @@ def test_a_record_that_does_not_fit_fails_no_other(tmp_path: Path) -> None:
         sent = [{"age": [30.0], "pain": [pain]} for pain in ("some", "sharp", "none")]
         answers = asked(app, *(infer(one, columns) for columns in sent * 5))
     assert [answer.status_code for answer in answers] == [200, 400, 200] * 5
-    assert "unknown categories" in answers[1].json()["error"]
+    assert "unknown categor" in answers[1].json()["error"]
 
 
 def test_problems_are_those_of_predict(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_model_that_writes_answers_each_question_as_if_it_were_alone(tmp_path:
     with app_of(run) as (app, one):
         answers = asked(app, *(infer(one, {"prompt": [it]}) for it in questions))
         (metrics,) = asked(app, request("GET", "/metrics"))
-    expected = predict(run, pandas.DataFrame({"prompt": questions}), device="cpu")
+    expected = predict(run, pandas.DataFrame({"prompt": questions}))
     assert [told(answer)["prediction"] for answer in answers] == [
         [it] for it in expected.prediction
     ]
@@ -266,7 +266,7 @@ def test_rows_of_one_user_in_two_requests_are_not_put_together(items: Path) -> N
         answers = [answer.json()["predictions"] for answer in asked(app, *sent)]
     assert [[row["user"] for row in answer] for answer in answers] == [["u0", "u1"], ["u1"]]
     for rows, answer in zip((first, second), answers, strict=True):
-        expected = predict(items, rows, device="cpu")
+        expected = predict(items, rows)
         assert [row["item_1"] for row in answer] == expected["item_1"].tolist()
 
 
@@ -278,7 +278,7 @@ def test_records_that_are_made_already_are_taken_too(items: Path) -> None:
             infer(one, history, outputs=[{"name": "item_1"}]),
             infer(one, history, outputs=[{"name": "user"}]),
         )
-    expected = predict(items, pandas.DataFrame(history), device="cpu")
+    expected = predict(items, pandas.DataFrame(history))
     assert told(answer) == {"item_1": expected["item_1"].tolist()}
     assert "outputs.user: these records say nothing of it" in odd.json()["error"]
 
@@ -302,7 +302,7 @@ def ask_pictures(app: ASGIApp, *cells: str | None) -> Any:
 
 def test_pictures_travel_as_their_bytes(pictures: Path) -> None:
     files = [file_of(drawn(seed)) for seed in range(3)]
-    expected = predict(pictures, pandas.DataFrame({"image": files}), device="cpu")
+    expected = predict(pictures, pandas.DataFrame({"image": files}))
     with app_of(pictures) as (app, _):
         answer = ask_pictures(app, *(base64.b64encode(file).decode() for file in files))
     told = [row["prediction"] for row in answer.json()["predictions"]]

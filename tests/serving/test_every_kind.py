@@ -34,7 +34,7 @@ def alone(run: Path, frame: pandas.DataFrame, one: Served) -> list[dict[str, Any
     types = {column.name: column.datatype for column in one.signature.outputs}
     found = []
     for at in range(len(frame)):
-        answer = predict(run, frame.iloc[[at]], device="cpu")
+        answer = predict(run, frame.iloc[[at]])
         row = {str(name): json_values(answer[name].tolist(), types[str(name)]) for name in answer}
         found += [dict(zip(row, values, strict=True)) for values in zip(*row.values(), strict=True)]
     return found
@@ -86,9 +86,7 @@ def test_readings_give_a_line_a_series(kind: str, tmp_path: Path) -> None:
         sent = rows.astype({"hour": str})
         by_protocol = infer(one, {name: sent[name].tolist() for name in sent})
         answers = asked(app, request("POST", "/predict", json=sent.to_dict("records")), by_protocol)
-        by_series = [
-            predict(tmp_path / "run", part, device="cpu") for _, part in rows.groupby("station")
-        ]
+        by_series = [predict(tmp_path / "run", part) for _, part in rows.groupby("station")]
         types = {column.name: column.datatype for column in one.signature.outputs}
     expected = pandas.concat(by_series)
     found = {str(name): json_values(expected[name].tolist(), types[str(name)]) for name in expected}
@@ -108,8 +106,8 @@ def test_an_institutions_own_model_answers(tmp_path: Path) -> None:
         )
     found = pandas.DataFrame(answer.json()["predictions"])
     with model_of(run, "Cleveland") as folder:
-        own = pandas.concat([predict(folder, frame.iloc[[at]], device="cpu") for at in range(3)])
-    shared = predict(run, frame, device="cpu")
+        own = pandas.concat([predict(folder, frame.iloc[[at]]) for at in range(3)])
+    shared = predict(run, frame)
     for name in own:
         assert found[name].tolist() == json_values(
             own[name].tolist(), "BYTES" if name == "prediction" else "FP32"

@@ -82,7 +82,7 @@ PLAIN = [
     ("an object as a value", pain(data=[{}]), "value 1 is an object"),
     ("a fraction among integers", age(datatype="INT64"), "expected INT64, an integer"),
     ("beyond the integers", age(datatype="UINT8", data=[256]), "an integer from 0 to 255"),
-    ("an unknown category", pain(data=["sharp"]), "1 unknown categories.*First in record 1"),
+    ("an unknown category", pain(data=["sharp"]), "1 unknown category.*First in record 1"),
     ("a text where the schema has numbers", age(datatype="BYTES", data=["x"]), "are not numbers"),
     ("an unknown output", body(AGE, PAIN, outputs=[{"name": "x"}]), r"outputs\[0\].name"),
     ("no output", body(AGE, PAIN, outputs=[]), "outputs: expected a list"),

@@ -314,7 +314,7 @@ def test_pools_are_bounded_and_keep_the_order(monkeypatch: pytest.MonkeyPatch) -
     ("column", "value", "words"),
     [
         ("a", "much", "Column a: 1 of [0-9]+ values are not numbers"),
-        ("kind", "blue", "Column kind: 1 unknown categories"),
+        ("kind", "blue", "Column kind: 1 unknown category"),
         ("label", "perhaps", "Column label: unknown label .perhaps"),
         ("label", None, "Column label: 1 of [0-9]+ labels are null"),
     ],

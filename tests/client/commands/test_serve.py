@@ -88,7 +88,7 @@ def test_tritons_client_gets_what_predict_gives(one: Process, run: Path, binary:
 
     client = triton.InferenceServerClient(f"127.0.0.1:{one.port}")
     ages = AGES if binary else [30.0, 1.0, 61.5]
-    expected = predict(run, pandas.DataFrame({"age": ages, "pain": PAINS}), device="cpu")
+    expected = predict(run, pandas.DataFrame({"age": ages, "pain": PAINS}))
     wanted = [
         triton.InferRequestedOutput(name, binary_data=binary)
         for name in ("prediction", "probability_ill")

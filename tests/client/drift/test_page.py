@@ -77,3 +77,15 @@ def test_what_the_figures_are_is_said_beside_them() -> None:
     assert last.startswith("  (PSI: population stability index")
     assert f"adjusted for all {report.tests} tests together" in last
     assert "adjusted p: the same, so that it holds for all" in drift_page(report)
+
+
+def test_a_probability_too_small_for_a_float_is_not_called_certain() -> None:
+    """Only a column that is missing is certain; of a test the effect is told all the same."""
+    report = drifted()
+    [first, *others] = report.findings
+    tiny = replace(first, p_value=0.0, adjusted=0.0, is_alarm=True)
+    shown = replace(report, findings=(tiny, *others))
+    assert "certain" not in drift_page(shown)
+    lines = list(in_words(shown))
+    assert "(certain)" not in "".join(lines)
+    assert lines[1].endswith("p <0.0001)")
