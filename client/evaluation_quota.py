@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from confide.errors import DeniedError, UnreadableError
+from confide.errors import DeniedError, UnreadableError, words_of
 from confide.protocol.refusals import Refusal
 from confide.storage.files import locked, make_private_folder, write_text
 
@@ -115,7 +115,7 @@ def _read(path: Path) -> Mapping[str, Sequence[str]]:
         return {}
     except (OSError, ValueError) as error:
         raise UnreadableError(
-            f"{path} cannot be read ({error}): how many exact scores were given is not"
+            f"{path} cannot be read ({words_of(error)}): how many exact scores were given is not"
             " known. Restore it, or set policy.metrics_privacy=noisy."
         ) from None
     return read

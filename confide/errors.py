@@ -33,6 +33,16 @@ _MOST_TOLD = 300
 """Characters told of an exception of other code, whose message may be a page."""
 
 
+def words_of(error: BaseException) -> str:
+    """Say in a few words why something failed, for a message that names the file itself."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError) and error.args:
+        return f"{error.args[0]} is missing"
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 class ConfideError(Exception):
     """Base class of every error that confide raises on purpose."""
 
@@ -191,4 +201,5 @@ __all__ = [
     "StorageError",
     "UnforeseenError",
     "UnreadableError",
+    "words_of",
 ]

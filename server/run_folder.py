@@ -19,7 +19,7 @@ import yaml
 from confide.config.composing.compose import own_files
 from confide.config.composing.folders import current
 from confide.config.run import Config
-from confide.errors import ConfigError, StorageError
+from confide.errors import ConfigError, StorageError, words_of
 from confide.security.redaction import redact, redact_arguments
 from confide.storage.files import locked, write_text
 
@@ -161,7 +161,7 @@ def command_of(run_dir: Path) -> Command:
         raise ConfigError(f"resume={run_dir} {begun}.") from None
     except (OSError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"resume={run_dir}: {path} cannot be read ({error}); start the run anew."
+            f"resume={run_dir}: {path} cannot be read ({words_of(error)}); start the run anew."
         ) from None
 
 
@@ -248,7 +248,7 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
         before = yaml.safe_load((run_dir / CONFIG).read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"{run_dir / CONFIG} cannot be read ({error}); start the run anew."
+            f"{run_dir / CONFIG} cannot be read ({words_of(error)}); start the run anew."
         ) from None
     # All at once, the settings that only one of the two releases knows included.
     then, now = flat(before), flat(asked)

@@ -4,7 +4,7 @@ import argparse
 
 from confide.audit_log.user import user
 from confide.client.commands.ledger_paths import one_at, open_file
-from confide.errors import ConfigError
+from confide.errors import ConfigError, words_of
 
 
 def approve(arguments: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def approve(arguments: argparse.Namespace) -> int:
         # Without an editor's newline: the hash is that of the text as it is sent
         text = arguments.plan.read_text().strip()
     except OSError as error:
-        raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
+        raise ConfigError(f"{arguments.plan} cannot be read ({words_of(error)}).") from None
     plan = TrainingPlan.from_json(text)
     open_file(one_at(arguments, "approve a plan in"), arguments).approve(
         plan.job, plan_sha256(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from confide.audit_log.words import seconds, when
 from confide.client.commands.ledger_paths import files_at, one_at, open_file
 from confide.client.ledger.names import SUFFIX
-from confide.errors import LedgerError
+from confide.errors import LedgerError, words_of
 from confide.security.chain import CLOCK, Event
 from confide.terminal import plain
 
@@ -80,7 +80,7 @@ def _check_export(
     try:
         raw = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        return [f"It cannot be read ({error})."], ""
+        return [f"It cannot be read ({words_of(error)})."], ""
     problems = (
         export_problems(raw) if isinstance(raw, dict) else ["It is not an export of a ledger."]
     )

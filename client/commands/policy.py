@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from confide.config.composing.folders import CONFIG_DIR_HELP, own_configs
 from confide.config.privacy import PolicyConfig
-from confide.errors import ConfigError
+from confide.errors import ConfigError, words_of
 
 if TYPE_CHECKING:
     from confide.client.verdicts import Verdict
@@ -106,7 +106,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         # Without an editor's newline, as it was approved
         text = arguments.plan.read_text().strip()
     except OSError as error:
-        raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
+        raise ConfigError(f"{arguments.plan} cannot be read ({words_of(error)}).") from None
     if arguments.records < 1:
         raise ConfigError(
             f"--records={arguments.records}: expected the number of training units, at least 1."

@@ -32,7 +32,7 @@ from confide.client.ledger.database import (
 )
 from confide.client.ledger.heads import rewritten
 from confide.client.ledger.transaction import Transaction
-from confide.errors import LedgerError, StorageError
+from confide.errors import LedgerError, StorageError, words_of
 from confide.security.chain import Event, chain_problems
 from confide.security.ledger_heads import Head
 from confide.storage.files import write_text
@@ -239,7 +239,7 @@ class EventLog:
                 seal = read_seal(connection) if events else None
                 anchored = self._anchored()
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-            return [f"It cannot be read ({error})."]
+            return [f"It cannot be read ({words_of(error)})."]
         problems += judged(events, seal, anchored, digest)
         if not problems:
             self.events = events
@@ -291,7 +291,7 @@ def read_anchor(path: Path) -> Anchor:
     except FileNotFoundError:
         return Anchor(path=path, is_missing=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{path} cannot be read ({error}). {_FIX}") from None
+        raise LedgerError(f"{path} cannot be read ({words_of(error)}). {_FIX}") from None
 
 
 def judged(
@@ -309,7 +309,7 @@ def judged(
     try:
         problems += rewritten(events, seal)
     except (KeyError, TypeError, ValueError) as error:
-        problems.append(f"It cannot be read ({type(error).__name__}: {error}).")
+        problems.append(f"It cannot be read ({words_of(error)}).")
     # The file's hash counts only where the anchor is up to date; where it lags by one transaction,
     # the chain of hashes has to do
     if not problems and anchored.number == len(events) > 0 and anchored.file != digest:

@@ -20,7 +20,7 @@ from confide.client.ledger.database import locked, unit_kinds_in, units_in
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.keys import LedgerKeys
 from confide.client.ledger.names import SHARED_KEYS, declared, folded, keys_beside, ledgers_in
-from confide.errors import DeniedError, LedgerError
+from confide.errors import DeniedError, LedgerError, words_of
 from confide.protocol.refusals import Refusal
 
 _LOCK = "ledgers.lock"
@@ -131,8 +131,8 @@ def held_elsewhere(path: Path, members: Members, *, anchors: Path) -> Counter[st
             is_comparable = bool(units) and members.known_by in unit_kinds_in(other)
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(
-                f"{other} cannot be read ({error}), so that nobody knows whether these people have"
-                " a budget in it; bring it back."
+                f"{other} cannot be read ({words_of(error)}), so that nobody knows whether these"
+                " people have a budget in it; bring it back."
             ) from None
         if units and not is_comparable:
             # Nobody can tell, and a budget too few is better than one too many

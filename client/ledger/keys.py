@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from confide.errors import LedgerError
+from confide.errors import LedgerError, words_of
 from confide.privacy.randomness import KEY_BYTES
 from confide.security.ledger_heads import sign_digest
 from confide.storage.files import replace_file
@@ -71,7 +71,7 @@ class LedgerKeys:
                 self._raw = self.path.read_bytes()
             except OSError as error:
                 raise LedgerError(
-                    f"{self.path} cannot be read ({error}); bring the key back."
+                    f"{self.path} cannot be read ({words_of(error)}); bring the key back."
                 ) from None
             if len(self._raw) != 2 * KEY_BYTES:
                 raise LedgerError(

@@ -20,7 +20,7 @@ from typing import Literal
 from confide.client.ledger.database import FORMAT, format_of, read_events, read_seal
 from confide.client.ledger.event_log import judged, read_anchor
 from confide.client.ledger.state import LedgerState, PopulationAccount
-from confide.errors import ConfideError
+from confide.errors import ConfideError, words_of
 from confide.security.chain import Event
 
 _TRIES = 25
@@ -155,7 +155,7 @@ class LedgerReader:
                 return LedgerSeen(condition="damaged", problem=f"{path}: {' '.join(problems)}")
             return _seen(state, events)
         except (sqlite3.Error, ConfideError, KeyError, TypeError, ValueError) as error:
-            problem = f"{path} cannot be read ({type(error).__name__}: {error})."
+            problem = f"{path} cannot be read ({words_of(error)})."
             return LedgerSeen(condition="damaged", problem=problem)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from confide.config.composing.own_files import in_file
 from confide.config.fields import STRICT, range_problems, setting
-from confide.errors import ConfigError
+from confide.errors import ConfigError, words_of
 from confide.protocol.masked_sums import EVERYBODY
 
 _LONGEST_NAME, _LONGEST_COMMON_NAME = 100, 64
@@ -180,7 +180,7 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
         ) from None
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"{path} cannot be read ({error}); expected the YAML of a federation."
+            f"{path} cannot be read ({words_of(error)}); expected the YAML of a federation."
         ) from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys and values ({_KEYS}), got {type(raw).__name__}.")

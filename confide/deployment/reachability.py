@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from confide.deployment.checks import Finding, Status, ok, validity
+from confide.errors import words_of
 from confide.security import certificate_hosts
 from confide.security.client_tls import load_pair
 from confide.security.parsing import DAMAGED, certificate_of
@@ -144,7 +145,7 @@ def _check_tls(
         try:
             certificate = certificate_of(secured.getpeercert(binary_form=True) or b"")
         except DAMAGED as error:
-            yield Finding("certificate", "error", f"cannot be read ({error})", _RENEW)
+            yield Finding("certificate", "error", f"cannot be read ({words_of(error)})", _RENEW)
             return
         yield ok(
             "certificate",

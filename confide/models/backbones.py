@@ -20,7 +20,7 @@ from confide.config.examples import how_to_install
 from confide.config.models.backbone import BackboneConfig, Pretrained
 from confide.config.models.table import BACKBONES
 from confide.config.models.transformer import TransformerConfig
-from confide.errors import ModelError
+from confide.errors import ModelError, words_of
 
 PACKAGE_SCHEME = "pkg://"
 # Chat templates are code that writes a conversation's tokens; Marian's words are in *.spm
@@ -309,7 +309,7 @@ def loading(folder: Path) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:  # its exceptions, and those of its tokenizers, have no common class
-        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        told = words_of(error)
         raise ModelError(
             f"{folder} cannot be loaded: {told}. Bring the whole folder anew; code in it is not"
             " run."

@@ -16,7 +16,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from confide.errors import ModelError
+from confide.errors import ModelError, words_of
 from confide.pictures.decode import Pixels
 
 _FILE = "preprocessor_config.json"
@@ -83,7 +83,7 @@ class PictureProcessor:
                 for sides in _PROPORTIONS
             }
         except Exception as error:  # what a folder says may be anything
-            why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            why = words_of(error)
             raise ModelError(
                 f"task.size=null: {_FILE} cannot be used: {why}; set task.size."
             ) from None
@@ -123,7 +123,7 @@ def load_processor(folder: Path) -> PictureProcessor:
     except ModelError:
         raise
     except Exception as error:  # values may be anything
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        why = words_of(error)
         raise ModelError(
             f"{folder}: {_FILE} cannot be used: {why}; bring it as the backbone's family wrote it."
         ) from None

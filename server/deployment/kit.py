@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confide.deployment.federation import join_address
-from confide.errors import ConfigError, UnreadableError
+from confide.errors import ConfigError, UnreadableError, words_of
 from confide.flower.processes import LOOPBACK, Tls
 from confide.security.ec_keys import key_fingerprint, read_public_key
 from confide.security.revocations import FILE as REVOKED
@@ -159,7 +159,7 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"server.kit={folder}: {FILE} cannot be read ({type(error).__name__}: {error}); name"
+            f"server.kit={folder}: {FILE} cannot be read ({words_of(error)}); name"
             " the folder `coordinator` that `confide provision` made."
         ) from None
     # All of them here: otherwise a missing one would only show in a process started later.

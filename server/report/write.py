@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from confide.errors import ConfideError, ConfigError, UnreadableError
+from confide.errors import ConfideError, ConfigError, UnreadableError, words_of
 from confide.server.report.read import RunFiles, read_run
 from confide.server.run_folder import CARD, CURVES, REPORT, STATISTICS, STATISTICS_PAGE
 from confide.storage.files import write_text
@@ -82,7 +82,7 @@ def write_statistics(folder: Path) -> Path:
         page = statistics_page(json.loads(source.read_text()), folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableError(
-            f"{source} cannot be read ({type(error).__name__}: {error}); ask for statistics anew."
+            f"{source} cannot be read ({words_of(error)}); ask for statistics anew."
         ) from None
     write_text(folder / STATISTICS_PAGE, page)
     return folder / STATISTICS_PAGE

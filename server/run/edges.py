@@ -14,7 +14,7 @@ import torch
 
 from confide.config.tasks.tabular import TabularConfig
 from confide.encodings.cells import CELLS, grid
-from confide.errors import UnreadableError
+from confide.errors import UnreadableError, words_of
 from confide.models.workload import Workload
 from confide.privacy.histogram_tree import Floats, consistent, quantile_edges
 from confide.protocol.plan import TrainingPlan
@@ -40,8 +40,9 @@ def read_edges(path: Path, asked: TrainingPlan) -> ReleasedEdges | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableError(
-            f"{path} cannot be read ({error}), so that the run's encoding is not known; start the"
-            " run anew. Institutions with a ledger answer the same question at no further cost."
+            f"{path} cannot be read ({words_of(error)}), so that the run's encoding is not known;"
+            " start the run anew. Institutions with a ledger answer the same question at no further"
+            " cost."
         ) from None
     return edges
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from confide.errors import ConfigError, UnreadableError
+from confide.errors import ConfigError, UnreadableError, words_of
 from confide.server.rounds.checkpoint import CheckpointStore
 from confide.server.run_folder import CHECKPOINTS, WITHDRAWN
 from confide.storage.files import write_json
@@ -46,7 +46,7 @@ def withdrawals(run_dir: Path) -> dict[str, Withdrawal]:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UnreadableError(
-            f"{path}, which says who withdrew, cannot be read ({error}); bring it back."
+            f"{path}, which says who withdrew, cannot be read ({words_of(error)}); bring it back."
         ) from None
 
 

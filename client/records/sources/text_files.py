@@ -89,15 +89,20 @@ def _refuse_other_encoding(path: Path, encoding: str) -> None:
     if marked:
         raise DataError(
             f"data.path={path}: is {marked.upper()}, by its byte order mark, and not"
-            f" {encoding.upper()}; set data.encoding={marked}, or save it as UTF-8."
+            f" {encoding.upper()}; {_named(marked)}, or save it as UTF-8."
         )
     nulls = [head[parity::2].count(0) for parity in (0, 1)]
     if sum(nulls) >= _FEW_NULLS and 0 in nulls:
         name = "utf-16-le" if nulls[1] else "utf-16-be"
         raise DataError(
             f"data.path={path}: looks like UTF-16 without a byte order mark, since every other"
-            f" byte of its ASCII letters is null; set data.encoding={name}, or save it as UTF-8."
+            f" byte of its ASCII letters is null; {_named(name)}, or save it as UTF-8."
         )
+
+
+def _named(encoding: str) -> str:
+    """Say how an encoding is named to a run, and to commands such as predict and data draft."""
+    return f"set data.encoding={encoding}, of a command with a file --encoding {encoding}"
 
 
 def _undecodable(path: Path, encoding: str) -> str:
@@ -120,10 +125,9 @@ def _undecodable(path: Path, encoding: str) -> str:
         else ""
     )
     return (
-        f"data.path={path}: {why}; save it as UTF-8, or name its encoding in data.encoding"
-        f" (--encoding with init, predict and data draft).{guess}"
-        " If it cannot be mended, data.encoding_errors=replace puts U+FFFD in place of such"
-        " characters, and says in how many lines."
+        f"data.path={path}: {why}; save it as UTF-8, or name its encoding: {_named('NAME')}.{guess}"
+        " If it cannot be mended, data.encoding_errors=replace (--encoding-errors replace) puts"
+        " U+FFFD in place of such characters, and says in how many lines."
     )
 
 

@@ -21,7 +21,7 @@ from confide.config.models.run import GOES_ON
 from confide.config.models.table import BACKBONES
 from confide.config.tasks.task import TaskConfig
 from confide.config.tunings.table import TUNINGS, own_settings
-from confide.errors import ConfigError
+from confide.errors import ConfigError, words_of
 from confide.storage.files import read_regular
 
 _CHOICE = f"backbone={GOES_ON}"
@@ -198,8 +198,8 @@ def _described(path: str) -> Mapping[str, Any]:
             raise TypeError("a part is no mapping")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
-            f"backbone.path={path}: {file} cannot be read ({error}); bring the folder that the run"
-            " left."
+            f"backbone.path={path}: {file} cannot be read ({words_of(error)}); bring the folder"
+            " that the run left."
         ) from None
     return {**parts, "backbone_sha256": values.get("backbone_sha256")}
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from confide.config.composing.own_files import in_file
 from confide.config.composing.problems import near
 from confide.config.fields import range_problems
-from confide.errors import ConfigError
+from confide.errors import ConfigError, words_of
 
 _Schema = TypeVar("_Schema")
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
@@ -38,7 +38,7 @@ def read_strict(path: Path, schema: type[_Schema]) -> _Schema:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: is not YAML: {error.problem}.") from None
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}).") from None
+        raise ConfigError(f"{path} cannot be read ({words_of(error)}).") from None
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
         raise ConfigError(

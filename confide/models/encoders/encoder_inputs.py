@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from confide.errors import ModelError
+from confide.errors import ModelError, words_of
 from confide.models.memory import MOST_OF_PRETRAINED, numbers_of_text, refuse_large
 from confide.tasks.task import LENGTH_STEP, padded_length
 
@@ -168,7 +168,7 @@ def _vectors(encoder: Any, inputs: dict[str, Tensor], ids: Tensor) -> Tensor:
     try:
         hidden: Tensor = encoder(**inputs).last_hidden_state
     except Exception as error:  # a model's code may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = words_of(error)
         raise ModelError(
             f"The backbone (model_type={family}) makes no vectors of token ids and a mask alone:"
             f" {reason}. Choose an encoder such as BERT, RoBERTa or MPNet."

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from confide.config.models.vision import VisionConfig
-from confide.errors import ModelError
+from confide.errors import ModelError, words_of
 from confide.models.backbones import (
     content_hash,
     find_backbone,
@@ -219,7 +219,7 @@ def tried_size(model: VisionClassifier, task: Task) -> int:
     except ModelError:
         raise
     except Exception as error:  # a model's code may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = words_of(error)
         raise ModelError(
             f"task.size: the backbone takes no pictures of {list(pixels.shape[2:])} pixels:"
             f" {reason}. Set task.size=null for its own size."

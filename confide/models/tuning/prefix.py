@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from confide.config.tunings.prefix import PrefixConfig
-from confide.errors import ModelError
+from confide.errors import ModelError, words_of
 from confide.models.networks import evaluating
 
 _TOLERANCE = 1e-6
@@ -91,7 +91,7 @@ def _of_words(encoder: Any, tuning: PrefixConfig) -> Tensor:
         found = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
         return torch.stack(found)
     except Exception as error:  # a family's code may raise anything, or leave the cache empty
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = words_of(error)
         raise _refusal(encoder, reason) from None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from confide.config.outcomes.answer import AnswerConfig
 from confide.config.tasks.causal_lm import CausalLmConfig
-from confide.errors import DataError, ModelError
+from confide.errors import DataError, ModelError, words_of
 from confide.tasks.conversations.messages import (
     ASSISTANT,
     SYSTEM,
@@ -156,7 +156,7 @@ class CausalLm(Labelled):
         try:
             encoded = self._applied(messages, is_open=is_open, tokenize=True)
         except Exception as error:  # a template raises what it likes
-            reason = str(error).strip().rstrip(".") or type(error).__name__
+            reason = words_of(error)
             raise ValueError(
                 f"the backbone's chat template cannot write it: {reason}. Its roles may have to"
                 " alternate, and some templates know no system (task.system_message=null)."
