@@ -113,6 +113,7 @@ def page_of(made: Explanations) -> str:
             made=made,
             records=[_record(one, made, is_one=len(units) == 1) for one in made.records],
             units=units,
+            adds_up=all(it.attribution is None or it.attribution.adds_up for it in made.records),
             importance=_importance(made),
             importance_of="" if made.importance is None else _importance_title(made),
             dependence=[

@@ -213,7 +213,11 @@ def test_an_answer_is_explained_token_by_token_of_questions_alone(
     assert len(found["pieces"]) == TASK.outcome.max_tokens
     for place, unit in enumerate(found["units"]):
         assert sum(it["adds"][place] for it in found["pieces"]) == pytest.approx(unit["adds"])
-    assert page.read_text().count('<th scope="row">') == len(found["pieces"]) + 1
+    text = page.read_text()
+    assert text.count('<th scope="row">') == len(found["pieces"]) + 1
+    # Occlusion hides a unit at a time: its values need not add up, and are not said to
+    assert "need not add up" in text
+    assert "together they add up" not in text
     assert main([*words, "--target", "0"]) == 2
     assert "--target 0: expected one of 1, 2," in capsys.readouterr().err
 
