@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -12,6 +12,7 @@ from confide.client.records.drafting.conversations import (
     find_conversations,
 )
 from confide.client.records.drafting.drafted import Draft, Named
+from confide.client.records.drafting.named_files import named_files
 from confide.client.records.drafting.positive import positive_of
 from confide.client.records.drafting.roles import (
     MOST_LABELS,
@@ -122,18 +123,25 @@ class _Drafting:
             owner = None
         if institution == self._label.name:
             institution = None
+        files = None if self._named.text else named_files(self._columns, self._label.name)
+        if files is not None:  # whose content says which record it is
+            self._roles.pop(files.column)
         identifier = self._named.identifier or self._identifier()
         inputs = self._inputs({institution, identifier})
         if institution:
             typed = shlex.quote(f"data.partition_by={institution}")
             self._left_out[institution] = f"names the institution: data.partitioner=natural {typed}"
-        text = self._named.text or self._text(inputs)
-        task = self._text_task(text) if text else self._table(inputs)
+        text = None if files else self._named.text or self._text(inputs)
+        if files is not None:
+            task = files.task(**self._predicted(), drafted=self._unconfirmed())
+            self._leave_out(self._roles, f"a table's column, and the task reads {files.what}")
+        else:
+            task = self._text_task(text) if text else self._table(inputs)
         return Draft(
             task=task,
             records=len(self._label.text),
             left_out=self._left_out,
-            choices=list(self._choices(text)),
+            choices=[*([files.choice] if files else []), *self._choices(text)],
             notes=list(self._notes()),
             remarks=self._remarks,
             id_column=identifier,
@@ -234,11 +242,14 @@ class _Drafting:
             return None
         return max(texts, key=lambda name: sum(map(len, self._columns[name].counts)))
 
+    def _leave_out(self, names: Iterable[str], why: str) -> None:
+        for name in names:
+            self._left_out.setdefault(name, why)
+
     def _text_task(self, text: str) -> TaskConfig:
         self._left_out.pop(text, None)
-        for name in self._roles:
-            if name != text:
-                self._left_out.setdefault(name, "a table's column, and the task reads a text")
+        others = [name for name in self._roles if name != text]
+        self._leave_out(others, "a table's column, and the task reads a text")
         lengths = sorted(len(value or "") for value in self._columns[text].text)
         longest = lengths[int(0.95 * (len(lengths) - 1))] / _CHARACTERS_A_TOKEN
         return TextClassificationConfig(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.folders import LOOKED_AT, Folders, read_folders
+from confide.client.records.drafting.values import PICTURE_SIZE
 from confide.client.records.sources.files import Found, found_files
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.media.pictures import PictureReading
@@ -14,7 +15,6 @@ from confide.pictures.opening import Pictures
 
 # Of one channel: colour is then told, and grey is not
 _READING = PictureReading(column="", channels=1)
-_SIZE = 64
 
 
 def draft_pictures(folder: Path) -> Draft:
@@ -32,7 +32,7 @@ def draft_pictures(folder: Path) -> Draft:
     looked = list(_looked(found[::step]))
     is_grey = not any("colour" in one.findings for one in looked)
     task = ImageClassificationConfig(
-        labels=folders.labels, size=_SIZE, channels=1 if is_grey else 3
+        labels=folders.labels, size=PICTURE_SIZE, channels=1 if is_grey else 3
     )
     return Draft(
         task=task,
@@ -51,8 +51,8 @@ def _looked(found: Sequence[Found]) -> Iterator[Held]:
 
 def _choices(folders: Folders, is_grey: bool) -> Iterator[str]:
     yield (
-        f"Pictures are resized to size: {_SIZE}; a pretrained model (backbone=vision) may want"
-        " size: null, for its own."
+        f"Pictures are resized to size: {PICTURE_SIZE}; a pretrained model (backbone=vision) may"
+        " want size: null, for its own."
     )
     if is_grey:
         yield "All that were looked at are grey: channels: 1."

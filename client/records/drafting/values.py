@@ -30,6 +30,8 @@ _CANNOT_BE_ZERO = re.compile(
 )
 TOKEN_SIZES = (48, 64, 96, 128, 192, 256, 384, 512)
 """Where drafts cut texts."""
+PICTURE_SIZE = 64
+"""Side in pixels that drafts resize pictures to."""
 _MOST_WORDS = 12
 _SAMPLE = 2000
 _DATES = (

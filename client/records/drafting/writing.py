@@ -13,7 +13,10 @@ from confide.client.records.drafting.draft import Draft
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
 from confide.config.tasks.causal_lm import CausalLmConfig
 from confide.config.tasks.columns import ColumnConfig
-from confide.config.tasks.media.image_classification import ImageClassificationConfig
+from confide.config.tasks.media.image_classification import (
+    IMAGE_COLUMN,
+    ImageClassificationConfig,
+)
 from confide.config.tasks.media.sound_task import SoundTaskConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
@@ -121,9 +124,13 @@ def _input_lines(task: TaskConfig) -> Iterator[str]:
         yield f"words_column: {_flow(task.words_column)}"
         yield f"max_tokens: {task.max_tokens}  # longer records are cut"
     if isinstance(task, ImageClassificationConfig):
+        if task.image_column != IMAGE_COLUMN:
+            yield f"image_column: {_flow(task.image_column)}"
         yield f"size: {task.size}  # pixels"
         yield f"channels: {task.channels}  # 1: grey, 3: colour"
     if isinstance(task, SoundTaskConfig):
+        if task.audio_column != SoundTaskConfig.audio_column:
+            yield f"audio_column: {_flow(task.audio_column)}"
         yield f"rate: {task.rate}  # samples a second"
         yield f"seconds: {task.seconds:g}  # what comes later is cut"
 
