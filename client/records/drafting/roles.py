@@ -42,8 +42,9 @@ _OWNER = re.compile(
     r"|person|subject|participant|member|user)(ID|Id|Nr|No)$)"
 )
 _INSTITUTION = re.compile(
-    r"(?i)^(hospital|clinic|site|cent(er|re)|institution|institute|bank|branch|practice|ward|org"
-    r"|organi[sz]ation|facility|provider|location|dataset|source)([_ .-]?(id|name|code|nr))?$"
+    r"(?i)^(hospital|clinic|site|cent(er|re)|inst(itut(ion|e))?|station|laboratory|bank|branch"
+    r"|practice|ward|org|organi[sz]ation|facility|provider|location|dataset|source)"
+    r"([_ .-]?(id|name|code|nr))?$"
 )
 _TIME = re.compile(
     r"(?i)^(time|duration|survival|follow[_ .-]?up|os|pfs)([_ .-]?(time|days|weeks|months|years))?"

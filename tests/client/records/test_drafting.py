@@ -166,6 +166,7 @@ def test_empty_cells_get_an_indicator() -> None:
         ("???", chosen("a", "b"), "cannot be written"),
         ("${x}", chosen("a", "b"), "cannot be written"),
         ("hospital", chosen("north", "south"), "names the institution"),
+        ("inst", chosen("3", "11", "12"), "names the institution"),
     ],
 )
 def test_columns_that_should_be_no_input_are_left_out(
