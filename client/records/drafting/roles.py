@@ -33,7 +33,7 @@ _NUMBERED = re.compile(r"[^\W\d]*[ _.-]?\d+")
 _BETWEEN = re.compile(r"[ _.-]+")
 _ID = re.compile(
     r"(?i)^(id|ids|idx|index|nr|no|number|key|uuid|guid|row_?(names|number|id)|unnamed: \d+"
-    r"|\w*[_ .-](id|nr|no|key|uuid|number))$|^[a-z]+(ID|Id|Nr|No)$|(?-i:[a-z]ID)$"
+    r"|\w*[_ .-](id|nr|no|key|uuid|number))$|^[a-z]+(ID|Id|Nr|No|Num)$|(?-i:[a-z]ID)$"
 )
 ROW_NUMBER = re.compile(r"(?i)^(row_?(names|number|id)|unnamed: \d+|index|idx)$")
 _OWNER = re.compile(

@@ -139,6 +139,7 @@ def test_empty_cells_get_an_indicator() -> None:
         ("id", [f"p{n}" for n in range(COUNT)], "an id"),
         ("n", [str(n + 1) for n in range(COUNT)], "an id"),
         ("case_no", [str(3 * n) for n in range(COUNT)], "an id"),
+        ("pidnum", [str(3 * n) for n in range(COUNT)], "an id"),
         ("patient_id", numbers(1, 40), "whose a record is"),
         ("customerID", numbers(1, 40), "whose a record is"),
         ("surname", chosen("Meyer", "Li", "Khan"), "identifies people"),
