@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from confide.client.records.drafting.values import Values
 from confide.config.outcomes.multi_label import MultiLabelConfig
-from confide.tasks.spans.words import items_of_json
+from confide.tasks.spans.words import items_of_list
 
 _SEPARATORS = ";|,"
 _MOST_LABELS = 100
@@ -35,7 +35,7 @@ class Several(NamedTuple):
 
 def several_labels(values: Values) -> Several | None:
     """Return the labels that a column lists, several a record; None where it lists none."""
-    lists = {value: items_of_json(value) for value in values.counts}
+    lists = {value: items_of_list(value) for value in values.counts}
     if values.counts and None not in lists.values():
         return _of(values, {value: one or [] for value, one in lists.items()}, None)
     for sign in _SEPARATORS:

@@ -13,7 +13,7 @@ from confide.config.spelling import canonical_name, counted, name_index, nearest
 from confide.tasks.outcomes.classes import PREDICTION, PROBABILITY
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
-from confide.tasks.spans.words import items_of_json
+from confide.tasks.spans.words import items_of_list
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +109,7 @@ class MultiLabel:
 
     def _listed(self, text: str) -> Sequence[str]:
         """Return the labels of a record: of a list, as JSON and Parquet have one, or of a text."""
-        listed = items_of_json(text)
+        listed = items_of_list(text)
         return text.split(self._separator) if listed is None else listed
 
     def _unknown(self, unknown: Counter[str]) -> str:

@@ -62,6 +62,19 @@ def test_labels_in_json_are_read_as_those_in_a_text() -> None:
     assert one.values.sum() == sum(map(len, HELD))
 
 
+def test_lists_as_python_prints_them_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    pandas.DataFrame({"text": TEXTS, "tags": HELD}).to_csv(path, index=False)
+    assert "['" in path.read_text()
+    assert draft_source(str(path)).task.outcome == MultiLabelConfig(labels=LABELS, column="tags")
+    told = MultiLabel(
+        MultiLabelConfig(labels=LABELS, column="tags"), Labelling(labels=[], column="")
+    )
+    one = told.read({"tags": [str(held) for held in HELD]})
+    assert one.problems == []
+    assert one.values.sum() == sum(map(len, HELD))
+
+
 def test_unknown_labels_in_json_are_named() -> None:
     told = MultiLabel(
         MultiLabelConfig(labels=LABELS, column="tags"), Labelling(labels=[], column="")
