@@ -7,6 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from confide.client.records.drafting.columns import category_column, number_column
 from confide.client.records.drafting.conversations import (
     draft_conversations,
     find_conversations,
@@ -28,25 +29,22 @@ from confide.client.records.drafting.roles import (
 from confide.client.records.drafting.several import several_labels
 from confide.client.records.drafting.spans import draft_spans, find_tagged
 from confide.client.records.drafting.values import (
-    MISSING_WORDS,
     TOKEN_SIZES,
     Values,
     folded,
     halves,
-    missing_markers,
     repeats,
     round_range,
     sort_key,
 )
 from confide.config.outcomes.regression import RegressionConfig
-from confide.config.spelling import canonical_name, nearest, written
+from confide.config.spelling import written
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
 
-_RARE = 5
 _MOST_CLASSES = 100
 _FEW_INPUTS = 2
 _CHARACTERS_A_TOKEN = 4
@@ -134,7 +132,9 @@ class _Drafting:
         text = None if files else self._named.text or self._text(inputs)
         if files is not None:
             task = files.task(**self._predicted(), drafted=self._unconfirmed())
-            self._leave_out(self._roles, f"a table's column, and the task reads {files.what}")
+            self._leave_out(
+                self._roles, f"a table's column, and the task reads {files.kind.reading.what}"
+            )
         else:
             task = self._text_task(text) if text else self._table(inputs)
         return Draft(
@@ -181,59 +181,14 @@ class _Drafting:
                     "tells the label nearly by itself; is it known before the label is?"
                 )
                 continue
-            column = self._number(values) if role == "number" else self._category(values)
-            if column is not None:
-                found[name] = column
+            drafted = number_column(values) if role == "number" else category_column(values)
+            if drafted.column is None:
+                self._left_out[name] = drafted.why
+                continue
+            found[name] = drafted.column
+            if drafted.remark:
+                self._remarks[name] = drafted.remark
         return found
-
-    def _number(self, values: Values) -> ColumnConfig | None:
-        markers = missing_markers(values)
-        missing = [*markers, *sorted(values.words)]
-        numbers = [number for text, number in values.numbers.items() if text not in markers]
-        if len(set(numbers)) < 2:
-            self._left_out[values.name] = "the same number in every record that has one"
-            return None
-        low, high = min(numbers), max(numbers)
-        if not math.isfinite(2 * (high - low)):
-            self._left_out[values.name] = "numbers beyond what can be scaled; correct them"
-            return None
-        odd = [word for word in values.words if word.lower() not in MISSING_WORDS]
-        if odd:
-            self._remarks[values.name] = "what is no number is read as missing; correct it"
-        elif markers:
-            self._remarks[values.name] = (
-                f"is {' or '.join(markers)} missing? If it is a measurement, remove it there"
-            )
-        gaps = values.nulls + sum(values.counts[word] for word in missing)
-        if not missing and set(map(canonical_name, values.numbers)) <= {"0", "1"}:
-            return ColumnConfig(kind="categorical", categories=["0", "1"], indicator=gaps > 0)
-        bottom, top = round_range(low, high)
-        return ColumnConfig(minimum=bottom, maximum=top, missing_values=missing, indicator=gaps > 0)
-
-    def _category(self, values: Values) -> ColumnConfig | None:
-        missing = values.missing_words
-        kept = {value: n for value, n in values.counts.items() if value not in missing}
-        if len(kept) < 2:
-            self._left_out[values.name] = "the same value in every record that has one"
-            return None
-        rare = sum(count < _RARE for count in kept.values())
-        alike = len(kept) > len({value.casefold() for value in kept})
-        if rare:
-            self._remarks[values.name] = (
-                f"some categories have fewer than {_RARE} records, and may tell who is among them"
-            )
-        categories = folded(kept)
-        if alike and len(categories) == len(kept):
-            self._remarks[values.name] = "some categories differ from others by case alone"
-        near = (nearest(one, categories[:place]) for place, one in enumerate(categories))
-        if not alike and (first := next(filter(None, near), None)):
-            self._remarks[values.name] = first
-        return ColumnConfig(
-            kind="categorical",
-            categories=categories,
-            missing_values=missing,
-            indicator=bool(values.nulls or missing),
-        )
 
     def _text(self, inputs: Mapping[str, ColumnConfig]) -> str | None:
         """Return the column of free text, if it is most of what there is."""

@@ -20,21 +20,55 @@ class NamedFiles(NamedTuple):
 
     Attributes:
         column: its name.
-        what: what the files are.
-        kind: config of a task on them.
-        settings: of the task, beside what is to be predicted.
-        choice: a sentence on them.
+        kind: what its files are.
     """
 
     column: str
-    what: str
-    kind: type[TaskConfig]
-    settings: Mapping[str, Any]
-    choice: str
+    kind: "_Kind"
+
+    @property
+    def what(self) -> str:
+        """What its files are, in a word."""
+        return self.kind.reading.what
+
+    @property
+    def choice(self) -> str:
+        """A sentence on what was chosen."""
+        return f"{self.column} names {self.what}, {self.kind.choice}"
 
     def task(self, **predicted: Any) -> TaskConfig:
         """Return the task, of what is to be predicted."""
-        return self.kind(**self.settings, **predicted)
+        named: dict[str, Any] = {self.kind.setting: self.column}
+        return self.kind.task(**named, **self.kind.settings, **predicted)
+
+
+class _Kind(NamedTuple):
+    reading: type[FileReading]
+    task: type[TaskConfig]
+    setting: str
+    settings: Mapping[str, Any]
+    choice: str
+
+
+_KINDS = (
+    _Kind(
+        PictureReading,
+        ImageClassificationConfig,
+        "image_column",
+        {"size": PICTURE_SIZE},
+        f"in colour (channels: 1 where all are grey), resized to size: {PICTURE_SIZE}; a"
+        " pretrained model (backbone=vision) may want size: null, for its own.",
+    ),
+    _Kind(
+        SoundReading,
+        AudioClassificationConfig,
+        "audio_column",
+        {},
+        f"resampled to rate: {AudioClassificationConfig.rate}, and cut or padded to seconds:"
+        f" {AudioClassificationConfig.seconds:g}; set seconds to the length in which a sound is"
+        " told.",
+    ),
+)
 
 
 def named_files(columns: Mapping[str, Values], label: str) -> NamedFiles | None:
@@ -44,34 +78,11 @@ def named_files(columns: Mapping[str, Values], label: str) -> NamedFiles | None:
         columns: all columns.
         label: what is to be predicted.
     """
-    others = {name: values for name, values in columns.items() if name != label}
-    name = next((it for it, values in others.items() if _names(values, PictureReading)), None)
-    if name is not None:
-        return NamedFiles(
-            column=name,
-            what=PictureReading.what,
-            kind=ImageClassificationConfig,
-            settings={"image_column": name, "size": PICTURE_SIZE},
-            choice=(
-                f"{name} names pictures, in colour (channels: 1 where all are grey), resized to"
-                f" size: {PICTURE_SIZE}; a pretrained model (backbone=vision) may want size: null,"
-                " for its own."
-            ),
-        )
-    name = next((it for it, values in others.items() if _names(values, SoundReading)), None)
-    if name is None:
-        return None
-    plain = AudioClassificationConfig()
-    return NamedFiles(
-        column=name,
-        what=SoundReading.what,
-        kind=AudioClassificationConfig,
-        settings={"audio_column": name},
-        choice=(
-            f"{name} names sounds, resampled to rate: {plain.rate}, and cut or padded to seconds:"
-            f" {plain.seconds:g}; set seconds to the length in which a sound is told."
-        ),
-    )
+    for kind in _KINDS:
+        for name, values in columns.items():
+            if name != label and _names(values, kind.reading):
+                return NamedFiles(name, kind)
+    return None
 
 
 def _names(values: Values, reading: type[FileReading]) -> bool:

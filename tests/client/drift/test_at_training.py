@@ -9,6 +9,7 @@ import pytest
 from builders import build_request
 from small_kit import NAME, PRIVATE, RECORDS, TASK, ask, make_kit, start
 
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.drift import at_training
 from confide.client.drift.kept import Categories, Numbers
@@ -45,6 +46,15 @@ def test_a_scored_model_leaves_its_reference_at_the_institution_alone(tmp_path: 
     assert made.features.shape[0] == len(made.losses)
 
 
+def with_older_references(kit: InstitutionKit) -> Path:
+    """Put three references into a kit, the oldest first, and return their folder."""
+    folder = reference_path(kit, "x").parent
+    folder.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.drift").write_text(name)
+    return folder
+
+
 def test_an_institution_may_keep_none(tmp_path: Path) -> None:
     kit = make_kit(tmp_path, "drift_references=0")
     door = DeployedInstitution(kit, deadline=Deadline())
@@ -55,10 +65,7 @@ def test_an_institution_may_keep_none(tmp_path: Path) -> None:
 
 def test_the_oldest_references_go(tmp_path: Path) -> None:
     kit = make_kit(tmp_path, "drift_references=2")
-    folder = reference_path(kit, "x").parent
-    folder.mkdir(parents=True)
-    for name in ("a", "b", "c"):
-        (folder / f"{name}.drift").write_text(name)
+    folder = with_older_references(kit)
     door = DeployedInstitution(kit, deadline=Deadline())
     assert door.handle("train", ask()).refusal is None
     assert score(door) is None
@@ -69,10 +76,7 @@ def test_the_oldest_references_go(tmp_path: Path) -> None:
 
 def test_models_that_are_asked_about_at_no_cost_drive_out_no_reference(tmp_path: Path) -> None:
     kit = make_kit(tmp_path, "policy.metrics_privacy=none")
-    folder = reference_path(kit, "x").parent
-    folder.mkdir(parents=True)
-    for name in ("a", "b", "c"):
-        (folder / f"{name}.drift").write_text(name)
+    folder = with_older_references(kit)
     door = DeployedInstitution(kit, deadline=Deadline())
     assert door.handle("train", ask()).refusal is None
     others = [{name: it + number for name, it in start().items()} for number in range(5)]
